@@ -1,0 +1,1 @@
+"""The gateway: keeps the lists, publishes them and answers screening calls."""

@@ -1,0 +1,249 @@
+"""Measure lists (措施清单, Art. 45-47) as `decide` reads them.
+
+A catalogue is published in editions. Of one catalogue the edition whose time has come last is in force; an edition
+acts from the later of its effective day and its publication, because an unpublished list has no effect (Art. 45).
+"""
+
+import datetime
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from lanjie_matcher.listings import EndsWith
+from lanjie_matcher.regions import NO_OVERRIDES
+from lanjie_matcher.subjects import SubjectKind
+
+
+_T = TypeVar("_T")
+
+
+class Level(enum.IntEnum):
+    """Level of a catalogue or list type; a higher one overrides a lower (Art. 2, 68)."""
+
+    NATIONAL = 3
+    PROVINCIAL = 2
+    MUNICIPAL = 1
+
+
+class Effect(enum.IntEnum):
+    """Effect of a measure, in order of strength."""
+
+    ADVISE = 1
+    HEIGHTEN = 2
+    RESTRICT = 3
+    DENY = 4
+
+
+class Trigger(enum.StrEnum):
+    """Whether being listed is the condition itself, or only points at a decision that sets measure and term."""
+
+    LISTING = "listing"
+    LISTING_AND_DECISION = "listing+decision"
+
+
+APPLICANT = "applicant"
+"""The part of the party of the case itself; what a measure acts on that names no part (Art. 47: no third parties)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListType:
+    """A kind of serious list (名单类型): data, never an enum (Art. 28-30)."""
+
+    code: str
+    name: str
+    authority: str
+    basis: str
+    standard: str
+    level: Level
+    region: str
+    scope: int | None = None
+    ends_with: EndsWith = EndsWith.TERM
+    required_fields: tuple[str, ...] = ()
+    source_max_age_days: int | None = None
+    effective_from: datetime.date | None = None
+    effective_to: datetime.date | None = None
+    aliases: tuple[str, ...] = ()
+
+    def in_force_on(self, day: datetime.date) -> bool:
+        """Whether the list type itself is in force."""
+        return _within(day, self.effective_from, self.effective_to)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matter:
+    """A business matter (事项)."""
+
+    code: str
+    name: str
+    broader: str | None = None
+    implementation_codes: tuple[str, ...] = ()
+    case_no_required: bool = False
+    as_of_allowed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """One entry of a published measure list (惩戒措施, Art. 45-46).
+
+    `term_months` counts from the beginning of the listing; `None` means while listed, or while the decision runs.
+    """
+
+    code: str
+    title: str
+    content: str
+    objects: frozenset[SubjectKind]
+    list_types: frozenset[str]
+    matters: frozenset[str]
+    effect: Effect
+    instruction: str
+    trigger: Trigger
+    decision_kinds: frozenset[str] = frozenset()
+    term_months: int | None = None
+    officer_verifies: tuple[str, ...] = ()
+    implementers: frozenset[str] = frozenset()
+    roles: frozenset[str] = frozenset({APPLICANT})
+    measure_class: int = 1
+    art46_item: int | None = None
+    department: str = ""
+    basis: str = ""
+    repeats: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edition:
+    """One published edition of one catalogue."""
+
+    id: str
+    edition: str
+    level: Level
+    region: str
+    example: bool
+    publication_number: str
+    publication_date: datetime.date
+    effective_from: datetime.date
+    effective_to: datetime.date | None = None
+    filing_number: str | None = None
+    list_types: tuple[ListType, ...] = ()
+    matters: tuple[Matter, ...] = ()
+    measures: tuple[Measure, ...] = ()
+    revision: int = 0
+
+    @property
+    def name(self) -> str:
+        """``id@edition``, as answers name it."""
+        return f"{self.id}@{self.edition}"
+
+    @property
+    def starts_on(self) -> datetime.date:
+        """The first day it acts: never before its publication (Art. 45)."""
+        return max(self.effective_from, self.publication_date)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    edition: Edition
+    measure: Measure
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueSet:
+    """All editions ever published, indexed for `decide`. Build with `CatalogueSet.of`."""
+
+    editions: tuple[Edition, ...] = ()
+    region_overrides: Mapping[str, str] = field(default_factory=lambda: NO_OVERRIDES)
+    _last_days: dict[str, datetime.date | None] = field(default_factory=dict)
+    _entries: dict[tuple[str, str], tuple[_Entry, ...]] = field(default_factory=dict)
+    _list_types: dict[str, tuple[tuple[Edition, ListType], ...]] = field(default_factory=dict)
+    _matters: dict[str, tuple[tuple[Edition, Matter], ...]] = field(default_factory=dict)
+    _codes: dict[str, tuple[Edition, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, editions: Iterable[Edition], region_overrides: Mapping[str, str] = NO_OVERRIDES) -> "CatalogueSet":
+        """Index editions. A later edition of the same catalogue ends the one before it."""
+        ordered = tuple(sorted(editions, key=lambda edition: (edition.id, edition.starts_on, edition.revision)))
+        made = cls(ordered, region_overrides)
+        broader = {matter.code: matter.broader for edition in ordered for matter in edition.matters}
+        for place, edition in enumerate(ordered):
+            following = next((later for later in ordered[place + 1 :] if later.id == edition.id), None)
+            last = edition.effective_to
+            if following is not None:
+                cut = following.starts_on - datetime.timedelta(days=1)
+                last = cut if last is None else min(last, cut)
+            made._last_days[edition.name] = last
+            for list_type in edition.list_types:
+                for code in (list_type.code, *list_type.aliases):
+                    made._list_types[code] = (*made._list_types.get(code, ()), (edition, list_type))
+            for matter in edition.matters:
+                made._matters[matter.code] = (*made._matters.get(matter.code, ()), (edition, matter))
+            for measure in edition.measures:
+                made._codes[measure.code] = (*made._codes.get(measure.code, ()), edition)
+        made._index_measures(broader)
+        return made
+
+    def _index_measures(self, broader: Mapping[str, str | None]) -> None:
+        # A measure that names a matter holds for every narrower one too.
+        holders: dict[str, set[str]] = {}
+        for code in broader:
+            up: str | None = code
+            while up is not None and code not in holders.get(up, ()):
+                holders.setdefault(up, set()).add(code)
+                up = broader.get(up)
+        for edition in self.editions:
+            for measure in edition.measures:
+                reached = {narrow for code in measure.matters for narrow in holders.get(code, {code})}
+                for list_type in measure.list_types:
+                    for matter in reached:
+                        key = (list_type, matter)
+                        self._entries[key] = (*self._entries.get(key, ()), _Entry(edition, measure))
+
+    def in_force(self, edition: Edition, day: datetime.date) -> bool:
+        """Whether an edition is in force on a day."""
+        return _within(day, edition.starts_on, self._last_days[edition.name])
+
+    def last_day(self, edition: Edition) -> datetime.date | None:
+        """The last day of an edition: its own, or the day before its successor's first."""
+        return self._last_days[edition.name]
+
+    def ever_knew(self, matter: str) -> bool:
+        """Whether any edition ever defined the matter."""
+        return matter in self._matters
+
+    def matter_codes(self) -> list[str]:
+        """All matters ever defined, sorted."""
+        return sorted(self._matters)
+
+    def matter(self, code: str, day: datetime.date) -> Matter | None:
+        """The matter as the highest catalogue in force on a day defines it."""
+        return _highest(self, self._matters.get(code, ()), day)
+
+    def matter_editions(self, code: str) -> list[Edition]:
+        """The editions that define the matter."""
+        return [edition for edition, _ in self._matters.get(code, ())]
+
+    def list_type(self, code: str, day: datetime.date) -> ListType | None:
+        """The list type as the highest catalogue in force on a day defines it, by code or alias."""
+        known = [(edition, each) for edition, each in self._list_types.get(code, ()) if each.in_force_on(day)]
+        return _highest(self, known, day)
+
+    def list_type_codes(self) -> list[str]:
+        """All codes and aliases of list types ever defined, sorted."""
+        return sorted(self._list_types)
+
+    def entries(self, list_type: str, matter: str, day: datetime.date) -> list[tuple[Edition, Measure]]:
+        """The measures in force on a day that name the list type and the matter, or a matter that holds it."""
+        found = self._entries.get((list_type, matter), ())
+        return [(entry.edition, entry.measure) for entry in found if self.in_force(entry.edition, day)]
+
+    def defines(self, measure: str, above: Level, day: datetime.date) -> bool:
+        """Whether a catalogue above a level that is in force on a day holds the measure."""
+        return any(e.level > above and self.in_force(e, day) for e in self._codes.get(measure, ()))
+
+
+def _highest(catalogues: CatalogueSet, known: Iterable[tuple[Edition, _T]], day: datetime.date) -> _T | None:
+    found = [(edition.level, value) for edition, value in known if catalogues.in_force(edition, day)]
+    return max(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def _within(day: datetime.date, first: datetime.date | None, last: datetime.date | None) -> bool:
+    return (first is None or first <= day) and (last is None or day <= last)

@@ -1,0 +1,1 @@
+"""Client for counters that check subjects against serious-dishonesty lists."""

@@ -1,0 +1,1 @@
+"""Generated messages and stubs of the package lanjie.v1; see tools/stubs."""
