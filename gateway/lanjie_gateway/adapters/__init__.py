@@ -1,0 +1,1 @@
+"""Everything that touches disk, database, sockets or processes."""

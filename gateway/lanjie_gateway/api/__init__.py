@@ -1,0 +1,1 @@
+"""gRPC: messages in, services called, errors translated."""

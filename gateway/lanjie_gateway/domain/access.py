@@ -1,0 +1,61 @@
+"""Who asks, and what the asker may do (Art. 19-21, 24, 39). Default deny."""
+
+import enum
+from dataclasses import dataclass
+
+from lanjie_gateway.domain.errors import Refused
+
+
+class Role(enum.StrEnum):
+    """Roles of units: who asks, who lists and repairs, who runs the system, who publishes (Art. 19-21)."""
+
+    INQUIRER = "inquirer"
+    AUTHORITY = "authority"
+    AGENCY = "agency"
+    MANAGER = "manager"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """An authenticated caller.
+
+    Attributes:
+        department: the unit it acts for.
+        person: the person or token behind it; a second person is another value.
+        roles: what it may do.
+        region: region of the department, GB/T 2260; the handling region of a check that names none.
+        implementer_kinds: kinds of unit it is for measures that name implementers; `None` for any.
+        matters: matters it may inquire for; `None` for all.
+    """
+
+    department: str
+    person: str
+    roles: frozenset[Role]
+    region: str
+    implementer_kinds: frozenset[str] | None = None
+    matters: frozenset[str] | None = None
+
+    @property
+    def actor(self) -> str:
+        """Name under which acts are recorded."""
+        return f"{self.department}/{self.person}"
+
+    def require(self, *roles: Role) -> None:
+        """Raise unless the caller has one of `roles`.
+
+        Raises:
+            Refused: NOT_PERMITTED.
+        """
+        if not self.roles.intersection(roles):
+            wanted = " or ".join(roles)
+            raise Refused("NOT_PERMITTED", f"this needs the role {wanted}", required=wanted)
+
+    def require_matter(self, matter: str) -> None:
+        """Raise unless the caller may inquire for `matter`.
+
+        Raises:
+            Refused: NOT_PERMITTED.
+        """
+        self.require(Role.INQUIRER)
+        if self.matters is not None and matter not in self.matters:
+            raise Refused("NOT_PERMITTED", "the grant does not cover this matter", required=matter)

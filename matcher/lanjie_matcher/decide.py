@@ -1,0 +1,302 @@
+"""The decision: which entries of the published measure lists apply to this subject, in this matter, now (Art. 45-48).
+
+Pure. The caller brings the listings of one subject and all catalogues; nobody can add a measure or raise an effect
+(Art. 47). An answer is never a boolean: only `Outcome.INTERCEPT` may stop a case, `Outcome.UNDETERMINED` means that a
+person must look and is neither a pass nor a refusal.
+"""
+
+import datetime
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from lanjie_matcher.catalogues import APPLICANT, CatalogueSet, Edition, Effect, Level, ListType, Measure, Trigger
+from lanjie_matcher.civil_time import day_of, last_day_after_months
+from lanjie_matcher.listings import Listing, Standing, standing
+from lanjie_matcher.regions import covers
+from lanjie_matcher.subjects import ORGANISATION_KINDS, SubjectKind
+
+
+class Outcome(enum.Enum):
+    """Result of a check (结果), by the strongest effect that applies."""
+
+    PASS = "pass"  # noqa: S105  not a password
+    ADVISE = "advise"
+    HEIGHTEN = "heighten"
+    RESTRICT = "restrict"
+    INTERCEPT = "intercept"
+    UNDETERMINED = "undetermined"
+
+
+class Reason(enum.Enum):
+    """Why an answer is undetermined."""
+
+    CATALOGUE_MISSING = "catalogue_missing"
+    FACTS_MISSING = "facts_missing"
+    NAME_MISMATCH = "name_mismatch"
+    UNAVAILABLE = "unavailable"
+    IDENTIFIER_INVALID = "identifier_invalid"
+
+
+class UnknownMatterError(LookupError):
+    """No catalogue ever defined the matter (Art. 47: an unknown matter is an error, never a pass)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked of `decide`.
+
+    Attributes:
+        matter: code of the matter.
+        at: aware instant to judge at.
+        handling_region: region of the authority that handles the matter.
+        role: part the subject plays in the case.
+        implementer_kinds: kinds of unit the caller is by its grant; `None` for a caller that may act as any.
+        kind_hint: kind of subject that the asked identifier tells, where a listing says only "organisation".
+        name_mismatches: ids of the listings whose recorded name is not the stated one.
+    """
+
+    matter: str
+    at: datetime.datetime
+    handling_region: str
+    role: str = APPLICANT
+    implementer_kinds: frozenset[str] | None = None
+    kind_hint: SubjectKind | None = None
+    name_mismatches: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A measure that applies, its edition, and the listings that bear it."""
+
+    measure: Measure
+    edition: Edition
+    listings: tuple[Listing, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A fact that a measure turns on and the record of a listing does not hold.
+
+    `fact` is ``sanction_kind``, ``sanction_term`` or ``subject_kind``.
+    """
+
+    listing: Listing
+    measure: Measure
+    fact: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """The answer of `decide`. A pass has neither measures nor listings (Art. 40, 47)."""
+
+    outcome: Outcome
+    instruction: str
+    reason: Reason | None = None
+    measures: tuple[Applied, ...] = ()
+    listings: tuple[Listing, ...] = ()
+    missing: tuple[Missing, ...] = ()
+    confirmation_required: bool = False
+    officer_verifies: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    editions: tuple[str, ...] = ()
+
+
+_BY_EFFECT = {
+    Effect.ADVISE: Outcome.ADVISE,
+    Effect.HEIGHTEN: Outcome.HEIGHTEN,
+    Effect.RESTRICT: Outcome.RESTRICT,
+    Effect.DENY: Outcome.INTERCEPT,
+}
+
+
+def decide(listings: Iterable[Listing], catalogues: CatalogueSet, question: Question) -> Ruling:
+    """Decide one question.
+
+    The obligations, in order; the blocks below carry their numbers:
+
+    0. An unknown matter is an error; a matter no catalogue in force knows is undetermined (Art. 45, 47).
+    1. Only listings in force count, a local list type only in its own region (Art. 29, 41, 65, 66).
+    2. A measure needs list type, subject kind, matter, role, implementer and region all named (Art. 45, 47).
+    3. A measure that waits on a decision acts only while one of a kind it names runs.
+    4. A local entry that repeats a higher one gives way to it (Art. 2, 68).
+    5. The outcome is the strongest effect, and never stronger than an entry allows (Art. 47).
+    6. No measure: a pass, which does not say whether the subject is listed (Art. 40, 47).
+    7. Objection marks ride along (Art. 64); an old source and a wrong name are warnings; a wrong name of a natural
+       person is undetermined.
+    8. An officer confirms what touches a natural person, and what a measure wants verified (PIPL 24).
+
+    Related-person marks (Art. 32) are not among the arguments, so they cannot enter.
+
+    Args:
+        listings: every listing of the subject, ended ones included.
+        catalogues: every edition ever published.
+        question: the question.
+
+    Raises:
+        UnknownMatterError: no catalogue ever defined the matter.
+    """
+    day = day_of(question.at)
+
+    # (0)
+    if not catalogues.ever_knew(question.matter):
+        raise UnknownMatterError(question.matter)
+    if catalogues.matter(question.matter, day) is None:
+        return Ruling(
+            outcome=Outcome.UNDETERMINED,
+            reason=Reason.CATALOGUE_MISSING,
+            instruction="待核：本事项目前没有生效的惩戒措施清单，请继续受理并报清单管理部门核实。",
+        )
+
+    # (1), (2), (3)
+    found: dict[tuple[str, str], tuple[Measure, Edition, list[Listing]]] = {}
+    missing: list[Missing] = []
+    for listing, list_type in _in_force(listings, catalogues, question, day):
+        for edition, measure in catalogues.entries(list_type.code, question.matter, day):
+            if not _addressed(measure, edition, question, catalogues):
+                continue
+            lack = _lacks(measure, listing, question, day)
+            if lack is None:
+                found.setdefault((edition.name, measure.code), (measure, edition, []))[2].append(listing)
+            elif lack:
+                missing.append(Missing(listing, measure, lack))
+
+    # (5), after (4) which `_addressed` has seen to
+    applied = tuple(
+        Applied(measure, edition, tuple(bearing))
+        for measure, edition, bearing in sorted(
+            found.values(), key=lambda item: (-item[0].effect, -item[1].level, item[0].code)
+        )
+    )
+    strongest = max((each.measure.effect for each in applied), default=None)
+    # A missing fact matters only where it could make the answer stronger than it is without it.
+    missing = [each for each in missing if strongest is None or each.measure.effect > strongest]
+
+    # (6)
+    if not applied and not missing:
+        return Ruling(outcome=Outcome.PASS, instruction="未发现适用于本事项的惩戒措施，按正常程序办理。")
+
+    # (7)
+    bearing = _distinct([*(listing for each in applied for listing in each.listings), *(m.listing for m in missing)])
+    mismatched = [listing for listing in bearing if listing.id in question.name_mismatches]
+    if any(listing.subject_kind is SubjectKind.NATURAL_PERSON for listing in mismatched):
+        return Ruling(
+            outcome=Outcome.UNDETERMINED,
+            reason=Reason.NAME_MISMATCH,
+            instruction="待核：姓名与证件号码不一致，请核对申请人证件后重新比对，期间不影响受理。",
+        )
+    warnings = ("name-mismatch",) if mismatched else ()
+    editions = tuple(sorted({each.edition.name for each in applied}))
+
+    if missing:
+        return Ruling(
+            outcome=Outcome.UNDETERMINED,
+            reason=Reason.FACTS_MISSING,
+            instruction="待核：认定文书缺少决定措施所需的事实，请向列入单位核实后处理，期间不影响受理。",
+            measures=applied,
+            listings=bearing,
+            missing=tuple(missing),
+            confirmation_required=True,
+            officer_verifies=_verifies(applied),
+            warnings=warnings,
+            editions=editions,
+        )
+
+    # (8)
+    assert strongest is not None  # noqa: S101  `applied` is not empty here
+    outcome = _BY_EFFECT[strongest]
+    personal = any(listing.subject_kind is SubjectKind.NATURAL_PERSON for listing in bearing)
+    verifies = _verifies(applied)
+    confirm = bool(verifies) or (personal and outcome in (Outcome.INTERCEPT, Outcome.RESTRICT))
+    return Ruling(
+        outcome=outcome,
+        instruction=_instruction(outcome, applied, confirm=confirm),
+        measures=applied,
+        listings=bearing,
+        confirmation_required=confirm,
+        officer_verifies=verifies,
+        warnings=warnings,
+        editions=editions,
+    )
+
+
+def _in_force(
+    listings: Iterable[Listing], catalogues: CatalogueSet, question: Question, day: datetime.date
+) -> list[tuple[Listing, ListType]]:
+    """Step 1: the listings in force, each with its list type."""
+    result = []
+    for listing in listings:
+        list_type = catalogues.list_type(listing.list_type, day)
+        if list_type is None or standing(listing, list_type.ends_with, question.at) is not Standing.IN_FORCE:
+            continue
+        if list_type.level is not Level.NATIONAL and not covers(
+            list_type.region, question.handling_region, catalogues.region_overrides
+        ):
+            continue
+        result.append((listing, list_type))
+    return result
+
+
+def _addressed(measure: Measure, edition: Edition, question: Question, catalogues: CatalogueSet) -> bool:
+    """Steps 2 and 4, as far as they do not turn on the listing."""
+    if question.role not in measure.roles:
+        return False
+    if (
+        measure.implementers
+        and question.implementer_kinds is not None
+        and not measure.implementers & question.implementer_kinds
+    ):
+        return False
+    if not covers(edition.region, question.handling_region, catalogues.region_overrides):
+        return False
+    return measure.repeats is None or not catalogues.defines(measure.repeats, edition.level, day_of(question.at))
+
+
+def _lacks(measure: Measure, listing: Listing, question: Question, day: datetime.date) -> str | None:
+    """Steps 2 and 3 for one listing: `None` if the measure applies, "" if not, else the name of the missing fact."""
+    # (2) subject kind
+    kind = listing.subject_kind
+    if kind is SubjectKind.ORGANISATION and question.kind_hint is not None:
+        kind = question.kind_hint
+    unsure = ""
+    if kind not in measure.objects and not (kind in ORGANISATION_KINDS and SubjectKind.ORGANISATION in measure.objects):
+        if kind is not SubjectKind.ORGANISATION or not measure.objects & ORGANISATION_KINDS:
+            return ""
+        unsure = "" if measure.objects >= ORGANISATION_KINDS else "subject_kind"
+    # the measure's own term
+    if measure.term_months is not None and day > last_day_after_months(listing.begins_on, measure.term_months):
+        return ""
+    # (3)
+    if measure.trigger is Trigger.LISTING_AND_DECISION:
+        ended = listing.sanction_to is not None and listing.sanction_to < day
+        not_begun = listing.sanction_from is not None and listing.sanction_from > day
+        if ended or not_begun or (listing.sanction_kind and listing.sanction_kind not in measure.decision_kinds):
+            return ""
+        if not listing.sanction_kind:
+            return "sanction_kind"
+        if listing.sanction_from is None or listing.sanction_to is None:
+            return "sanction_term"
+    return unsure or None
+
+
+def _verifies(applied: Sequence[Applied]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text for each in applied for text in each.measure.officer_verifies))
+
+
+def _distinct(listings: Iterable[Listing]) -> tuple[Listing, ...]:
+    return tuple({listing.id: listing for listing in listings}.values())
+
+
+def _instruction(outcome: Outcome, applied: Sequence[Applied], *, confirm: bool) -> str:
+    lead = {
+        Outcome.INTERCEPT: "拦截：依据{basis}，对本事项适用“{title}”",
+        Outcome.RESTRICT: "限制：依据{basis}，办理时适用“{title}”",
+        Outcome.HEIGHTEN: "从严：依据{basis}，办理时适用“{title}”",
+        Outcome.ADVISE: "提示：依据{basis}，办理时参考“{title}”",
+    }[outcome]
+    first = applied[0].measure
+    text = lead.format(basis=first.basis, title=first.instruction)
+    if len(applied) > 1:
+        text += f"等{len(applied)}项措施"
+    tail = "；须经办人核实并具名确认后执行" if confirm else ""
+    return f"{text}{tail}，并告知当事人依据、理由和救济途径。"
