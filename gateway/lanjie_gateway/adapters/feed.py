@@ -1,0 +1,267 @@
+"""The change feed inside one gateway: control tells its workers every commit, gapless, over a unix socket.
+
+From control: ``["begin", lineage, epoch]``, ``["load", [[bucket, value], ...]]`` for the initial state,
+``["slice", revision, [[bucket, value], ...]]``, ``["catalogues", [[file name, file, revision], ...]]``,
+``["commit", revision]``, and ``["head", revision]`` every `BEAT_SECONDS`. From a worker: ``["hello", address]`` and
+``["ack", revision]``.
+
+A worker that has not heard from control for three beats, or stays behind the head for `LAG_SECONDS`, cannot prove that
+it is current and refuses to answer.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from lanjie_gateway.adapters.frames import read_frame, write_frame
+from lanjie_gateway.adapters.index import ExactIndex
+from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
+from lanjie_gateway.domain.catalogue_file import load
+from lanjie_matcher.catalogues import CatalogueSet, Edition
+
+BEAT_SECONDS: Final = 1.0
+LAG_SECONDS: Final = 30.0
+SLICE: Final = 500
+LOAD_SLICE: Final = 5_000
+ACK_SECONDS: Final = 10.0
+_log = structlog.get_logger("lanjie.feed")
+
+
+def read_editions(files: Sequence[tuple[str, bytes, int]]) -> list[Edition]:
+    """Return the editions of stored files, in order of publication. They were checked when they were published."""
+    editions: list[Edition] = []
+    for name, file, revision in files:
+        edition, _ = load(file, name, editions)
+        editions.append(replace(edition, revision=revision))
+    return editions
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    writer: asyncio.StreamWriter
+    address: str = ""
+    sent: int = 0
+    acked: int = -1
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class FeedHub:
+    """Control's side.
+
+    Args:
+        path: unix socket.
+        ledger: the ledger's thread.
+        on_ready: called with the screening address of a worker that has caught up for the first time.
+    """
+
+    def __init__(self, path: Path, ledger: LedgerThread, on_ready: Callable[[str], None]) -> None:
+        self._path = path
+        self._ledger = ledger
+        self._on_ready = on_ready
+        self._workers: set[_Worker] = set()
+        self._head = 0
+        self._acked = asyncio.Condition()
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen for workers."""
+        self._head = await self._ledger.call(Ledger.head)
+        self._path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._serve, path=str(self._path))
+        self._path.chmod(0o600)
+
+    async def close(self) -> None:
+        """Stop listening and let all workers go."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._path.unlink(missing_ok=True)
+
+    async def announce(self, revision: int) -> None:
+        """Tell every worker of a commit and return when all live ones have applied it.
+
+        A worker that does not within `ACK_SECONDS` is let go: it refuses by itself, as it cannot prove to be current.
+        """
+        self._head = max(self._head, revision)
+        for worker in self._workers:
+            worker.wake.set()
+        try:
+            async with asyncio.timeout(ACK_SECONDS), self._acked:
+                await self._acked.wait_for(lambda: all(worker.acked >= revision for worker in self._ready()))
+        except TimeoutError:
+            _log.warning("worker_behind", revision=revision)
+
+    def _ready(self) -> list[_Worker]:
+        return [worker for worker in self._workers if worker.acked >= 0]
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        worker = _Worker(writer)
+        self._workers.add(worker)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  a stream callback always runs in one
+        self._tasks.add(task)
+        sender = asyncio.create_task(self._send(worker))
+        try:
+            while (frame := await read_frame(reader)) is not None:
+                if frame[0] == "hello":
+                    worker.address = frame[1]
+                elif frame[0] == "ack":
+                    first = worker.acked < 0
+                    async with self._acked:
+                        worker.acked = frame[1]
+                        self._acked.notify_all()
+                    if first:
+                        self._on_ready(worker.address)
+        except (ConnectionError, OSError):
+            pass
+        finally:
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+            self._workers.discard(worker)
+            self._tasks.discard(task)
+            async with self._acked:
+                self._acked.notify_all()
+            writer.close()
+
+    async def _send(self, worker: _Worker) -> None:
+        try:
+            await self._load(worker)
+            while True:
+                while worker.sent < self._head:
+                    await self._send_commits(worker)
+                await write_frame(worker.writer, ["head", self._head])
+                worker.wake.clear()
+                if worker.sent >= self._head:
+                    try:
+                        await asyncio.wait_for(worker.wake.wait(), BEAT_SECONDS)
+                    except TimeoutError:
+                        continue
+        except (ConnectionError, OSError):
+            worker.writer.close()
+
+    async def _load(self, worker: _Worker) -> None:
+        # Values are absolute, so a commit that lands between two pages is simply sent again as a change.
+        revision = await self._ledger.call(Ledger.head)
+        await write_frame(worker.writer, ["begin", self._ledger.lineage, self._ledger.epoch])
+        after = b""
+        while page := await self._ledger.call(Ledger.bucket_page, after, LOAD_SLICE):
+            await write_frame(worker.writer, ["load", [[state.bucket, state.value] for state in page]])
+            after = page[-1].bucket
+        await self._send_catalogues(worker)
+        await write_frame(worker.writer, ["commit", revision])
+        worker.sent = revision
+
+    async def _send_commits(self, worker: _Worker) -> None:
+        for commit in await self._ledger.call(Ledger.commits_after, worker.sent, 100):
+            if commit.kind == "catalogue":
+                await self._send_catalogues(worker)
+            cursor: int | None = 0
+            while cursor is not None:
+                states, cursor = await self._ledger.call(Ledger.changed, commit.revision, cursor, SLICE)
+                slice_ = [[state.bucket, state.value] for state in states]
+                await write_frame(worker.writer, ["slice", commit.revision, slice_])
+            await write_frame(worker.writer, ["commit", commit.revision])
+            worker.sent = commit.revision
+            self._head = max(self._head, commit.revision)
+
+    async def _send_catalogues(self, worker: _Worker) -> None:
+        stored = await self._ledger.call(Ledger.editions)
+        stored.sort(key=lambda edition: edition.revision)
+        await write_frame(worker.writer, ["catalogues", [[e.file_name, e.file, e.revision] for e in stored]])
+
+
+class FeedClient:
+    """A worker's side: keeps its index up with control and knows whether it can prove it.
+
+    Args:
+        path: control's unix socket.
+        index: the worker's index; replaced content arrives before the first commit only.
+        address: where this worker answers checks.
+        monotonic: monotonic seconds; a test's clock stands still where it wants.
+    """
+
+    def __init__(
+        self, path: Path, index: ExactIndex, address: str, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._path = path
+        self._index = index
+        self._address = address
+        self._monotonic = monotonic
+        self._heard = float("-inf")
+        self._behind_since: float | None = None
+        self._ready = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.lineage = ""
+        self.epoch = 0
+
+    async def start(self) -> None:
+        """Connect and follow until `close`."""
+        self._task = asyncio.create_task(self._follow())
+
+    async def close(self) -> None:
+        """Stop following."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def ready(self) -> None:
+        """Wait for the initial state."""
+        await self._ready.wait()
+
+    def current(self) -> bool:
+        """Whether the worker can prove that it knows the list as control does."""
+        now = self._monotonic()
+        if now - self._heard > 3 * BEAT_SECONDS:
+            return False
+        return self._behind_since is None or now - self._behind_since <= LAG_SECONDS
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                reader, writer = await asyncio.open_unix_connection(str(self._path), limit=2**20)
+            except OSError:
+                await asyncio.sleep(0.05)
+                continue
+            try:
+                if self._ready.is_set():
+                    # What was missed is unknown: only a new process starts from a clean index.
+                    raise SystemExit("control went away; this worker starts over")
+                await write_frame(writer, ["hello", self._address])
+                while (frame := await read_frame(reader)) is not None:
+                    await self._apply(frame, writer)
+            except (ConnectionError, OSError):
+                pass
+            finally:
+                writer.close()
+
+    async def _apply(self, frame: list[Any], writer: asyncio.StreamWriter) -> None:
+        self._heard = self._monotonic()
+        kind = frame[0]
+        if kind == "begin":
+            self.lineage, self.epoch = frame[1], frame[2]
+        elif kind == "load":
+            for place in range(0, len(frame[1]), SLICE):
+                for bucket, value in frame[1][place : place + SLICE]:
+                    self._index.load(bucket, value)
+                await asyncio.sleep(0)
+        elif kind == "slice":
+            self._index.stage(frame[1], frame[2])
+        elif kind == "catalogues":
+            self._index.stage_catalogues(CatalogueSet.of(read_editions([(n, f, r) for n, f, r in frame[1]])))
+        elif kind == "commit":
+            self._index.advance(frame[1], self._monotonic())
+            await write_frame(writer, ["ack", frame[1]])
+            self._ready.set()
+        elif kind == "head":
+            self._index.compact(self._monotonic())
+        if kind in ("commit", "head"):
+            behind = self._index.revision < frame[1]
+            self._behind_since = (self._behind_since or self._heard) if behind else None

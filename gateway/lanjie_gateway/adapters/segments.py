@@ -1,0 +1,171 @@
+"""Inquiry records on their way to the ledger (Art. 39): each worker appends to a segment file of its own.
+
+An answer with an effect leaves only when its record is on disk; concurrent answers share one `fdatasync`. A pass leaves
+when its record is written: it survives the death of the process and reaches the disk within a second. Control reads the
+segments into the ledger and deletes a closed one when all of it is there.
+
+A segment is ``LJSEG1\\n`` and frames: length and CRC-32 of the record, four bytes each, big-endian, then the record.
+"""
+
+import asyncio
+import fcntl
+import os
+import secrets
+import zlib
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from lanjie_gateway.domain.errors import Unanswerable
+
+MAGIC: Final = b"LJSEG1\n"
+SEGMENT_BYTES: Final = 64 * 1024 * 1024
+SYNC_SECONDS: Final = 1.0
+_HEAD: Final = 8
+_log = structlog.get_logger("lanjie.records")
+
+
+class SegmentWriter:
+    """A worker's segment. Used from one event loop.
+
+    Args:
+        directory: ``DIR/inquiry``.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory = directory
+        self._waiting: list[asyncio.Future[None]] = []
+        self._flusher: asyncio.Task[None] | None = None
+        self._ticker: asyncio.Task[None] | None = None
+        self._dirty = False
+        self._broken = False
+        self._open()
+
+    def _open(self) -> None:
+        self.name = secrets.token_hex(6)
+        self._sequence = 0
+        self._size = len(MAGIC)
+        path = self._directory / f"{self.name}.segment"
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        # The lock tells control that the segment may still grow; it goes with the process.
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        os.write(self._file, MAGIC)
+        os.fsync(self._file)
+        directory = os.open(self._directory, os.O_RDONLY)
+        os.fsync(directory)
+        os.close(directory)
+
+    def start(self) -> None:
+        """Begin to sync written passes every second."""
+        self._ticker = asyncio.create_task(self._tick())
+
+    def next_id(self) -> str:
+        """Return the name of the next record: segment and number, unique for ever."""
+        self._sequence += 1
+        return f"{self.name}-{self._sequence}"
+
+    def append(self, record: bytes) -> None:
+        """Write a record so that it survives the death of this process.
+
+        Raises:
+            Unanswerable: RECORD_NOT_DURABLE; no answer may leave.
+        """
+        if self._broken:
+            raise Unanswerable("RECORD_NOT_DURABLE", "inquiry records cannot be written")
+        frame = len(record).to_bytes(4, "big") + zlib.crc32(record).to_bytes(4, "big") + record
+        try:
+            written = os.write(self._file, frame)
+        except OSError:
+            written = -1
+        if written != len(frame):
+            self._broken = True
+            _log.error("record_not_written")
+            raise Unanswerable("RECORD_NOT_DURABLE", "inquiry records cannot be written")
+        self._dirty = True
+        self._size += len(frame)
+
+    async def durable(self) -> None:
+        """Wait until everything appended so far is on disk.
+
+        Raises:
+            Unanswerable: RECORD_NOT_DURABLE. After one failed sync nothing is acknowledged any more.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.create_task(self._flush())
+        await future
+
+    async def close(self) -> None:
+        """Sync and close."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.gather(self._ticker, return_exceptions=True)
+        if not self._broken:
+            os.fdatasync(self._file)
+        os.close(self._file)
+
+    async def _flush(self) -> None:
+        while self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._dirty = False
+            try:
+                await asyncio.to_thread(os.fdatasync, self._file)
+            except OSError:
+                self._broken = True
+                _log.error("record_not_synced")
+            for future in waiting:
+                if future.done():
+                    continue
+                if self._broken:
+                    future.set_exception(Unanswerable("RECORD_NOT_DURABLE", "inquiry records cannot be written"))
+                else:
+                    future.set_result(None)
+        if self._size > SEGMENT_BYTES and not self._broken:
+            os.close(self._file)
+            self._open()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(SYNC_SECONDS)
+            if self._dirty and not self._broken:
+                await self.durable()
+
+
+def segments(directory: Path) -> list[Path]:
+    """Return all segments, oldest first."""
+    return sorted(directory.glob("*.segment"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def read_records(path: Path, position: int, most: int = 2_000) -> tuple[list[bytes], int]:
+    """Return the whole records from a byte position on, and the position behind them.
+
+    What a power cut left half-written at the end is not returned: its answer never left.
+    """
+    records: list[bytes] = []
+    with path.open("rb") as file:
+        position = max(position, len(MAGIC))
+        file.seek(position)
+        while len(records) < most:
+            head = file.read(_HEAD)
+            size = int.from_bytes(head[:4], "big")
+            record = file.read(size) if len(head) == _HEAD else b""
+            if len(head) < _HEAD or len(record) < size or zlib.crc32(record) != int.from_bytes(head[4:], "big"):
+                break
+            records.append(record)
+            position += _HEAD + size
+    return records, position
+
+
+def is_closed(path: Path) -> bool:
+    """Whether no process writes the segment any more."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

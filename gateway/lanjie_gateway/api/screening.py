@@ -1,0 +1,164 @@
+"""ScreeningService: messages to questions, answers to messages."""
+
+import datetime
+from collections.abc import Callable
+from typing import Any, Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from lanjie.v1 import screening_pb2 as pb
+from lanjie.v1 import screening_pb2_grpc
+from lanjie_gateway.api.auth import caller
+from lanjie_gateway.domain.records import DIGEST_ALGORITHM
+from lanjie_gateway.services.screening import Answer, Inquiry, Party, ScreeningService
+from lanjie_matcher.catalogues import APPLICANT, Effect
+from lanjie_matcher.civil_time import day_of
+from lanjie_matcher.decide import Applied, Outcome
+from lanjie_matcher.listings import Listing
+
+_MODES: Final = {
+    pb.INQUIRY_MODE_UNSPECIFIED: "ex_officio",
+    pb.INQUIRY_MODE_EX_OFFICIO: "ex_officio",
+    pb.INQUIRY_MODE_AUTHORISED: "authorised",
+    pb.INQUIRY_MODE_SELF: "self",
+}
+_EFFECTS: Final = {
+    Effect.ADVISE: pb.EFFECT_ADVISE,
+    Effect.HEIGHTEN: pb.EFFECT_HEIGHTEN,
+    Effect.RESTRICT: pb.EFFECT_RESTRICT,
+    Effect.DENY: pb.EFFECT_DENY,
+}
+
+
+class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
+    """Serves checks.
+
+    Args:
+        service: answers them.
+        discover: what `Discover` says of this gateway.
+    """
+
+    def __init__(self, service: ScreeningService, discover: Callable[[], pb.DiscoverResponse]) -> None:
+        self._service = service
+        self._discover = discover
+
+    async def Check(self, request: pb.CheckRequest, context: Any) -> pb.CheckResponse:  # noqa: N802
+        """Answer one question."""
+        answer = await self._service.check(
+            caller(context),
+            Party(identifier=request.subject.identifier, name=request.subject.name),
+            _inquiry(request.context),
+            request.at_least_revision,
+        )
+        return pb.CheckResponse(decision=self._decision(answer))
+
+    async def BatchCheck(self, request: pb.BatchCheckRequest, context: Any) -> pb.BatchCheckResponse:  # noqa: N802
+        """Answer questions that share a context."""
+        answers, revision = await self._service.check_batch(
+            caller(context),
+            [Party(identifier=each.identifier, name=each.name) for each in request.subjects],
+            _inquiry(request.context),
+            request.at_least_revision,
+            request.pinned_revision,
+        )
+        return pb.BatchCheckResponse(decisions=[self._decision(answer) for answer in answers], revision=revision)
+
+    async def Discover(self, request: pb.DiscoverRequest, context: Any) -> pb.DiscoverResponse:  # noqa: N802
+        """Say where the other services listen."""
+        del request
+        caller(context)
+        return self._discover()
+
+    def _decision(self, answer: Answer) -> pb.Decision:
+        ruling, here = answer.ruling, self._discover()
+        decision = pb.Decision(
+            outcome=pb.Outcome.Value(f"OUTCOME_{ruling.outcome.name}"),
+            instruction=ruling.instruction,
+            measures=[_measure(each) for each in ruling.measures],
+            listings=[_listing(each, answer) for each in ruling.listings],
+            confirmation_required=ruling.confirmation_required,
+            officer_verifies=ruling.officer_verifies,
+            missing_facts=[
+                pb.MissingFact(listing_id=each.listing.id, measure_code=each.measure.code, fact=each.fact)
+                for each in ruling.missing
+            ],
+            warnings=answer.warnings,
+            source=pb.SOURCE_GATEWAY,
+            revision=answer.revision,
+            epoch=here.epoch,
+            lineage=here.lineage,
+            as_of_time=_time(answer.as_of),
+            decided_time=_time(answer.decided_at),
+            decision_id=answer.decision_id,
+            record_digest=answer.record_digest,
+            digest_algorithm=DIGEST_ALGORITHM,
+            catalogue_editions=ruling.editions,
+            masked_identifier=answer.masked,
+        )
+        if ruling.outcome is Outcome.UNDETERMINED:
+            assert ruling.reason is not None and answer.resolve_by is not None  # noqa: S101, PT018  they come together
+            decision.undetermined_reason = pb.UndeterminedReason.Value(f"UNDETERMINED_REASON_{ruling.reason.name}")
+            decision.resolve_by_time.CopyFrom(_time(answer.resolve_by))
+        return decision
+
+
+def _inquiry(context: pb.InquiryContext) -> Inquiry:
+    as_of = context.as_of_time.ToDatetime(datetime.UTC) if context.HasField("as_of_time") else None
+    return Inquiry(
+        matter=context.matter,
+        purpose=context.purpose,
+        mode=_MODES.get(context.mode, "unknown"),
+        case_no=context.case_no,
+        role=context.role or APPLICANT,
+        handling_region=context.handling_region,
+        officer=context.officer.officer_id,
+        as_of=as_of,
+    )
+
+
+def _measure(applied: Applied) -> pb.AppliedMeasure:
+    measure, edition = applied.measure, applied.edition
+    return pb.AppliedMeasure(
+        code=measure.code,
+        title=measure.title,
+        content=measure.content,
+        effect=_EFFECTS[measure.effect],
+        basis=measure.basis,
+        department=measure.department,
+        instruction=measure.instruction,
+        catalogue=edition.name,
+        publication=f"{edition.publication_number} {edition.publication_date.isoformat()}",
+        listing_ids=[listing.id for listing in applied.listings],
+    )
+
+
+def _listing(listing: Listing, answer: Answer) -> pb.ListingEvidence:
+    list_type = answer.catalogues.list_type(listing.list_type, day_of(answer.as_of))
+    return pb.ListingEvidence(
+        listing_id=listing.id,
+        list_type=listing.list_type,
+        list_type_name=list_type.name if list_type else "",
+        authority=listing.authority,
+        decision_no=listing.decision_no,
+        decision_date=_date(listing.decision_date),
+        listed_date=_date(listing.listed_on),
+        expires_date=_date(listing.expires_on),
+        reason=listing.reason,
+        basis=listing.basis,
+        removal_conditions=listing.removal_conditions,
+        remedies=listing.remedies,
+        objection=listing.objection,
+        source=listing.source,
+        sanction_no=listing.sanction_no,
+        sanction_end_date=_date(listing.sanction_to),
+    )
+
+
+def _date(day: datetime.date | None) -> str:
+    return day.isoformat() if day is not None else ""
+
+
+def _time(at: datetime.datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(at.astimezone(datetime.UTC))
+    return stamp

@@ -1,0 +1,164 @@
+"""Inquiry records into the ledger (Art. 39): from the workers' segments, and from the spools of SDKs."""
+
+import asyncio
+import datetime
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from lanjie_gateway.adapters.ledger import InquiryRow, Ledger, LedgerThread
+from lanjie_gateway.adapters.segments import is_closed, read_records, segments
+from lanjie_gateway.domain.access import Principal, Role
+from lanjie_gateway.domain.errors import invalid_argument
+from lanjie_gateway.domain.records import digest, instant, leaf
+
+LOAD_SECONDS: Final = 1.0
+MAX_UPLOAD: Final = 1_000
+_log = structlog.get_logger("lanjie.records")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadedPass:
+    """A local pass as an SDK reports it; fields as in audit.proto."""
+
+    sequence: int
+    at: datetime.datetime
+    view_digest: int
+    epoch: int
+    revision: int
+    matter: str
+    purpose: str
+    case_no: str = ""
+    role: str = ""
+    region: str = ""
+    officer: str = ""
+
+
+class InquiryService:
+    """Loads segments and takes uploads.
+
+    Args:
+        ledger: the ledger's thread.
+        directory: ``DIR/inquiry``.
+        clock: aware instants.
+    """
+
+    def __init__(self, ledger: LedgerThread, directory: Path, clock: Callable[[], datetime.datetime]) -> None:
+        self._ledger = ledger
+        self._directory = directory
+        self._clock = clock
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to load segments every second."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Stop, after a last load."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self.load()
+
+    async def load(self) -> int:
+        """Load what the segments hold beyond what the ledger has; return the number of records."""
+        loaded = 0
+        for path in segments(self._directory):
+            closed = is_closed(path)
+            position = await self._ledger.call(Ledger.inquiry_position, path.stem)
+            while True:
+                records, after = await asyncio.to_thread(read_records, path, position)
+                if not records:
+                    break
+                await self._ledger.call(Ledger.add_inquiries, path.stem, after, [_row(r) for r in records])
+                loaded += len(records)
+                position = after
+            if closed:
+                path.unlink()
+        return loaded
+
+    async def upload(
+        self, asker: Principal, sdk_id: str, lineage: str, passes: Sequence[UploadedPass]
+    ) -> tuple[int, int]:
+        """Take local passes of one SDK spool, in order and idempotent; return (acknowledged sequence, gap).
+
+        Raises:
+            Refused: NOT_PERMITTED, ARGUMENT_INVALID.
+        """
+        asker.require(Role.INQUIRER)
+        if len(passes) > MAX_UPLOAD:
+            raise invalid_argument("passes", "count", f"at most {MAX_UPLOAD} passes an upload")
+        if len(sdk_id) != 32 or not all(character in "0123456789abcdef" for character in sdk_id):
+            raise invalid_argument("sdk_id", "format", "a spool is named by 32 hexadecimal digits")
+        for before, after in zip(passes, passes[1:], strict=False):
+            if after.sequence != before.sequence + 1:
+                raise invalid_argument("passes", "sequence", "sequence numbers are consecutive")
+        source = f"sdk-{sdk_id}"
+        held = await self._ledger.call(Ledger.inquiry_position, source)
+        new = [each for each in passes if each.sequence > held]
+        if not new:
+            return held, 0
+        gap = new[0].sequence - held - 1
+        if gap:
+            _log.error("spool_gap", spool=sdk_id, missing=gap, before=new[0].sequence)
+        rows = [_local_row(asker, sdk_id, lineage, each, gap if each is new[0] else 0) for each in new]
+        await self._ledger.call(Ledger.add_inquiries, source, new[-1].sequence, rows)
+        return new[-1].sequence, gap
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(LOAD_SECONDS)
+            try:
+                await self.load()
+            except Exception:  # noqa: BLE001  counters go on; the operator hears of it, and the segments stay
+                _log.exception("segments_not_loaded")
+
+
+def _row(record: bytes) -> InquiryRow:
+    fields = json.loads(record)
+    return InquiryRow(
+        sequence=int(fields["id"].rpartition("-")[2]),
+        decision_id=fields["id"],
+        decided_at=fields["at"],
+        department=fields["department"],
+        matter=fields["matter"],
+        outcome=fields["outcome"],
+        kind=fields.get("kind", "gateway"),
+        subject_token=bytes.fromhex(fields.get("subject", "")),
+        record=record,
+        digest=digest(record),
+    )
+
+
+def _local_row(asker: Principal, sdk_id: str, lineage: str, each: UploadedPass, gap: int) -> InquiryRow:
+    return _row(
+        leaf(
+            {
+                "v": 1,
+                "id": f"{sdk_id[:12]}-{each.sequence}",
+                "kind": "local",
+                "spool": sdk_id,
+                "gap": gap or None,
+                "at": instant(each.at),
+                "department": asker.department,
+                "person": asker.person,
+                "officer": each.officer,
+                "mode": "ex_officio",
+                "matter": each.matter,
+                "purpose": each.purpose,
+                "case_no": each.case_no,
+                "role": each.role,
+                "region": each.region or asker.region,
+                "subject": each.view_digest.to_bytes(8, "big").hex(),
+                "lineage": lineage,
+                "epoch": each.epoch,
+                "revision": each.revision,
+                "outcome": "PASS",
+            }
+        )
+    )

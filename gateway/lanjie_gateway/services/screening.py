@@ -1,0 +1,297 @@
+"""Checks (比对): the numbered steps of one answer, free of transport."""
+
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from lanjie_gateway.adapters.index import ExactIndex
+from lanjie_gateway.adapters.segments import SegmentWriter
+from lanjie_gateway.domain.access import Principal
+from lanjie_gateway.domain.errors import Refused, Unanswerable, invalid_argument
+from lanjie_gateway.domain.packed import PackedListing, unpack_bucket
+from lanjie_gateway.domain.records import digest, instant, leaf
+from lanjie_matcher.catalogues import APPLICANT, CatalogueSet, Matter
+from lanjie_matcher.civil_time import day_of
+from lanjie_matcher.decide import Outcome, Question, Reason, Ruling, UnknownMatterError, decide
+from lanjie_matcher.fingerprints import IndexKey
+from lanjie_matcher.identifiers import Identifier, IdentifierError, parse
+from lanjie_matcher.regions import REGION
+from lanjie_matcher.subjects import kind_by_code, normalise_name
+
+CATCH_UP_SECONDS: Final = 0.2
+"""How long an answer waits for `at_least_revision`."""
+RESOLVE_WITHIN: Final = datetime.timedelta(hours=24)
+"""An officer settles an undetermined answer within this time."""
+MAX_BATCH: Final = 500
+MAX_PURPOSE: Final = 200
+MAX_CODE: Final = 64
+MAX_NAME: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inquiry:
+    """Why and for whom a question is asked; fields as in `InquiryContext` of screening.proto."""
+
+    matter: str
+    purpose: str
+    mode: str = "ex_officio"
+    case_no: str = ""
+    role: str = APPLICANT
+    handling_region: str = ""
+    officer: str = ""
+    as_of: datetime.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Party:
+    """The party a question is about, as the caller wrote it."""
+
+    identifier: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An answer that may leave: its record is written, and on disk where it has an effect."""
+
+    ruling: Ruling
+    catalogues: CatalogueSet
+    masked: str
+    warnings: tuple[str, ...]
+    revision: int
+    as_of: datetime.datetime
+    decided_at: datetime.datetime
+    resolve_by: datetime.datetime | None
+    decision_id: str
+    record_digest: bytes
+
+
+class ScreeningService:
+    """Answers checks from the exact index.
+
+    Args:
+        index: the worker's index.
+        key: key of the index.
+        records: where inquiry records go.
+        clock: aware instants.
+        current: whether the index can be proved to be up to date.
+        ledger: (lineage, epoch) of the ledger behind the index.
+    """
+
+    def __init__(
+        self,
+        index: ExactIndex,
+        key: IndexKey,
+        records: SegmentWriter,
+        clock: Callable[[], datetime.datetime],
+        current: Callable[[], bool],
+        ledger: Callable[[], tuple[str, int]],
+    ) -> None:
+        self._index = index
+        self._key = key
+        self._records = records
+        self._clock = clock
+        self._current = current
+        self._ledger = ledger
+
+    async def check(self, asker: Principal, party: Party, inquiry: Inquiry, at_least_revision: int = 0) -> Answer:
+        """Answer one question.
+
+        The steps, in order; the blocks of this class carry their numbers:
+
+        1. The caller's grant covers matter and mode, and says why it asks (Art. 24, 39, 40).
+        2. The exact index, by keyed token: absent is a pass (Art. 34: by number, never by name).
+        3. Packed listings: the full identity is compared, so that a shared bucket is no match.
+        4. `decide` (Art. 45-47).
+        5. The inquiry record (Art. 39): on disk before an effect leaves, written before a pass does.
+        6. The answer, with revision, instant, decision id and digest of its record.
+
+        Raises:
+            GatewayError: ARGUMENT_INVALID, NOT_PERMITTED, AS_OF_NOT_ALLOWED, NOT_CURRENT, REVISION_NOT_REACHED.
+            IdentifierError: the text cannot be an identifier.
+            UnknownMatterError: no catalogue ever defined the matter.
+        """
+        identifier = parse(party.identifier)
+        revision = await self._revision(at_least_revision, 0)
+        at = self._admit(asker, inquiry, revision)
+        answer = self._answer(asker, identifier, party, inquiry, revision, at)
+        if answer.ruling.outcome is not Outcome.PASS:
+            await self._records.durable()  # (5)
+        return answer
+
+    async def check_batch(
+        self, asker: Principal, parties: Sequence[Party], inquiry: Inquiry, at_least_revision: int, pinned: int
+    ) -> tuple[list[Answer], int]:
+        """Answer questions that share a context, in order, all on one revision.
+
+        A party that is no identifier gets an undetermined answer of its own; the others are answered.
+
+        Raises:
+            GatewayError: as `check`; REVISION_COMPACTED when `pinned` is no longer held.
+            UnknownMatterError: no catalogue ever defined the matter.
+        """
+        if not 1 <= len(parties) <= MAX_BATCH:
+            raise invalid_argument("subjects", "count", f"a batch has 1 to {MAX_BATCH} subjects")
+        revision = await self._revision(at_least_revision, pinned)
+        at = self._admit(asker, inquiry, revision)
+        answers = []
+        for party in parties:
+            try:
+                identifier = parse(party.identifier)
+            except IdentifierError as error:
+                answers.append(self._unreadable(asker, inquiry, revision, at, error))
+                continue
+            answers.append(self._answer(asker, identifier, party, inquiry, revision, at))
+        if any(answer.ruling.outcome is not Outcome.PASS for answer in answers):
+            await self._records.durable()  # (5)
+        return answers, revision
+
+    async def _revision(self, at_least: int, pinned: int) -> int:
+        """The revision to read at; it is provably the newest, or pinned by an earlier part of the same batch."""
+        if not self._current():
+            raise Unanswerable("NOT_CURRENT", "this worker cannot prove that it is current")
+        if not await self._index.reached(at_least, CATCH_UP_SECONDS):
+            raise Unanswerable(
+                "REVISION_NOT_REACHED", "this worker has not reached the revision asked for", revision=str(at_least)
+            )
+        return self._index.pin(pinned)
+
+    def _admit(self, asker: Principal, inquiry: Inquiry, revision: int) -> datetime.datetime:
+        """Step 1. Returns the instant to judge at."""
+        asker.require_matter(inquiry.matter)
+        if not inquiry.purpose.strip() or len(inquiry.purpose) > MAX_PURPOSE:
+            raise invalid_argument("purpose", "length", f"state the purpose in 1 to {MAX_PURPOSE} characters (Art. 24)")
+        if inquiry.mode != "ex_officio":
+            raise Refused("NOT_PERMITTED", "the grant does not cover this mode of inquiry", required=inquiry.mode)
+        for field, value in (("case_no", inquiry.case_no), ("role", inquiry.role), ("officer", inquiry.officer)):
+            if len(value) > MAX_CODE:
+                raise invalid_argument(field, "length", f"{field} has at most {MAX_CODE} characters")
+        if inquiry.handling_region and not REGION.fullmatch(inquiry.handling_region):
+            raise invalid_argument("handling_region", "format", "a region has six digits (GB/T 2260)")
+        now = self._clock()
+        at = inquiry.as_of or now
+        catalogues = self._index.catalogues(revision)
+        if not catalogues.ever_knew(inquiry.matter):
+            raise UnknownMatterError(inquiry.matter)
+        matter = catalogues.matter(inquiry.matter, day_of(at))
+        self._admit_as_of(inquiry, matter, now)
+        if matter is not None and matter.case_no_required and not inquiry.case_no.strip():
+            raise invalid_argument("case_no", "required", "this matter wants a case number")
+        return at
+
+    @staticmethod
+    def _admit_as_of(inquiry: Inquiry, matter: Matter | None, now: datetime.datetime) -> None:
+        if inquiry.as_of is None:
+            return
+        if matter is not None and not matter.as_of_allowed:
+            raise Refused("AS_OF_NOT_ALLOWED", "this matter is judged as of now only", matter=inquiry.matter)
+        if inquiry.as_of > now:
+            raise invalid_argument("as_of_time", "future", "as_of lies in the future")
+
+    def _answer(
+        self,
+        asker: Principal,
+        identifier: Identifier,
+        party: Party,
+        inquiry: Inquiry,
+        revision: int,
+        at: datetime.datetime,
+    ) -> Answer:
+        token = self._key.token(identifier.reveal())
+        # (2)
+        value = self._index.get(self._key.token(identifier.key), revision)
+        # (3)
+        own = [packed for packed in unpack_bucket(value) if _same(packed, identifier, token)] if value else []
+        # (4)
+        stated = self._key.token(normalise_name(party.name[:MAX_NAME])) if party.name.strip() else None
+        question = Question(
+            matter=inquiry.matter,
+            at=at,
+            handling_region=inquiry.handling_region or asker.region,
+            role=inquiry.role or APPLICANT,
+            implementer_kinds=asker.implementer_kinds,
+            kind_hint=kind_by_code(identifier),
+            name_mismatches=frozenset(
+                packed.listing.id for packed in own if stated and packed.name_token and packed.name_token != stated
+            ),
+        )
+        ruling = decide([packed.listing for packed in own], self._index.catalogues(revision), question)
+        warnings = (*identifier.warnings, *ruling.warnings)
+        return self._recorded(asker, inquiry, revision, at, ruling, warnings, identifier.masked, token)
+
+    def _unreadable(
+        self, asker: Principal, inquiry: Inquiry, revision: int, at: datetime.datetime, error: IdentifierError
+    ) -> Answer:
+        ruling = Ruling(
+            outcome=Outcome.UNDETERMINED,
+            reason=Reason.IDENTIFIER_INVALID,
+            instruction="待核：证件号码无法识别，请核对后重新比对，期间不影响受理。",
+        )
+        return self._recorded(asker, inquiry, revision, at, ruling, (f"identifier-{error.rule}",), "", b"")
+
+    def _recorded(
+        self,
+        asker: Principal,
+        inquiry: Inquiry,
+        revision: int,
+        at: datetime.datetime,
+        ruling: Ruling,
+        warnings: tuple[str, ...],
+        masked: str,
+        token: bytes,
+    ) -> Answer:
+        """Steps 5 and 6."""
+        now = self._clock()
+        lineage, epoch = self._ledger()
+        decision_id = self._records.next_id()
+        record = leaf(
+            {
+                "v": 1,
+                "id": decision_id,
+                "at": instant(now),
+                "as_of": instant(at),
+                "department": asker.department,
+                "person": asker.person,
+                "officer": inquiry.officer,
+                "mode": inquiry.mode,
+                "matter": inquiry.matter,
+                "purpose": inquiry.purpose,
+                "case_no": inquiry.case_no,
+                "role": inquiry.role,
+                "region": inquiry.handling_region or asker.region,
+                "subject": token.hex(),
+                "lineage": lineage,
+                "epoch": epoch,
+                "revision": revision,
+                "outcome": ruling.outcome.name,
+                "reason": ruling.reason.name if ruling.reason else "",
+                "measures": [each.measure.code for each in ruling.measures],
+                "listings": [listing.id for listing in ruling.listings],
+                "catalogues": list(ruling.editions),
+                "warnings": list(warnings),
+            }
+        )
+        self._records.append(record)
+        undetermined = ruling.outcome is Outcome.UNDETERMINED
+        return Answer(
+            ruling=ruling,
+            catalogues=self._index.catalogues(revision),
+            masked=masked,
+            warnings=warnings,
+            revision=revision,
+            as_of=at,
+            decided_at=now,
+            resolve_by=now + RESOLVE_WITHIN if undetermined else None,
+            decision_id=decision_id,
+            record_digest=digest(record),
+        )
+
+
+def _same(packed: PackedListing, identifier: Identifier, token: bytes) -> bool:
+    """Whether a listing is the asked subject's: the same number where both know one of this kind.
+
+    A bucket is shared by a company's USCC and its organisation code; two different USCCs in it are two subjects.
+    """
+    of_kind = [known for kind, known in packed.identities if kind == identifier.kind.value]
+    return token in of_kind if of_kind else True
