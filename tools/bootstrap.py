@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import fcntl
+import functools
 import os
 import subprocess
 import sys
@@ -41,12 +42,14 @@ UV_INDEX_SETTINGS = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_I
 def pip(*arguments: str) -> list[str]:
     """Returns the command line of the pip outside every environment; environments made by uv have none."""
     base = getattr(sys, "_base_executable", None) or sys.executable
-    return [base, "-m", "pip", "-qq", "--disable-pip-version-check", *arguments]
+    return [base, "-m", "pip", "--disable-pip-version-check", *arguments]
 
 
+@functools.cache
 def pip_settings() -> dict[str, str]:
-    """Returns pip's effective settings by option name; the environment wins over ``[install]``, that over ``[global]``."""
-    listing = subprocess.run(pip("config", "list"), capture_output=True, text=True, check=False).stdout
+    """Returns pip's effective settings by option name; the environment wins, then ``[install]``."""
+    loud = {**os.environ, "PIP_QUIET": "0"}
+    listing = subprocess.run(pip("config", "list"), capture_output=True, text=True, check=False, env=loud).stdout
     found: dict[str, tuple[int, str]] = {}
     for line in listing.splitlines():
         key, _, value = line.partition("=")
@@ -86,7 +89,7 @@ def uv(*arguments: str) -> None:
         options = ("--upgrade", "--no-warn-script-location", "--only-binary=:all:", "--require-hashes")
         # Settings that forbid --target, and a warning about root that does not apply to it.
         settings = {"PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_ROOT_USER_ACTION": "ignore"}
-        command = pip("install", *options, "--target", str(UV_HOME), "-r", str(UV_LOCK))
+        command = pip("install", "-qq", *options, "--target", str(UV_HOME), "-r", str(UV_LOCK))
         subprocess.run(command, check=True, env={**os.environ, **settings})
         installed.write_text(UV_LOCK.read_text())
     subprocess.run([str(UV_HOME / "bin" / "uv"), "--quiet", *arguments], check=True, cwd=ROOT, env=uv_environment())
@@ -100,8 +103,9 @@ def create(venv: Path) -> None:
 def sync(venv: Path, lock: str) -> None:
     """Makes an environment hold exactly what a lock file lists, checking every hash, those of build tools included."""
     hashes = ("--require-hashes", "--build-constraints", lock)
+    offline = ["--no-index"] if pip_settings().get("no-index", "").lower() in {"1", "true", "yes", "on"} else []
     sources = [part for name in SOURCE_ONLY for part in ("--no-binary", name)]
-    uv("pip", "sync", "--python", str(venv), *hashes, "--only-binary", ":all:", *sources, lock)
+    uv("pip", "sync", "--python", str(venv), *hashes, *offline, "--only-binary", ":all:", *sources, lock)
 
 
 @contextlib.contextmanager
