@@ -2,10 +2,12 @@
 
 A catalogue is published in editions. Of one catalogue the edition whose time has come last is in force; an edition
 acts from the later of its effective day and its publication, because an unpublished list has no effect (Art. 45).
+Published again at a later revision, an edition gives way to its newer text like to any other successor.
 """
 
 import datetime
 import enum
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -13,7 +15,6 @@ from typing import TypeVar
 from lanjie_matcher.listings import EndsWith
 from lanjie_matcher.regions import NO_OVERRIDES
 from lanjie_matcher.subjects import SubjectKind
-
 
 _T = TypeVar("_T")
 
@@ -152,7 +153,7 @@ class CatalogueSet:
 
     editions: tuple[Edition, ...] = ()
     region_overrides: Mapping[str, str] = field(default_factory=lambda: NO_OVERRIDES)
-    _last_days: dict[str, datetime.date | None] = field(default_factory=dict)
+    _last_days: dict[tuple[str, int], datetime.date | None] = field(default_factory=dict)
     _entries: dict[tuple[str, str], tuple[_Entry, ...]] = field(default_factory=dict)
     _list_types: dict[str, tuple[tuple[Edition, ListType], ...]] = field(default_factory=dict)
     _matters: dict[str, tuple[tuple[Edition, Matter], ...]] = field(default_factory=dict)
@@ -163,14 +164,13 @@ class CatalogueSet:
         """Index editions. A later edition of the same catalogue ends the one before it."""
         ordered = tuple(sorted(editions, key=lambda edition: (edition.id, edition.starts_on, edition.revision)))
         made = cls(ordered, region_overrides)
-        broader = {matter.code: matter.broader for edition in ordered for matter in edition.matters}
         for place, edition in enumerate(ordered):
             following = next((later for later in ordered[place + 1 :] if later.id == edition.id), None)
             last = edition.effective_to
             if following is not None:
                 cut = following.starts_on - datetime.timedelta(days=1)
                 last = cut if last is None else min(last, cut)
-            made._last_days[edition.name] = last
+            made._last_days[edition.name, edition.revision] = last
             for list_type in edition.list_types:
                 for code in (list_type.code, *list_type.aliases):
                     made._list_types[code] = (*made._list_types.get(code, ()), (edition, list_type))
@@ -178,32 +178,17 @@ class CatalogueSet:
                 made._matters[matter.code] = (*made._matters.get(matter.code, ()), (edition, matter))
             for measure in edition.measures:
                 made._codes[measure.code] = (*made._codes.get(measure.code, ()), edition)
-        made._index_measures(broader)
+                for key in itertools.product(measure.list_types, measure.matters):
+                    made._entries[key] = (*made._entries.get(key, ()), _Entry(edition, measure))
         return made
-
-    def _index_measures(self, broader: Mapping[str, str | None]) -> None:
-        # A measure that names a matter holds for every narrower one too.
-        holders: dict[str, set[str]] = {}
-        for code in broader:
-            up: str | None = code
-            while up is not None and code not in holders.get(up, ()):
-                holders.setdefault(up, set()).add(code)
-                up = broader.get(up)
-        for edition in self.editions:
-            for measure in edition.measures:
-                reached = {narrow for code in measure.matters for narrow in holders.get(code, {code})}
-                for list_type in measure.list_types:
-                    for matter in reached:
-                        key = (list_type, matter)
-                        self._entries[key] = (*self._entries.get(key, ()), _Entry(edition, measure))
 
     def in_force(self, edition: Edition, day: datetime.date) -> bool:
         """Whether an edition is in force on a day."""
-        return _within(day, edition.starts_on, self._last_days[edition.name])
+        return _within(day, edition.starts_on, self._last_days[edition.name, edition.revision])
 
     def last_day(self, edition: Edition) -> datetime.date | None:
         """The last day of an edition: its own, or the day before its successor's first."""
-        return self._last_days[edition.name]
+        return self._last_days[edition.name, edition.revision]
 
     def ever_knew(self, matter: str) -> bool:
         """Whether any edition ever defined the matter."""
@@ -230,10 +215,24 @@ class CatalogueSet:
         """All codes and aliases of list types ever defined, sorted."""
         return sorted(self._list_types)
 
-    def entries(self, list_type: str, matter: str, day: datetime.date) -> list[tuple[Edition, Measure]]:
-        """The measures in force on a day that name the list type and the matter, or a matter that holds it."""
-        found = self._entries.get((list_type, matter), ())
-        return [(entry.edition, entry.measure) for entry in found if self.in_force(entry.edition, day)]
+    def entries(self, list_type: ListType, matter: str, day: datetime.date) -> list[tuple[Edition, Measure]]:
+        """The measures in force that day which name the list type (or an alias) and the matter (or one that holds it)."""
+        found: dict[tuple[str, int, str], tuple[Edition, Measure]] = {}
+        for key in itertools.product((list_type.code, *list_type.aliases), self._lineage(matter, day)):
+            for entry in self._entries.get(key, ()):
+                if self.in_force(entry.edition, day):
+                    found[entry.edition.name, entry.edition.revision, entry.measure.code] = entry.edition, entry.measure
+        return list(found.values())
+
+    def _lineage(self, matter: str, day: datetime.date) -> list[str]:
+        """The matter and those that hold it, by the editions of that day: a later one may not widen a measure early."""
+        codes: list[str] = []
+        code: str | None = matter
+        while code is not None and code not in codes:
+            codes.append(code)
+            known = self.matter(code, day)
+            code = known.broader if known else None
+        return codes
 
     def defines(self, measure: str, above: Level, day: datetime.date) -> bool:
         """Whether a catalogue above a level that is in force on a day holds the measure."""

@@ -1,4 +1,4 @@
-"""Days and instants. Every date of the law is a day in Asia/Shanghai, end dates inclusive to 24:00 (Civil Code 201-203).
+"""Days and instants. Every date of the law is a day in Asia/Shanghai, an end date lasts to 24:00 (Civil Code 201-203).
 
 The zone is a fixed +08:00: there has been no summer time since 1991, and minimal machines carry no zone table.
 """
@@ -12,7 +12,13 @@ _DAY: Final = datetime.timedelta(days=1)
 
 
 def day_of(at: datetime.datetime) -> datetime.date:
-    """Return the day in Asia/Shanghai of an aware instant."""
+    """Return the day in Asia/Shanghai of an aware instant.
+
+    Raises:
+        ValueError: the instant states no zone; the machine's own would decide in silence.
+    """
+    if at.tzinfo is None:
+        raise ValueError("an instant states its zone")
     return at.astimezone(SHANGHAI).date()
 
 

@@ -20,7 +20,7 @@ from lanjie_matcher.subjects import ORGANISATION_KINDS, SubjectKind
 class Outcome(enum.Enum):
     """Result of a check (结果), by the strongest effect that applies."""
 
-    PASS = "pass"  # noqa: S105  not a password
+    PASS = "pass"
     ADVISE = "advise"
     HEIGHTEN = "heighten"
     RESTRICT = "restrict"
@@ -52,7 +52,7 @@ class Question:
         handling_region: region of the authority that handles the matter.
         role: part the subject plays in the case.
         implementer_kinds: kinds of unit the caller is by its grant; `None` for a caller that may act as any.
-        kind_hint: kind of subject that the asked identifier tells, where a listing says only "organisation".
+        kind_hint: kind of subject that the asked identifier tells; used where a listing says only "organisation".
         name_mismatches: ids of the listings whose recorded name is not the stated one.
     """
 
@@ -138,7 +138,7 @@ def decide(listings: Iterable[Listing], catalogues: CatalogueSet, question: Ques
     """
     day = day_of(question.at)
 
-    # (0)
+    # (0) the matter
     if not catalogues.ever_knew(question.matter):
         raise UnknownMatterError(question.matter)
     if catalogues.matter(question.matter, day) is None:
@@ -148,11 +148,11 @@ def decide(listings: Iterable[Listing], catalogues: CatalogueSet, question: Ques
             instruction="待核：本事项目前没有生效的惩戒措施清单，请继续受理并报清单管理部门核实。",
         )
 
-    # (1), (2), (3)
+    # (1), (2), (3) listings and measures
     found: dict[tuple[str, str], tuple[Measure, Edition, list[Listing]]] = {}
     missing: list[Missing] = []
     for listing, list_type in _in_force(listings, catalogues, question, day):
-        for edition, measure in catalogues.entries(list_type.code, question.matter, day):
+        for edition, measure in catalogues.entries(list_type, question.matter, day):
             if not _addressed(measure, edition, question, catalogues):
                 continue
             lack = _lacks(measure, listing, question, day)
@@ -172,20 +172,20 @@ def decide(listings: Iterable[Listing], catalogues: CatalogueSet, question: Ques
     # A missing fact matters only where it could make the answer stronger than it is without it.
     missing = [each for each in missing if strongest is None or each.measure.effect > strongest]
 
-    # (6)
+    # (6) nothing
     if not applied and not missing:
         return Ruling(outcome=Outcome.PASS, instruction="未发现适用于本事项的惩戒措施，按正常程序办理。")
 
-    # (7)
+    # (7) doubts
     bearing = _distinct([*(listing for each in applied for listing in each.listings), *(m.listing for m in missing)])
     mismatched = [listing for listing in bearing if listing.id in question.name_mismatches]
-    if any(listing.subject_kind is SubjectKind.NATURAL_PERSON for listing in mismatched):
+    if _touches_person(mismatched, question):
         return Ruling(
             outcome=Outcome.UNDETERMINED,
             reason=Reason.NAME_MISMATCH,
             instruction="待核：姓名与证件号码不一致，请核对申请人证件后重新比对，期间不影响受理。",
         )
-    warnings = ("name-mismatch",) if mismatched else ()
+    warnings = _warnings(bearing, catalogues, question, day)
     editions = tuple(sorted({each.edition.name for each in applied}))
 
     if missing:
@@ -202,11 +202,11 @@ def decide(listings: Iterable[Listing], catalogues: CatalogueSet, question: Ques
             editions=editions,
         )
 
-    # (8)
+    # (8) the officer
     assert strongest is not None  # noqa: S101  `applied` is not empty here
     outcome = _BY_EFFECT[strongest]
-    personal = any(listing.subject_kind is SubjectKind.NATURAL_PERSON for listing in bearing)
     verifies = _verifies(applied)
+    personal = _touches_person(bearing, question)
     confirm = bool(verifies) or (personal and outcome in (Outcome.INTERCEPT, Outcome.RESTRICT))
     return Ruling(
         outcome=outcome,
@@ -255,18 +255,15 @@ def _addressed(measure: Measure, edition: Edition, question: Question, catalogue
 def _lacks(measure: Measure, listing: Listing, question: Question, day: datetime.date) -> str | None:
     """Steps 2 and 3 for one listing: `None` if the measure applies, "" if not, else the name of the missing fact."""
     # (2) subject kind
-    kind = listing.subject_kind
-    if kind is SubjectKind.ORGANISATION and question.kind_hint is not None:
-        kind = question.kind_hint
-    unsure = ""
-    if kind not in measure.objects and not (kind in ORGANISATION_KINDS and SubjectKind.ORGANISATION in measure.objects):
-        if kind is not SubjectKind.ORGANISATION or not measure.objects & ORGANISATION_KINDS:
-            return ""
-        unsure = "" if measure.objects >= ORGANISATION_KINDS else "subject_kind"
+    kinds = _possible_kinds(listing, question)
+    reached = measure.objects | ORGANISATION_KINDS if SubjectKind.ORGANISATION in measure.objects else measure.objects
+    if kinds.isdisjoint(reached):
+        return ""
+    unsure = "" if kinds <= reached else "subject_kind"
     # the measure's own term
     if measure.term_months is not None and day > last_day_after_months(listing.begins_on, measure.term_months):
         return ""
-    # (3)
+    # (3) the decision behind the listing
     if measure.trigger is Trigger.LISTING_AND_DECISION:
         ended = listing.sanction_to is not None and listing.sanction_to < day
         not_begun = listing.sanction_from is not None and listing.sanction_from > day
@@ -277,6 +274,39 @@ def _lacks(measure: Measure, listing: Listing, question: Question, day: datetime
         if listing.sanction_from is None or listing.sanction_to is None:
             return "sanction_term"
     return unsure or None
+
+
+def _possible_kinds(listing: Listing, question: Question) -> frozenset[SubjectKind]:
+    """The kinds the subject may be of. A record that says "organisation" is narrowed by the number asked about."""
+    if listing.subject_kind is not SubjectKind.ORGANISATION:
+        return frozenset({listing.subject_kind})
+    if question.kind_hint is SubjectKind.NATURAL_PERSON:
+        # Record and number contradict each other: neither is believed.
+        return ORGANISATION_KINDS | {SubjectKind.NATURAL_PERSON}
+    if question.kind_hint is None or question.kind_hint is SubjectKind.ORGANISATION:
+        return ORGANISATION_KINDS
+    return frozenset({question.kind_hint})
+
+
+def _touches_person(listings: Iterable[Listing], question: Question) -> bool:
+    """Whether one of the listings is, or may be, of a natural person."""
+    return any(SubjectKind.NATURAL_PERSON in _possible_kinds(listing, question) for listing in listings)
+
+
+def _warnings(
+    bearing: Iterable[Listing], catalogues: CatalogueSet, question: Question, day: datetime.date
+) -> tuple[str, ...]:
+    """Step 7: doubts that change nothing."""
+    found = set()
+    for listing in bearing:
+        if listing.id in question.name_mismatches:
+            found.add("name-mismatch")
+        list_type = catalogues.list_type(listing.list_type, day)
+        if list_type is not None and list_type.source_max_age_days is not None:
+            vouched = listing.source_as_of or listing.recorded_on
+            if (day - vouched).days > list_type.source_max_age_days:
+                found.add("verify-at-source")
+    return tuple(sorted(found))
 
 
 def _verifies(applied: Sequence[Applied]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ fingerprint that was put in. The wire carries the set itself, so no byte of a fi
 import bisect
 import itertools
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 import pybloom_live
@@ -73,8 +73,8 @@ class BloomFilter:
             yield offset + (place >> 20) % self._width
             place = place + step & _MASK
 
-    def add_some(self, fingerprints: Iterable[int], limit: int) -> int:
-        """Add at most `limit` fingerprints and return how many were added.
+    def add_some(self, fingerprints: Iterator[int], limit: int) -> int:
+        """Take at most `limit` fingerprints from an iterator, add them, and return how many there were.
 
         Small limits let the caller yield between calls: no rebuild may hold a serving process for more than 1 ms.
         """

@@ -21,6 +21,7 @@ Example:
 import datetime
 import enum
 import re
+import string
 import unicodedata
 from dataclasses import dataclass, field
 from typing import Final
@@ -100,7 +101,8 @@ class Identifier:
         kind: stated kind.
         key: canonical key for fingerprint and index bucket. For companies it is the organisation code (characters 9-17
             of the USCC), so that one entry serves ``uscc:`` and ``org_code:``.
-        warnings: doubts that change nothing: ``check-digit``, ``org-check-digit``, ``region``, ``secondary-identifier``.
+        warnings: doubts that change nothing: ``check-digit``, ``org-check-digit``, ``region``,
+            ``secondary-identifier``.
     """
 
     kind: IdentifierKind
@@ -177,9 +179,11 @@ def normalise(text: str) -> str:
             return text.upper()
     else:
         text = unicodedata.normalize("NFKC", text)
-    return _DROPPED.sub("", text).upper()
+    # Only ASCII letters are raised: "ı" and "ß" would become an I and an SS that nobody wrote.
+    return _DROPPED.sub("", text).translate(_UPPER)
 
 
+_UPPER: Final = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
 _DROPPED: Final = re.compile(r"[\s\-\u00ad\u2010-\u2015\u2212\u200b-\u200d\u2060\ufeff]+")
 
 
@@ -211,7 +215,12 @@ def birth_date(identifier: Identifier) -> datetime.date | None:
 
 def lost_precision(number: str) -> bool:
     """Whether a company code went through a spreadsheet's 15-digit number: 18 digits, ``000`` last, check wrong."""
-    return len(number) == 18 and number.isdigit() and number.endswith("000") and uscc_check(number[:17]) != number[17]
+    return (
+        len(number) == 18
+        and number.endswith("000")
+        and bool(_DIGITS.fullmatch(number))
+        and uscc_check(number[:17]) != number[17]
+    )
 
 
 def _date(digits: str) -> datetime.date:
@@ -311,9 +320,21 @@ _PATTERNS: Final = {
     IdentifierKind.REGISTRATION_NO: ((13, 15), _DIGITS, "a business registration number has 15 (older: 13) digits"),
     IdentifierKind.TAX_NO: (range(15, 21), _ALNUM, "a taxpayer number has 15 to 20 letters and digits"),
     IdentifierKind.INSTITUTION_NO: (range(4, 33), _CERTIFICATE, "an institution certificate has 4 to 32 characters"),
-    IdentifierKind.SOCIAL_ORG_NO: (range(4, 33), _CERTIFICATE, "a social organisation certificate has 4 to 32 characters"),
-    IdentifierKind.HK_MACAO_PASS: ((9, 11), re.compile(r"[HM][0-9]+"), "a Hong Kong or Macao pass is H or M and 8 or 10 digits"),
-    IdentifierKind.TAIWAN_PASS: ((8, 10, 11), re.compile(r"[0-9]{8}([0-9]{2}[A-Z]?)?"), "a Taiwan pass has 8 or 10 digits"),
+    IdentifierKind.SOCIAL_ORG_NO: (
+        range(4, 33),
+        _CERTIFICATE,
+        "a social organisation certificate has 4 to 32 characters",
+    ),
+    IdentifierKind.HK_MACAO_PASS: (
+        (9, 11),
+        re.compile(r"[HM][0-9]+"),
+        "a Hong Kong or Macao pass is H or M and 8 or 10 digits",
+    ),
+    IdentifierKind.TAIWAN_PASS: (
+        (8, 10, 11),
+        re.compile(r"[0-9]{8}([0-9]{2}[A-Z]?)?"),
+        "a Taiwan pass has 8 or 10 digits",
+    ),
     IdentifierKind.OFFICER_CARD: (range(4, 33), _CERTIFICATE, "an officer's card has 4 to 32 characters"),
 }
 _RULES: Final = {

@@ -40,7 +40,8 @@ class Listing:
     """One act of one authority on one subject (Art. 31). Holds no identifier, no name and no related person.
 
     Dates are days in Asia/Shanghai, inclusive; instants are aware. `None` means not known. `recorded_on` is the day the
-    ledger took it: the beginning of a listing whose source gives no date at all.
+    ledger took it: the beginning of a listing whose source gives no date at all. `source_as_of` is the day up to which
+    the source has vouched for it, where that is known.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Listing:
     removal_conditions: str = ""
     remedies: str = ""
     source: str = ""
+    source_as_of: datetime.date | None = None
     region: str = ""
     decision_date: datetime.date | None = None
     served_date: datetime.date | None = None
@@ -112,7 +114,11 @@ def standing(listing: Listing, ends_with: EndsWith, at: datetime.datetime) -> St
 
 
 def ended_by_event(listing: Listing) -> bool:
-    """Whether an event has ended the listing for good as far as is known: it leaves the views."""
+    """Whether an event has ended the listing for good as far as is known: it leaves the views.
+
+    An event counts from its recording, whatever its instant. Whoever records one must therefore refuse an instant that
+    lies in the future: the listing would leave the views while it is still in force.
+    """
     ends = [end for end in (listing.removed_at, listing.repaired_at, listing.revoked_at) if end is not None]
     return listing.annulled or (bool(ends) and (listing.reinstated_at is None or max(ends) > listing.reinstated_at))
 
@@ -123,5 +129,3 @@ def _reinstated_since(listing: Listing, ended_at: datetime.datetime, at: datetim
 
 def _past(last: datetime.date | None, day: datetime.date) -> bool:
     return last is not None and day > last
-
-

@@ -10,7 +10,7 @@ NATION: Final = "000000"
 REGION: Final = re.compile(r"[0-9]{6}")
 
 NO_OVERRIDES: Final[Mapping[str, str]] = {}
-"""Regions that count as part of another region than their digits say: region -> region. Data, handed in by the caller."""
+"""Regions that count as part of another than their digits say: region -> region. Data, handed in by the caller."""
 
 
 def covers(region: str, place: str, overrides: Mapping[str, str] = NO_OVERRIDES) -> bool:

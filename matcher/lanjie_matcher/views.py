@@ -22,7 +22,7 @@ from typing import Final
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from lanjie_matcher.fingerprints import ViewKey
+from lanjie_matcher.fingerprints import KEY_BYTES, ViewKey
 from lanjie_matcher.identifiers import NORMALISATION
 
 SHARDS: Final = 256
@@ -88,7 +88,7 @@ def verify_signatures(
         try:
             Ed25519PublicKey.from_public_bytes(raw).verify(value, SIGNED_PREFIX + manifest)
         except InvalidSignature:
-            raise RefusedError("signature", f"the signature of key {key_id} does not verify") from None
+            continue
         return key_id
     raise RefusedError("signature", "no trusted key signed the manifest")
 
@@ -135,6 +135,8 @@ def accept_snapshot(
     _acceptable(head, previous.manifest if previous else None, now)
     if len(shards) != SHARDS:
         raise RefusedError("truncated", f"{len(shards)} of {SHARDS} shards")
+    if len(key) != KEY_BYTES:
+        raise RefusedError("key", f"a view key has {KEY_BYTES} bytes")
     view_key = ViewKey(key, head.bits)
     if view_key.key_check() != head.key_check:
         raise RefusedError("key", "the view key is not the key of this set")
@@ -143,12 +145,11 @@ def accept_snapshot(
         raise RefusedError("count", f"{len(values)} fingerprints where the manifest counts {head.count}")
     if root_of([shard_digest(shard, head.bits) for shard in shards]) != head.root:
         raise RefusedError("root", "the set is not the one the manifest names")
-    held = set(values) if len(values) < 64 else None
     for canaries, wanted in ((head.canaries_hit, True), (head.canaries_miss, False)):
         for canary in canaries:
             fingerprint = view_key.fingerprint(canary)
             shard = shards[fingerprint >> (head.bits - 8)]
-            if ((fingerprint in held) if held is not None else (fingerprint in shard)) is not wanted:
+            if (fingerprint in shard) is not wanted:
                 raise RefusedError("canary", "a canary does not answer as the manifest says")
     return ViewState(head, view_key, values)
 
@@ -177,9 +178,11 @@ def decode_shard(number: int, count: int, planes: bytes, bits: int) -> "array[in
     """Decode one shard into whole fingerprints, sorted and distinct.
 
     Raises:
-        RefusedError: ``oversize``, ``encoding`` or ``truncated``.
+        RefusedError: ``bits``, ``oversize``, ``encoding`` or ``truncated``.
     """
-    if not 0 <= number < SHARDS or count > MAX_COUNT // 16:
+    if not 24 <= bits <= 56:
+        raise RefusedError("bits", "the width of a fingerprint is out of range")
+    if not 0 <= number < SHARDS or not 0 <= count <= MAX_COUNT // 16:
         raise RefusedError("oversize", "a shard that cannot be")
     raw = bytearray(8 * count)
     rest = memoryview(planes)
@@ -193,7 +196,7 @@ def decode_shard(number: int, count: int, planes: bytes, bits: int) -> "array[in
             plane_bytes = unpacker.decompress(packed, max(count, 1))
         except zlib.error:
             raise RefusedError("encoding", "a byte plane does not unpack") from None
-        if len(plane_bytes) != count or unpacker.unconsumed_tail or not unpacker.eof:
+        if len(plane_bytes) != count or unpacker.unconsumed_tail or unpacker.unused_data or not unpacker.eof:
             raise RefusedError("encoding", "a byte plane has another length than the shard")
         raw[plane::8] = plane_bytes
         rest = rest[4 + size :]
@@ -207,10 +210,10 @@ def decode_shard(number: int, count: int, planes: bytes, bits: int) -> "array[in
     if not gaps:
         return gaps
     gaps[0] += number << (bits - 8)
-    values = array("Q", itertools.accumulate(gaps))
-    if values[-1] >> (bits - 8) != number or values[0] >> (bits - 8) != number:
+    # The sum comes first: gaps that add up to more than 64 bits are a refusal too, not a crash of the array.
+    if sum(gaps) >> (bits - 8) != number:
         raise RefusedError("encoding", "a fingerprint lies outside its shard")
-    return values
+    return array("Q", itertools.accumulate(gaps))
 
 
 def shard_digest(values: "array[int]", bits: int) -> bytes:
