@@ -115,8 +115,8 @@ class InquiryService:
             await asyncio.sleep(LOAD_SECONDS)
             try:
                 await self.load()
-            except Exception:  # noqa: BLE001  counters go on; the operator hears of it, and the segments stay
-                _log.exception("segments_not_loaded")
+            except Exception as error:  # noqa: BLE001  counters go on; the operator hears of it, and the segments stay
+                _log.error("segments_not_loaded", error=type(error).__name__)
 
 
 def _row(record: bytes) -> InquiryRow:

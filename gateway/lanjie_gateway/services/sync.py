@@ -13,6 +13,7 @@ from typing import Final
 from lanjie_gateway.adapters.keys import KeyRing
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
 from lanjie_matcher.catalogues import CatalogueSet
+from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.fingerprints import ViewKey
 from lanjie_matcher.identifiers import NORMALISATION
 from lanjie_matcher.views import SHARDS, Manifest, encode_shard, root_of, shard_digest
@@ -191,13 +192,13 @@ class SyncService:
     def matters(self) -> list[MatterSpans]:
         """Return every matter ever defined, with its days."""
         catalogues = self._catalogues()
-        today = self._clock()
+        today = day_of(self._clock())
         result = []
         for code in catalogues.matter_codes():
             editions = catalogues.matter_editions(code)
             spans = tuple((edition.starts_on, catalogues.last_day(edition)) for edition in editions)
             defined = [each for edition in editions for each in edition.matters if each.code == code]
-            now = catalogues.matter(code, today.date()) or defined[-1]
+            now = catalogues.matter(code, today) or defined[-1]
             # Whichever edition comes into force, the stricter setting is safe on the SDK's side: it asks the gateway.
             result.append(
                 MatterSpans(code, any(each.case_no_required for each in defined), now.as_of_allowed, spans)

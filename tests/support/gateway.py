@@ -1,0 +1,119 @@
+"""A whole gateway in one background event loop, with a clock that tests move, real files and real sockets."""
+
+import asyncio
+import contextlib
+import datetime
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lanjie
+from lanjie.v1 import listing_pb2
+from lanjie_gateway.bootstrap import Gateway, build
+from lanjie_gateway.domain.access import Principal, Role
+from lanjie_gateway.settings import Settings
+
+T = TypeVar("T")
+COLUMNS = (
+    "op subject_kind name id_kind id_number other_ids list_type decision_no authority authority_uscc reason basis "
+    "notice_date decision_date served_date listed_on expires_on publicity_until retention_until removal_conditions "
+    "remedies measure_hints region sanction_no sanction_kind sanction_from sanction_to source source_record_id "
+    "source_version related_persons"
+).split()
+
+
+class MovableClock:
+    """Aware instants that move only when told, or with the real clock from a set beginning."""
+
+    def __init__(self, at: datetime.datetime) -> None:
+        self.at = at
+
+    def __call__(self) -> datetime.datetime:
+        return self.at
+
+
+def person(name: str, *roles: Role) -> Principal:
+    """Return a caller of department `local`."""
+    return Principal(department="local", person=name, roles=frozenset(roles), region="320000")
+
+
+class RunningGateway:
+    """A gateway that runs in a thread of its own."""
+
+    def __init__(self, state: Path, clock: MovableClock, *, allow_examples: bool = True) -> None:
+        self.clock = clock
+        self.state = state
+        self._settings = Settings(state=state, listen="127.0.0.1:0", allow_examples=allow_examples)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self.inner: Gateway = build(self._settings, clock=clock)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run in the gateway's loop and wait."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
+
+    def start(self) -> "RunningGateway":
+        """Start serving."""
+        self._thread.start()
+        self.run(self.inner.__aenter__())
+        return self
+
+    def stop(self) -> None:
+        """Stop serving."""
+        self.run(self.inner.__aexit__(None, None, None))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    @property
+    def file(self) -> Path:
+        """The gateway file."""
+        return self.state / "gateway.json"
+
+    def client(self, **options: Any) -> lanjie.Client:
+        """Return a client of this gateway."""
+        return lanjie.Client.from_file(self.file, state_dir=self.state / "sdk", **options)
+
+    def publish(self, *files: Path) -> None:
+        """Publish catalogues."""
+        manager = person("manager", Role.MANAGER)
+        for file in files:
+            self.run(self.inner.control.catalogues.publish(file.read_bytes(), file.name, False, manager))  # noqa: FBT003
+
+    def import_rows(self, rows: list[dict[str, str]], **header: Any) -> Any:
+        """Import rows as a CSV file; returns the receipt."""
+        text = "\n".join([",".join(COLUMNS), *(",".join(_quoted(row.get(c, "")) for c in COLUMNS) for row in rows)])
+        return self.import_bytes(text.encode() + b"\n", **header)
+
+    def import_bytes(self, data: bytes, *, by: str = "authority", **header: Any) -> Any:
+        """Import a file; returns the receipt."""
+        import hashlib  # noqa: PLC0415
+
+        head = listing_pb2.ImportHeader(
+            file_name="test.csv",
+            format=listing_pb2.FILE_FORMAT_CSV,
+            sha256=hashlib.sha256(data).digest(),
+            size=len(data),
+            **header,
+        )
+
+        async def chunks() -> AsyncIterator[bytes]:
+            for place in range(0, len(data), 65_536):
+                yield data[place : place + 65_536]
+
+        return self.run(self.inner.control.imports.run(head, chunks(), person(by, Role.AUTHORITY)))
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\n') else text
+
+
+@contextlib.contextmanager
+def running(state: Path, at: datetime.datetime, **options: Any) -> Iterator[RunningGateway]:
+    """Run a gateway whose clock stands at `at`."""
+    gateway = RunningGateway(state, MovableClock(at), **options).start()
+    try:
+        yield gateway
+    finally:
+        gateway.stop()

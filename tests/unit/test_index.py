@@ -1,0 +1,85 @@
+"""The exact index: commits become readable at once, pinned reads stay where they are."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lanjie_gateway.adapters.index import HOLD_SECONDS, ExactIndex
+from lanjie_gateway.domain.errors import Refused
+
+
+def test_a_staged_commit_is_invisible_until_it_is_whole() -> None:
+    index = ExactIndex()
+    index.load(b"a", b"1")
+    index.advance(1, 0.0)
+    index.stage(2, [(b"a", b"2"), (b"b", b"2")])
+    assert (index.get(b"a", index.pin(0)), index.get(b"b", index.pin(0))) == (b"1", b"")
+    index.advance(2, 0.0)
+    assert (index.get(b"a", index.pin(0)), index.get(b"b", index.pin(0))) == (b"2", b"2")
+
+
+def test_a_pinned_revision_that_is_not_held_is_refused() -> None:
+    index = ExactIndex()
+    index.advance(5, 0.0)
+    for revision in (4, 6):
+        with pytest.raises(Refused) as caught:
+            index.pin(revision)
+        assert caught.value.reason == "REVISION_COMPACTED"
+
+
+def test_old_revisions_are_forgotten_and_their_memory_goes() -> None:
+    index = ExactIndex()
+    index.load(b"a", b"0")
+    index.advance(1, 0.0)
+    for revision in range(2, 10):
+        index.stage(revision, [(b"a", b"%d" % revision)])
+        index.advance(revision, float(revision))
+    index.compact(HOLD_SECONDS + 6.0)
+    assert index.get(b"a", index.pin(7)) == b"7"
+    with pytest.raises(Refused):
+        index.pin(5)
+    index.compact(10 * HOLD_SECONDS)
+    assert index._before == {}  # noqa: SLF001  what must not grow for ever
+
+
+@pytest.mark.asyncio
+async def test_waiting_for_a_revision() -> None:
+    index = ExactIndex()
+    index.advance(1, 0.0)
+    assert await index.reached(1, 0.01)
+    assert not await index.reached(2, 0.01)
+    waiting = asyncio.create_task(index.reached(2, 5.0))
+    await asyncio.sleep(0)
+    index.advance(2, 0.0)
+    assert await waiting
+
+
+Changes = st.lists(
+    st.dictionaries(st.sampled_from([b"a", b"b", b"c", b"d"]), st.sampled_from([b"", b"1", b"2", b"3"]), max_size=4),
+    max_size=12,
+)
+
+
+@given(Changes, st.integers(0, 12))
+def test_reads_at_every_held_revision_are_what_the_list_was_then(changes: list[dict[bytes, bytes]], gap: int) -> None:
+    index = ExactIndex()
+    index.advance(1, 0.0)
+    states: dict[int, dict[bytes, bytes]] = {1: {}}
+    for revision, change in enumerate(changes, 2):
+        # the same commit may be sent in two slices, and one slice twice
+        index.stage(revision, list(change.items())[:2])
+        index.stage(revision, list(change.items())[1:])
+        for bucket in (b"a", b"b", b"c", b"d"):
+            assert index.get(bucket, revision - 1) == states[revision - 1].get(bucket, b"")
+        index.advance(revision, float(revision))
+        states[revision] = {**states[revision - 1], **change}
+    index.compact(HOLD_SECONDS + gap)
+    for revision, state in states.items():
+        try:
+            index.pin(revision)
+        except Refused:
+            continue
+        for bucket in (b"a", b"b", b"c", b"d"):
+            assert index.get(bucket, revision) == state.get(bucket, b"")

@@ -1,0 +1,89 @@
+"""Inquiry segments: what was acknowledged is there, what was half-written is not."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lanjie_gateway.adapters.segments import MAGIC, SegmentWriter, is_closed, read_records, segments
+from lanjie_gateway.domain.errors import Unanswerable
+
+
+@pytest.mark.asyncio
+async def test_records_come_back_in_order(tmp_path: Path) -> None:
+    writer = SegmentWriter(tmp_path)
+    for number in range(10):
+        writer.append(b"record %d" % number)
+    await asyncio.gather(*(writer.durable() for _ in range(20)))
+    (path,) = segments(tmp_path)
+    assert not is_closed(path)
+    await writer.close()
+    assert is_closed(path)
+    first, position = read_records(path, 0, most=4)
+    rest, _ = read_records(path, position)
+    assert first + rest == [b"record %d" % number for number in range(10)]
+
+
+@pytest.mark.asyncio
+async def test_a_torn_end_is_left_out_wherever_it_is_torn(tmp_path: Path) -> None:
+    writer = SegmentWriter(tmp_path)
+    writer.append(b"first")
+    writer.append(b"second")
+    await writer.close()
+    (path,) = segments(tmp_path)
+    whole = path.read_bytes()
+    second_from = len(MAGIC) + 8 + len(b"first")
+    for size in range(second_from, len(whole)):
+        path.write_bytes(whole[:size])
+        assert read_records(path, 0)[0] == [b"first"]
+
+
+@pytest.mark.asyncio
+async def test_after_a_failed_sync_nothing_is_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = SegmentWriter(tmp_path)
+    writer.append(b"first")
+    await writer.durable()
+
+    def fail(descriptor: int) -> None:
+        raise OSError(5, "input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    writer.append(b"second")
+    with pytest.raises(Unanswerable):
+        await writer.durable()
+    monkeypatch.undo()
+    with pytest.raises(Unanswerable):
+        writer.append(b"third")
+    await writer.close()
+
+
+def test_what_was_written_survives_the_death_of_the_process(tmp_path: Path) -> None:
+    script = (
+        "import asyncio, pathlib, sys\n"
+        "from lanjie_gateway.adapters.segments import SegmentWriter\n"
+        "async def main():\n"
+        "    writer = SegmentWriter(pathlib.Path(sys.argv[1]))\n"
+        "    for number in range(1000):\n"
+        "        writer.append(b'%d' % number)\n"
+        "        print(number, flush=True)\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    seen = 0
+    for line in process.stdout:
+        seen = int(line)
+        if seen >= 500:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    process.stdout.close()
+    (path,) = segments(tmp_path)
+    records, _ = read_records(path, 0)
+    assert [int(record) for record in records][: seen + 1] == list(range(seen + 1))
+    assert is_closed(path)
