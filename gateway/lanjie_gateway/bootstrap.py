@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -212,12 +213,12 @@ class Worker:
         self.address = f"{self._settings.listen.rpartition(':')[0]}:{port}"
         self.feed = FeedClient(socket_path(state), self.index, self.address)
         service = ScreeningService(
-            self.index,
-            IndexKey(keys.index),
-            self.records,
-            self._clock,
-            self.feed.current,
-            lambda: (self.feed.lineage, self.feed.epoch),
+            index=self.index,
+            key=IndexKey(keys.index),
+            records=self.records,
+            clock=self._clock,
+            current=self.feed.current,
+            ledger=lambda: (self.feed.lineage, self.feed.epoch),
         )
 
         def discover() -> screening_pb2.DiscoverResponse:
@@ -256,7 +257,7 @@ class Gateway:
         self.control = Control(settings, clock)
         self.worker = Worker(settings, clock)
 
-    async def __aenter__(self) -> "Gateway":
+    async def __aenter__(self) -> Self:
         await self.control.start()
         await self.worker.start(self.control.ledger.epoch, self.control.feed_address)
         await self.worker.ready()
@@ -286,4 +287,3 @@ async def _describe(server: grpc.aio.Server, *modules: object) -> health.HealthS
     reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
     return servicer
-

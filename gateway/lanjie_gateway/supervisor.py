@@ -40,7 +40,7 @@ def serve(state: Path, listen: str, feed: str, admin: str, *, allow_examples: bo
     """
     for address in (listen, feed, admin):
         if address.rpartition(":")[0] not in ("127.0.0.1", "localhost", "[::1]"):
-            print(f"error: {address} is not on this machine; bearer tokens travel on loopback only", file=sys.stderr)
+            sys.stderr.write(f"error: {address} is not on this machine; bearer tokens travel on loopback only\n")
             return FATAL
     settings = Settings(
         state=state.resolve(),
@@ -168,7 +168,7 @@ def _child(role: str, settings_json: str, parent: str) -> int:
     try:
         asyncio.run({"control": _control, "worker": _worker}[role](settings))
     except (StateInUseError, KeysLostError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        sys.stderr.write(f"error: {error}\n")
         return FATAL
     return 0
 

@@ -1,10 +1,9 @@
 """kill -9 of `serve` during an import: the whole file is in or none of it, and a retry gives the same receipt.
 
-Five random moments here, fifty under ``./run check --long`` (LANJIE_LONG=1).
+Five random moments here, fifty under ``./run check --long``.
 """
 
 import json
-import os
 import random
 import re
 import signal
@@ -22,7 +21,6 @@ from tests.support.subjects import uscc
 DATA = Path(__file__).parents[1] / "data"
 LANJIE = [sys.executable, "-m", "lanjie_gateway.cli"]
 ROWS = 12_000
-MOMENTS = 50 if os.environ.get("LANJIE_LONG") else 5
 READY_SECONDS = 10.0
 
 
@@ -77,7 +75,8 @@ def write_list(path: Path, first: int) -> None:
             file.write(",".join(facts.get(column, "") for column in COLUMNS) + "\n")
 
 
-def test_a_kill_leaves_the_whole_file_or_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moments", [5, pytest.param(50, marks=pytest.mark.long)])
+def test_a_kill_leaves_the_whole_file_or_nothing(tmp_path: Path, moments: int) -> None:
     state = tmp_path / "state"
     state.mkdir()
     random_ = random.Random(20260101)
@@ -85,7 +84,7 @@ def test_a_kill_leaves_the_whole_file_or_nothing(tmp_path: Path) -> None:
     try:
         wait_ready(state, server, time.monotonic())
         assert lanjie(state, "catalogue", "publish", str(DATA / "national.yaml")).returncode == 0
-        for moment in range(MOMENTS):
+        for moment in range(moments):
             path = tmp_path / f"list-{moment}.csv"
             first = 100_000 * (moment + 1)
             write_list(path, first)
@@ -118,7 +117,7 @@ def test_a_kill_leaves_the_whole_file_or_nothing(tmp_path: Path) -> None:
         assert server.wait(20) == 0
     found = revisions(state)
     assert found == list(range(1, len(found) + 1))
-    assert len(found) == MOMENTS + 1
+    assert len(found) == moments + 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -127,7 +126,9 @@ def test_a_signal_drains_and_no_child_stays(tmp_path: Path, number: signal.Signa
     state.mkdir()
     server = start(state)
     wait_ready(state, server, time.monotonic())
-    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(server.pid)], capture_output=True, text=True, check=True)
+    children = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(server.pid)], capture_output=True, text=True, check=True
+    )
     started = time.monotonic()
     server.send_signal(number)
     assert server.wait(20) == 0

@@ -1,7 +1,7 @@
 """The gateway's keys, in ``DIR/keys``: made once, 0600, five kinds. A lost key is a refusal to start.
 
-``store`` wraps the data keys of listings, ``index`` makes the tokens of the exact index and never leaves, ``view-EPOCH``
-makes the fingerprints of one epoch, ``signing`` signs manifests, ``token`` hashes bearer tokens.
+``store`` wraps the data keys of listings, ``index`` makes the tokens of the exact index and never leaves,
+``view-EPOCH`` makes the fingerprints of one epoch, ``signing`` signs manifests, ``token`` hashes bearer tokens.
 """
 
 import os

@@ -1,6 +1,6 @@
 """The one place where errors of the gateway become gRPC statuses, each with exactly one `google.rpc.ErrorInfo`."""
 
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import grpc
 from google.protobuf import any_pb2
@@ -47,7 +47,7 @@ def as_gateway_error(error: Exception, request_id: str) -> GatewayError:
     return GatewayError("INTERNAL", f"internal error, request {request_id}", request_id=request_id)
 
 
-async def abort(context: grpc.aio.ServicerContext, error: GatewayError) -> NoReturn:
+async def abort(context: "grpc.aio.ServicerContext[Any, Any]", error: GatewayError) -> NoReturn:
     """End a call with the status of `error`."""
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
     detail = any_pb2.Any()

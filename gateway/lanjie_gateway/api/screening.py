@@ -42,7 +42,7 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
         self._service = service
         self._discover = discover
 
-    async def Check(self, request: pb.CheckRequest, context: Any) -> pb.CheckResponse:  # noqa: N802
+    async def Check(self, request: pb.CheckRequest, context: Any) -> pb.CheckResponse:
         """Answer one question."""
         answer = await self._service.check(
             caller(context),
@@ -52,18 +52,18 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
         )
         return pb.CheckResponse(decision=self._decision(answer))
 
-    async def BatchCheck(self, request: pb.BatchCheckRequest, context: Any) -> pb.BatchCheckResponse:  # noqa: N802
+    async def BatchCheck(self, request: pb.BatchCheckRequest, context: Any) -> pb.BatchCheckResponse:
         """Answer questions that share a context."""
         answers, revision = await self._service.check_batch(
             caller(context),
             [Party(identifier=each.identifier, name=each.name) for each in request.subjects],
             _inquiry(request.context),
-            request.at_least_revision,
-            request.pinned_revision,
+            at_least_revision=request.at_least_revision,
+            pinned=request.pinned_revision,
         )
         return pb.BatchCheckResponse(decisions=[self._decision(answer) for answer in answers], revision=revision)
 
-    async def Discover(self, request: pb.DiscoverRequest, context: Any) -> pb.DiscoverResponse:  # noqa: N802
+    async def Discover(self, request: pb.DiscoverRequest, context: Any) -> pb.DiscoverResponse:
         """Say where the other services listen."""
         del request
         caller(context)

@@ -41,16 +41,14 @@ def options(max_message_bytes: int) -> list[tuple[str, int]]:
     ]
 
 
-class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc.aio has no types of its own
+class Gate(grpc.aio.ServerInterceptor):
     """Authenticates, bounds what is in flight, translates errors, logs one line a call without identifiers."""
 
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
         self._in_flight = 0
 
-    async def intercept_service(
-        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
-    ) -> Any:
+    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
         """Wrap the handler of a method; health and reflection stay open."""
         handler = await continuation(handler_call_details)
         method: str = handler_call_details.method

@@ -24,7 +24,7 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
     def __init__(self, service: SyncService) -> None:
         self._service = service
 
-    async def Pull(self, request: pb.PullRequest, context: Any) -> AsyncIterator[pb.PullResponse]:  # noqa: N802
+    async def Pull(self, request: pb.PullRequest, context: Any) -> AsyncIterator[pb.PullResponse]:
         """Send the signed head, and the whole set when the client's is another."""
         caller(context).require(Role.INQUIRER)
         if request.view not in ("", COMPANIES):
@@ -97,7 +97,7 @@ class InquiryServicer(audit_pb2_grpc.InquiryServiceServicer):
     def __init__(self, service: InquiryService) -> None:
         self._service = service
 
-    async def UploadLocalPasses(  # noqa: N802
+    async def UploadLocalPasses(
         self, request: audit_pb2.UploadLocalPassesRequest, context: Any
     ) -> audit_pb2.UploadLocalPassesResponse:
         """Take records of local passes."""

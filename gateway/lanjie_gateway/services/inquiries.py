@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ class InquiryService:
             raise invalid_argument("passes", "count", f"at most {MAX_UPLOAD} passes an upload")
         if len(sdk_id) != 32 or not all(character in "0123456789abcdef" for character in sdk_id):
             raise invalid_argument("sdk_id", "format", "a spool is named by 32 hexadecimal digits")
-        for before, after in zip(passes, passes[1:], strict=False):
+        for before, after in itertools.pairwise(passes):
             if after.sequence != before.sequence + 1:
                 raise invalid_argument("passes", "sequence", "sequence numbers are consecutive")
         source = f"sdk-{sdk_id}"

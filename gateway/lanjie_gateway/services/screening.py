@@ -67,6 +67,20 @@ class Answer:
     record_digest: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Admitted:
+    """A question that may be asked: who, why, on which revision and as at which instant."""
+
+    asker: Principal
+    inquiry: Inquiry
+    revision: int
+    at: datetime.datetime
+
+    @property
+    def region(self) -> str:
+        return self.inquiry.handling_region or self.asker.region
+
+
 class ScreeningService:
     """Answers checks from the exact index.
 
@@ -81,6 +95,7 @@ class ScreeningService:
 
     def __init__(
         self,
+        *,
         index: ExactIndex,
         key: IndexKey,
         records: SegmentWriter,
@@ -114,14 +129,13 @@ class ScreeningService:
         """
         identifier = parse(party.identifier)
         revision = await self._revision(at_least_revision, 0)
-        at = self._admit(asker, inquiry, revision)
-        answer = self._answer(asker, identifier, party, inquiry, revision, at)
+        answer = self._answer(self._admit(asker, inquiry, revision), identifier, party.name)
         if answer.ruling.outcome is not Outcome.PASS:
             await self._records.durable()  # (5)
         return answer
 
     async def check_batch(
-        self, asker: Principal, parties: Sequence[Party], inquiry: Inquiry, at_least_revision: int, pinned: int
+        self, asker: Principal, parties: Sequence[Party], inquiry: Inquiry, *, at_least_revision: int, pinned: int
     ) -> tuple[list[Answer], int]:
         """Answer questions that share a context, in order, all on one revision.
 
@@ -134,15 +148,15 @@ class ScreeningService:
         if not 1 <= len(parties) <= MAX_BATCH:
             raise invalid_argument("subjects", "count", f"a batch has 1 to {MAX_BATCH} subjects")
         revision = await self._revision(at_least_revision, pinned)
-        at = self._admit(asker, inquiry, revision)
+        admitted = self._admit(asker, inquiry, revision)
         answers = []
         for party in parties:
             try:
                 identifier = parse(party.identifier)
             except IdentifierError as error:
-                answers.append(self._unreadable(asker, inquiry, revision, at, error))
+                answers.append(self._unreadable(admitted, error))
                 continue
-            answers.append(self._answer(asker, identifier, party, inquiry, revision, at))
+            answers.append(self._answer(admitted, identifier, party.name))
         if any(answer.ruling.outcome is not Outcome.PASS for answer in answers):
             await self._records.durable()  # (5)
         return answers, revision
@@ -157,8 +171,8 @@ class ScreeningService:
             )
         return self._index.pin(pinned)
 
-    def _admit(self, asker: Principal, inquiry: Inquiry, revision: int) -> datetime.datetime:
-        """Step 1. Returns the instant to judge at."""
+    def _admit(self, asker: Principal, inquiry: Inquiry, revision: int) -> _Admitted:
+        """Step 1."""
         asker.require_matter(inquiry.matter)
         if not inquiry.purpose.strip() or len(inquiry.purpose) > MAX_PURPOSE:
             raise invalid_argument("purpose", "length", f"state the purpose in 1 to {MAX_PURPOSE} characters (Art. 24)")
@@ -178,7 +192,7 @@ class ScreeningService:
         self._admit_as_of(inquiry, matter, now)
         if matter is not None and matter.case_no_required and not inquiry.case_no.strip():
             raise invalid_argument("case_no", "required", "this matter wants a case number")
-        return at
+        return _Admitted(asker=asker, inquiry=inquiry, revision=revision, at=at)
 
     @staticmethod
     def _admit_as_of(inquiry: Inquiry, matter: Matter | None, now: datetime.datetime) -> None:
@@ -189,59 +203,41 @@ class ScreeningService:
         if inquiry.as_of > now:
             raise invalid_argument("as_of_time", "future", "as_of lies in the future")
 
-    def _answer(
-        self,
-        asker: Principal,
-        identifier: Identifier,
-        party: Party,
-        inquiry: Inquiry,
-        revision: int,
-        at: datetime.datetime,
-    ) -> Answer:
+    def _answer(self, admitted: _Admitted, identifier: Identifier, name: str) -> Answer:
         token = self._key.token(identifier.reveal())
         # (2)
-        value = self._index.get(self._key.token(identifier.key), revision)
+        value = self._index.get(self._key.token(identifier.key), admitted.revision)
         # (3)
         own = [packed for packed in unpack_bucket(value) if _same(packed, identifier, token)] if value else []
         # (4)
-        stated = self._key.token(normalise_name(party.name[:MAX_NAME])) if party.name.strip() else None
+        stated = self._key.token(normalise_name(name[:MAX_NAME])) if name.strip() else None
         question = Question(
-            matter=inquiry.matter,
-            at=at,
-            handling_region=inquiry.handling_region or asker.region,
-            role=inquiry.role or APPLICANT,
-            implementer_kinds=asker.implementer_kinds,
+            matter=admitted.inquiry.matter,
+            at=admitted.at,
+            handling_region=admitted.region,
+            role=admitted.inquiry.role or APPLICANT,
+            implementer_kinds=admitted.asker.implementer_kinds,
             kind_hint=kind_by_code(identifier),
             name_mismatches=frozenset(
                 packed.listing.id for packed in own if stated and packed.name_token and packed.name_token != stated
             ),
         )
-        ruling = decide([packed.listing for packed in own], self._index.catalogues(revision), question)
-        warnings = (*identifier.warnings, *ruling.warnings)
-        return self._recorded(asker, inquiry, revision, at, ruling, warnings, identifier.masked, token)
+        ruling = decide([packed.listing for packed in own], self._index.catalogues(admitted.revision), question)
+        return self._recorded(admitted, ruling, (*identifier.warnings, *ruling.warnings), identifier.masked, token)
 
-    def _unreadable(
-        self, asker: Principal, inquiry: Inquiry, revision: int, at: datetime.datetime, error: IdentifierError
-    ) -> Answer:
+    def _unreadable(self, admitted: _Admitted, error: IdentifierError) -> Answer:
         ruling = Ruling(
             outcome=Outcome.UNDETERMINED,
             reason=Reason.IDENTIFIER_INVALID,
             instruction="待核：证件号码无法识别，请核对后重新比对，期间不影响受理。",
         )
-        return self._recorded(asker, inquiry, revision, at, ruling, (f"identifier-{error.rule}",), "", b"")
+        return self._recorded(admitted, ruling, (f"identifier-{error.rule}",), "", b"")
 
     def _recorded(
-        self,
-        asker: Principal,
-        inquiry: Inquiry,
-        revision: int,
-        at: datetime.datetime,
-        ruling: Ruling,
-        warnings: tuple[str, ...],
-        masked: str,
-        token: bytes,
+        self, admitted: _Admitted, ruling: Ruling, warnings: tuple[str, ...], masked: str, token: bytes
     ) -> Answer:
         """Steps 5 and 6."""
+        asker, inquiry, revision = admitted.asker, admitted.inquiry, admitted.revision
         now = self._clock()
         lineage, epoch = self._ledger()
         decision_id = self._records.next_id()
@@ -250,7 +246,7 @@ class ScreeningService:
                 "v": 1,
                 "id": decision_id,
                 "at": instant(now),
-                "as_of": instant(at),
+                "as_of": instant(admitted.at),
                 "department": asker.department,
                 "person": asker.person,
                 "officer": inquiry.officer,
@@ -259,7 +255,7 @@ class ScreeningService:
                 "purpose": inquiry.purpose,
                 "case_no": inquiry.case_no,
                 "role": inquiry.role,
-                "region": inquiry.handling_region or asker.region,
+                "region": admitted.region,
                 "subject": token.hex(),
                 "lineage": lineage,
                 "epoch": epoch,
@@ -280,7 +276,7 @@ class ScreeningService:
             masked=masked,
             warnings=warnings,
             revision=revision,
-            as_of=at,
+            as_of=admitted.at,
             decided_at=now,
             resolve_by=now + RESOLVE_WITHIN if undetermined else None,
             decision_id=decision_id,

@@ -200,7 +200,5 @@ class SyncService:
             defined = [each for edition in editions for each in edition.matters if each.code == code]
             now = catalogues.matter(code, today) or defined[-1]
             # Whichever edition comes into force, the stricter setting is safe on the SDK's side: it asks the gateway.
-            result.append(
-                MatterSpans(code, any(each.case_no_required for each in defined), now.as_of_allowed, spans)
-            )
+            result.append(MatterSpans(code, any(each.case_no_required for each in defined), now.as_of_allowed, spans))
         return result
