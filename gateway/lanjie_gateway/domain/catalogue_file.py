@@ -20,6 +20,7 @@ from typing import Final
 
 from lanjie_gateway.domain import catalogue_rules as rules
 from lanjie_gateway.domain.catalogue_yaml import CatalogueRefused, Fault, Fields, YamlError, read_yaml
+from lanjie_gateway.domain.list_file import COLUMNS
 from lanjie_matcher.catalogues import APPLICANT, Edition, Effect, Level, ListType, Matter, Measure, Trigger
 from lanjie_matcher.listings import EndsWith
 from lanjie_matcher.regions import covers
@@ -178,7 +179,7 @@ def _list_type(fields: Fields, level: Level, region: str) -> ListType:
         fields.fault("level-region", "level and region of a list type lie within those of its catalogue")
     scope, required = fields.raw("scope"), fields.texts("required_fields")
     for name in required:
-        if name not in rules.LIST_COLUMNS:
+        if name not in COLUMNS:
             fields.fault("required-field-unknown", f"no column of a list file is called {name[:40]!r}")
     if scope is not None and (isinstance(scope, bool) or scope not in (1, 2, 3)):
         fields.fault("local-list-type-scope", "the scopes of Art. 29 are 1, 2 and 3")

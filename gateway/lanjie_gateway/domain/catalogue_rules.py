@@ -11,14 +11,6 @@ from lanjie_gateway.domain.catalogue_yaml import Fault
 from lanjie_matcher.catalogues import CatalogueSet, Edition, Effect, Level, ListType, Measure
 from lanjie_matcher.regions import NATION, REGION, covers
 
-LIST_COLUMNS: Final = tuple(
-    "op subject_kind name id_kind id_number other_ids list_type decision_no authority authority_uscc reason basis"
-    " notice_date decision_date served_date listed_on expires_on publicity_until retention_until removal_conditions"
-    " remedies measure_hints region sanction_no sanction_kind sanction_from sanction_to source source_record_id"
-    " source_version related_persons".split()
-)
-"""Canonical columns of list files: what a list type may require of its rows."""
-
 STRONGEST: Final = {
     1: Effect.RESTRICT,
     2: Effect.HEIGHTEN,

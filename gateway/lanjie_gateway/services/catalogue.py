@@ -1,0 +1,160 @@
+"""Publishing measure lists, and the catalogues that are in the ledger (Art. 45).
+
+A catalogue is an event like any other: it takes a revision, and the workers apply it in its place of the one sequence.
+"""
+
+import asyncio
+import dataclasses
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from lanjie_gateway.adapters.ledger import Ledger, LedgerThread, StoredEdition
+from lanjie_gateway.domain.access import Principal, Role
+from lanjie_gateway.domain.catalogue_file import CatalogueRefused, Fault, load
+from lanjie_gateway.domain.errors import invalid_argument, not_found
+from lanjie_matcher.catalogues import CatalogueSet, Edition
+
+MAX_FILE_NAME: Final = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueRecord:
+    """An edition and how it came into the ledger; `stored` is `None` after a dry run."""
+
+    edition: Edition
+    file: bytes
+    stored: StoredEdition | None = None
+
+    @property
+    def sha256(self) -> bytes:
+        """SHA-256 of the file."""
+        return hashlib.sha256(self.file).digest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What became of a file."""
+
+    record: CatalogueRecord
+    revision: int
+    warnings: tuple[str, ...]
+
+
+class CatalogueService:
+    """Keeps the catalogues of the ledger at hand, and publishes more.
+
+    Args:
+        ledger: the ledger's thread.
+        published: awaited with the revision of a commit; returns when every live local worker has applied it.
+        allow_examples: whether catalogues marked ``example: true`` are taken.
+    """
+
+    def __init__(
+        self, ledger: LedgerThread, published: Callable[[int], Awaitable[None]], *, allow_examples: bool
+    ) -> None:
+        self._ledger = ledger
+        self._published = published
+        self._allow_examples = allow_examples
+        self._records: tuple[CatalogueRecord, ...] = ()
+        self._current = CatalogueSet.of(())
+        # Two files published at once would each be judged without the other.
+        self._one_at_a_time = asyncio.Lock()
+        self._running: set[asyncio.Task[Published]] = set()
+
+    def current(self) -> CatalogueSet:
+        """Return all editions ever published."""
+        return self._current
+
+    async def load_all(self) -> None:
+        """Read every edition from the ledger.
+
+        Raises:
+            CatalogueRefused: ``example-refused``: the ledger holds an example, and this gateway takes none.
+        """
+        self._take(await asyncio.to_thread(_read, await self._ledger.call(Ledger.editions)))
+        if not self._allow_examples:
+            for record in self._records:
+                if record.edition.example and record.stored is not None:
+                    message = "the ledger holds this example; start with --allow-examples"
+                    raise CatalogueRefused(record.stored.file_name, (Fault("catalogue", "example-refused", message),))
+
+    async def publish(self, file: bytes, file_name: str, principal: Principal, *, dry_run: bool = False) -> Published:
+        """Check a file and, unless it is a dry run, publish it.
+
+        The same file again returns what its first publication did.
+
+        Args:
+            file: its bytes.
+            file_name: its name, for messages; at most 255 characters.
+            principal: the caller.
+            dry_run: check it only.
+
+        Raises:
+            Refused: NOT_PERMITTED, ARGUMENT_INVALID.
+            CatalogueRefused: it breaks rules.
+        """
+        principal.require(Role.MANAGER)
+        if len(file_name) > MAX_FILE_NAME:
+            raise invalid_argument("file_name", "too-long", f"a file name has at most {MAX_FILE_NAME} characters")
+        task = asyncio.create_task(self._publish(file, file_name, principal, dry_run=dry_run))
+        # A caller that hangs up must not leave a commit that the catalogues at hand do not show.
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def get(self, catalogue_id: str, edition: str, principal: Principal) -> tuple[CatalogueRecord, ...]:
+        """Return all editions, newest first, or one.
+
+        Args:
+            catalogue_id: id of the catalogue; empty for all editions of all catalogues.
+            edition: its edition; the newest when empty.
+            principal: the caller; any role may read what is public anyway.
+
+        Raises:
+            Refused: NOT_FOUND, NOT_PERMITTED.
+        """
+        principal.require(*Role)
+        newest_first = self._records[::-1]
+        if not catalogue_id:
+            return newest_first
+        for record in newest_first:
+            if record.edition.id == catalogue_id and edition in ("", record.edition.edition):
+                return (record,)
+        raise not_found("no such catalogue or edition")
+
+    async def _publish(self, file: bytes, file_name: str, principal: Principal, *, dry_run: bool) -> Published:
+        async with self._one_at_a_time:
+            # Another host may have published since.
+            self._take(await asyncio.to_thread(_read, await self._ledger.call(Ledger.editions)))
+            for record in self._records:
+                if record.file == file and not dry_run:
+                    return Published(record=record, revision=record.edition.revision, warnings=())
+            known = [record.edition for record in self._records]
+            edition, warnings = await asyncio.to_thread(
+                load, file, file_name, known, allow_examples=self._allow_examples
+            )
+            if dry_run:
+                return Published(
+                    record=CatalogueRecord(edition=edition, file=file), revision=0, warnings=tuple(warnings)
+                )
+            revision = await self._ledger.call(Ledger.publish_edition, edition, file, file_name, principal.actor)
+            self._take(await asyncio.to_thread(_read, await self._ledger.call(Ledger.editions)))
+        record = next(each for each in self._records if each.edition.revision == revision)
+        await self._published(revision)
+        return Published(record=record, revision=revision, warnings=tuple(warnings))
+
+    def _take(self, records: tuple[CatalogueRecord, ...]) -> None:
+        self._records = records
+        self._current = CatalogueSet.of(record.edition for record in records)
+
+
+def _read(stored: Sequence[StoredEdition]) -> tuple[CatalogueRecord, ...]:
+    """Return the editions of the ledger in the order of their revisions."""
+    records: list[CatalogueRecord] = []
+    for each in sorted(stored, key=lambda one: one.revision):
+        edition, _ = load(each.file, each.file_name, [record.edition for record in records])
+        edition = dataclasses.replace(edition, revision=each.revision)
+        records.append(CatalogueRecord(edition=edition, file=each.file, stored=each))
+    return tuple(records)
