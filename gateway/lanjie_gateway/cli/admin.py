@@ -1,0 +1,63 @@
+"""A channel to one listener of a gateway for the commands that are not checks, with deadline and errors of the SDK."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import grpc
+
+from lanjie import _transport
+from lanjie.errors import Unavailable
+from lanjie.v1 import catalogue_pb2_grpc, listing_pb2_grpc, screening_pb2_grpc
+from lanjie_gateway.cli.gateway_file import CommandError, Endpoint, unreachable
+
+SECONDS: Final = 30.0
+"""Deadline of a call."""
+
+IMPORT_SECONDS: Final = 3_600.0
+"""Deadline of an import, its upload included."""
+
+_OPTIONS: Final = (
+    # A token never goes through a proxy that the environment names for other purposes.
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.max_receive_message_length", 8 * 1024 * 1024),
+)
+
+
+class Connection:
+    """One listener; made by `connect`."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.address = endpoint.address
+        # The SDK's own rule: token and identifiers never travel in the clear (Art. 43).
+        _transport.Endpoint(endpoint.address, endpoint.token).require_safe(endpoint.address)
+        self.channel = grpc.insecure_channel(endpoint.address, options=_OPTIONS)
+        self._metadata = (("authorization", f"Bearer {endpoint.token}"),)
+        self.listings = listing_pb2_grpc.ListingServiceStub(self.channel)
+        self.catalogues = catalogue_pb2_grpc.CatalogueServiceStub(self.channel)
+        self.screening = screening_pb2_grpc.ScreeningServiceStub(self.channel)
+
+    def call(self, method: Any, request: Any, *, seconds: float = SECONDS) -> Any:
+        """Call `method` with a message, or with an iterator of messages.
+
+        Raises:
+            lanjie.LanjieError: the gateway refused.
+            CommandError: it could not be reached.
+        """
+        try:
+            return method(request, timeout=seconds, metadata=self._metadata)
+        except grpc.RpcError as error:
+            translated = _transport.translate(error)
+            if isinstance(translated, Unavailable) and not translated.reason:
+                raise CommandError(unreachable(self.address)) from None
+            raise translated from None
+
+
+@contextmanager
+def connect(endpoint: Endpoint) -> Iterator[Connection]:
+    """Open a connection for some calls."""
+    connection = Connection(endpoint)
+    try:
+        yield connection
+    finally:
+        connection.channel.close()

@@ -1,0 +1,83 @@
+"""The command tree. Commands import what they need when they run, so that `lanjie --help` is quick."""
+
+import contextlib
+import io
+import os
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from lanjie_gateway.cli import catalogues, checks, lists, status
+from lanjie_gateway.cli.demo import demo
+from lanjie_gateway.cli.gateway_file import CommandError
+from lanjie_gateway.cli.serve import serve
+
+app = typer.Typer(
+    name="lanjie",
+    help="Checks subjects against the lists of seriously untrustworthy subjects and the published measure lists.",
+    no_args_is_help=True,
+    add_completion=False,
+    # A traceback with local variables would show identifiers (Art. 40).
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(serve)
+app.command()(checks.check)
+app.command("check-file")(checks.check_file)
+app.add_typer(lists.app, name="list")
+app.add_typer(catalogues.app, name="catalogue")
+app.command()(status.status)
+app.command()(demo)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"lanjie {version('lanjie-gateway')}")  # noqa: T201  it is what was asked for
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; every refusal is one line on standard error and exit code 2."""
+    from lanjie.errors import LanjieError
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character gets its escape, not a crash.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except CommandError as error:
+        _fail(str(error), error.code)
+    except LanjieError as error:
+        _fail(describe(error), 2)
+    except BrokenPipeError:
+        # The reader has gone (`| head`). What is still buffered must not raise again at exit.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(2)
+
+
+def describe(error: Exception) -> str:
+    """Return an error of the SDK in one line: what it says, its reason, and the rule with where it was broken."""
+    message = " ".join(str(error).split())
+    reason = str(getattr(error, "reason", "") or "")
+    metadata = dict(getattr(error, "metadata", None) or {})
+    details = ", ".join(f"{key} {value}" for key, value in sorted(metadata.items()) if value and value not in message)
+    named = ": ".join(part for part in (reason, details) if part)
+    return f"{message} ({named})" if named and named not in message else message
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"error: {message}", file=sys.stderr)  # noqa: T201  this is the one place for it
+    sys.exit(code)

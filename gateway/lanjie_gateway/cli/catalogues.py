@@ -1,0 +1,93 @@
+"""`lanjie catalogue`: publishing measure lists (Art. 45) and reading what is published."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lanjie_gateway.cli import render
+from lanjie_gateway.cli.gateway_file import (
+    Address,
+    AsJson,
+    CommandError,
+    GatewayFile,
+    Listener,
+    Person,
+    Target,
+    TokenFile,
+)
+
+MAX_FILE_BYTES = 4 * 1024 * 1024
+app = typer.Typer(help="Measure lists: publish, show.", no_args_is_help=True)
+
+
+@app.command()
+def publish(
+    file: Annotated[Path, typer.Argument(help="Catalogue file, YAML.")],
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file only.")] = False,
+    gateway_file: GatewayFile = None,
+    address: Address = None,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Publish one edition of a measure list; a refusal names file, entry and rule."""
+    from lanjie.v1 import catalogue_pb2
+    from lanjie_gateway.cli.admin import connect
+
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise CommandError(f"{file} cannot be read: {error.strerror}") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise CommandError(f"{file} is larger than 4 MiB")
+    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
+    with connect(target.endpoint(Listener.ADMIN, Person.MANAGER)) as admin:
+        answer = admin.call(
+            admin.catalogues.Publish,
+            catalogue_pb2.PublishRequest(file=content, file_name=file.name, dry_run=dry_run),
+        )
+    if as_json:
+        values = {
+            "catalogue": render.edition_dict(answer.edition),
+            "revision": answer.revision,
+            "dry_run": dry_run,
+            "warnings": list(answer.warnings),
+        }
+        render.emit(values)
+        return
+    console = render.console()
+    done = "would be published (dry run)" if dry_run else f"published, revision {answer.revision}"
+    console.print(f"{answer.edition.catalogue_id}@{answer.edition.edition} {done}", style="bold green")
+    console.print(render.editions_table([answer.edition]))
+    for warning in answer.warnings:
+        console.print(f"worth a look: {warning}", style="yellow")
+
+
+@app.command()
+def show(
+    catalogue_id: Annotated[str, typer.Argument(metavar="[ID]", help="Id of one catalogue; all when left out.")] = "",
+    *,
+    edition: Annotated[str, typer.Option(help="Edition; the newest when left out.")] = "",
+    raw: Annotated[bool, typer.Option("--file", help="Print the published file itself.")] = False,
+    gateway_file: GatewayFile = None,
+    address: Address = None,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the published editions, or one of them."""
+    from lanjie.v1 import catalogue_pb2
+    from lanjie_gateway.cli.admin import connect
+
+    if raw and not catalogue_id:
+        raise CommandError("--file needs the ID of one catalogue")
+    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
+    with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
+        request = catalogue_pb2.GetCatalogueRequest(catalogue_id=catalogue_id, edition=edition)
+        found = admin.call(admin.catalogues.GetCatalogue, request).editions
+    if raw:
+        typer.echo(found[0].file, nl=False)
+    elif as_json:
+        render.emit([render.edition_dict(each) for each in found])
+    else:
+        render.console().print(render.editions_table(found))

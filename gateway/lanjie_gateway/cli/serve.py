@@ -1,0 +1,32 @@
+"""`lanjie serve`: only the arguments; the supervisor does the rest."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lanjie_gateway.cli.gateway_file import CommandError
+
+_ANY_PORT = "127.0.0.1:0"
+
+
+def serve(
+    state: Annotated[Path, typer.Option("--state", help="State directory: ledger, keys, tokens; made when missing.")],
+    listen: Annotated[str, typer.Option(help="Screening listener, HOST:PORT; port 0 picks one.")] = "127.0.0.1:7700",
+    feed: Annotated[str, typer.Option(help="Feed listener: sync and inquiry upload.")] = _ANY_PORT,
+    admin: Annotated[str, typer.Option(help="Admin listener: listings and catalogues.")] = _ANY_PORT,
+    allow_examples: Annotated[
+        bool, typer.Option("--allow-examples", help="Take catalogues marked `example: true`: for trying things out.")
+    ] = False,
+) -> None:
+    """Run a gateway until it is told to stop; when it is ready it writes STATE/gateway.json."""
+    for option, address in (("--listen", listen), ("--feed", feed), ("--admin", admin)):
+        host, colon, port = address.rpartition(":")
+        if not (colon and host and port.isdecimal() and int(port) < 65_536):
+            raise CommandError(f"{option} wants HOST:PORT, for instance 127.0.0.1:7700")
+    if state.exists() and not state.is_dir():
+        raise CommandError(f"{state} is not a directory")
+    from lanjie_gateway import supervisor
+
+    sys.exit(supervisor.serve(state, listen, feed, admin, allow_examples=allow_examples))

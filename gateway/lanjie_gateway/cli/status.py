@@ -1,0 +1,46 @@
+"""`lanjie status`: is the gateway ready, on which revision, with which catalogues."""
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from lanjie_gateway.cli import render
+from lanjie_gateway.cli.gateway_file import AsJson, GatewayFile, Listener, Person, Target, TokenFile
+
+if TYPE_CHECKING:
+    from lanjie_gateway.cli.admin import Connection
+
+
+def status(*, gateway_file: GatewayFile = None, token_file: TokenFile = None, as_json: AsJson = False) -> None:
+    """Say whether the gateway is ready, its revision, and the published catalogues; exit 1 when it is not ready."""
+    from lanjie.v1 import catalogue_pb2, screening_pb2
+    from lanjie_gateway.cli.admin import connect
+
+    target = Target(gateway_file=gateway_file, token_file=token_file)
+    with connect(target.endpoint(Listener.SCREENING, Person.AGENCY)) as screening:
+        ready = _ready(screening)
+        here = screening.call(screening.screening.Discover, screening_pb2.DiscoverRequest())
+    with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
+        found = admin.call(admin.catalogues.GetCatalogue, catalogue_pb2.GetCatalogueRequest())
+    facts: dict[str, Any] = {
+        "ready": ready,
+        "screening": screening.address,
+        "admin": admin.address,
+        **render.message_dict(here),
+    }
+    if as_json:
+        render.emit({**facts, "catalogues": [render.edition_dict(each) for each in found.editions]})
+    else:
+        console = render.console()
+        console.print(render.facts_panel("lanjie gateway", facts))
+        console.print(render.editions_table(found.editions))
+    if not ready:
+        raise typer.Exit(1)
+
+
+def _ready(connection: "Connection") -> bool:
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    stub: Any = health_pb2_grpc.HealthStub(connection.channel)
+    answer = connection.call(stub.Check, health_pb2.HealthCheckRequest())
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
