@@ -1,0 +1,25 @@
+"""The ledger (SQLAlchemy Core, alembic, SQLite): the record everything else is derived from."""
+
+from lanjie_gateway.adapters.ledger.ledger import Ledger
+from lanjie_gateway.adapters.ledger.rows import (
+    BucketState,
+    CommitInfo,
+    InquiryRow,
+    LedgerError,
+    StoredEdition,
+    StoredEvent,
+    StoredListing,
+)
+from lanjie_gateway.adapters.ledger.thread import LedgerThread
+
+__all__ = [
+    "BucketState",
+    "CommitInfo",
+    "InquiryRow",
+    "Ledger",
+    "LedgerError",
+    "LedgerThread",
+    "StoredEdition",
+    "StoredEvent",
+    "StoredListing",
+]

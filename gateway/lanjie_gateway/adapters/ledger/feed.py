@@ -1,0 +1,81 @@
+"""What the change feed reads: buckets of the exact index, whole and by commit."""
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby, islice
+from typing import Any
+
+import sqlalchemy as sa
+
+from lanjie_gateway.adapters.ledger.rows import BucketState, CommitInfo, unsigned64
+from lanjie_gateway.adapters.ledger.tables import BATCH, EVENT, LISTING, LISTING_KEY
+from lanjie_gateway.domain import packed
+
+_VISIBLE = (
+    sa.select(
+        LISTING_KEY.c.bucket,
+        LISTING_KEY.c.view_digest,
+        LISTING_KEY.c.current,
+        LISTING.c.packed,
+        LISTING.c.ended,
+        LISTING.c.annulled,
+    )
+    .join(LISTING, LISTING.c.id == LISTING_KEY.c.listing_id)
+    .join(BATCH, BATCH.c.id == LISTING.c.batch_id)
+    .where(BATCH.c.revision.is_not(None))
+    .order_by(LISTING_KEY.c.bucket, LISTING_KEY.c.listing_id)
+)
+
+
+def bucket_page(connection: sa.Connection, after: bytes, limit: int) -> list[BucketState]:
+    """Return the next visible buckets, in bucket order."""
+    rows = connection.execution_options(yield_per=1000).execute(_VISIBLE.where(LISTING_KEY.c.bucket > after))
+    try:
+        return list(islice((state for state in _states(rows) if state.value), limit))
+    finally:
+        rows.close()
+
+
+def changed(connection: sa.Connection, revision: int, after: int, limit: int) -> tuple[list[BucketState], int | None]:
+    """Return buckets that a commit touched, as they are now, and where to go on."""
+    batch = connection.execute(sa.select(BATCH.c.id).where(BATCH.c.revision == revision)).scalar()
+    if batch is None:
+        return [], None
+    events = connection.execute(
+        sa.select(EVENT.c.seq, EVENT.c.listing_id)
+        .where(EVENT.c.batch_id == batch, EVENT.c.seq > after)
+        .order_by(EVENT.c.seq)
+        .limit(limit)
+    ).all()
+    if not events:
+        return [], None
+    touched = (
+        sa.select(LISTING_KEY.c.bucket).where(LISTING_KEY.c.listing_id.in_({event.listing_id for event in events}))
+    ).distinct()
+    buckets = list(connection.execute(touched).scalars())
+    states = list(_states(connection.execute(_VISIBLE.where(LISTING_KEY.c.bucket.in_(buckets)))))
+    return states, events[-1].seq if len(events) == limit else None
+
+
+def commits_after(connection: sa.Connection, revision: int, limit: int) -> list[CommitInfo]:
+    """Return the commits after a revision, in order."""
+    rows = connection.execute(
+        sa.select(BATCH.c.revision, BATCH.c.kind, BATCH.c.committed_at, BATCH.c.actor)
+        .where(BATCH.c.revision > revision)
+        .order_by(BATCH.c.revision)
+        .limit(limit)
+    )
+    return [CommitInfo(row.revision, row.kind, packed.instant(row.committed_at), row.actor) for row in rows]
+
+
+def _states(rows: Iterable[Any]) -> Iterator[BucketState]:
+    for bucket, group in groupby(rows, key=lambda row: row.bucket):
+        values = []
+        listed = False
+        digest = None
+        for row in group:
+            digest = row.view_digest if digest is None else digest
+            # A corrected identifier leaves its old key behind, so that the old bucket is told too.
+            if row.current and not row.annulled:
+                values.append(row.packed)
+                listed = listed or not row.ended
+        yield BucketState(bucket, packed.join(values), unsigned64(digest), listed)

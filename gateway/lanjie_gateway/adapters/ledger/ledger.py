@@ -1,0 +1,477 @@
+"""The ledger: the record of listings, catalogues and inquiries. Everything else is derived from it."""
+
+import datetime
+import hashlib
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from lanjie_gateway.adapters.keys import KeyRing
+from lanjie_gateway.adapters.ledger import commits, database, feed, receipts, staging
+from lanjie_gateway.adapters.ledger.rows import (
+    BucketState,
+    CommitInfo,
+    InquiryRow,
+    LedgerError,
+    StoredEdition,
+    StoredEvent,
+    StoredListing,
+    row_id,
+)
+from lanjie_gateway.adapters.ledger.tables import (
+    BATCH,
+    EDITION,
+    EVENT,
+    HEAD,
+    INQUIRY,
+    INQUIRY_SOURCE,
+    LISTING,
+    LISTING_KEY,
+)
+from lanjie_gateway.adapters.sealing import Sealer
+from lanjie_gateway.domain import events, packed
+from lanjie_gateway.domain.errors import Refused, not_found
+from lanjie_gateway.domain.events import EventKind
+from lanjie_gateway.domain.import_rules import ImportMode, QuarantinedRow, Receipt
+from lanjie_gateway.domain.staged import StagedRow
+from lanjie_matcher.catalogues import Edition
+from lanjie_matcher.fingerprints import IndexKey
+from lanjie_matcher.identifiers import Identifier
+from lanjie_matcher.listings import ended_by_event
+
+TOKEN_ALGORITHM: Final = "blake2b-128"
+"""Algorithm id of bucket, identity and natural-key tokens."""
+_PURGE_AT_START: Final = 20_000
+"""Rows of a crashed import that a start clears; the rest goes in small steps with the next import."""
+
+
+class Ledger:
+    """The record, used by one thread. Make with `Ledger.open`.
+
+    Attributes:
+        lineage: identity of this ledger, 32 hexadecimal digits.
+        epoch: epoch of the view key.
+        keys: the keys that fit this ledger.
+    """
+
+    def __init__(
+        self, engine: sa.Engine, lineage: str, epoch: int, keys: KeyRing, clock: Callable[[], datetime.datetime]
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._sealer = Sealer(keys.store)
+        self._index = IndexKey(keys.index)
+        self.lineage = lineage
+        self.epoch = epoch
+        self.keys = keys
+
+    @classmethod
+    def open(
+        cls, url: str, keys_for: Callable[[int, bool], KeyRing], clock: Callable[[], datetime.datetime]
+    ) -> "Ledger":
+        """Open the ledger; make it where there is none.
+
+        Args:
+            url: ``sqlite:////absolute/path``.
+            keys_for: gives the keys of an epoch; may make them only when told that the ledger is fresh.
+            clock: aware instants.
+
+        Raises:
+            LedgerError: the file is of another version, or the keys are not the ones it was written with.
+        """
+        engine = database.connect(url)
+        try:
+            with engine.begin() as connection:
+                lineage, epoch, keys = _open_head(connection, keys_for)
+                # What was on its way when the process ended is nobody's.
+                connection.execute(
+                    BATCH.update().where(BATCH.c.state == commits.STAGING).values(state=commits.ABANDONED)
+                )
+            ledger = cls(engine, lineage, epoch, keys, clock)
+            left = _PURGE_AT_START
+            while left > 0 and ledger.purge():
+                left -= 2_000
+        except BaseException:
+            engine.dispose()
+            raise
+        return ledger
+
+    def close(self) -> None:
+        """Close the file."""
+        self._engine.dispose()
+
+    def head(self) -> int:
+        """Return the newest revision; 0 before the first commit."""
+        with self._engine.begin() as connection:
+            return int(connection.execute(sa.select(HEAD.c.revision)).scalar_one())
+
+    # The change feed.
+
+    def bucket_page(self, after: bytes, limit: int) -> list[BucketState]:
+        """Return up to `limit` buckets behind `after` in bucket order; empty at the end."""
+        with self._engine.begin() as connection:
+            return feed.bucket_page(connection, after, limit)
+
+    def changed(self, revision: int, after: int, limit: int) -> tuple[list[BucketState], int | None]:
+        """Return buckets that the commit of a revision touched, as they are now.
+
+        Args:
+            revision: of the commit.
+            after: cursor; 0 at the beginning, then what the last call gave.
+            limit: events to read; a bucket may come again on a later page.
+
+        Returns:
+            The buckets, and the cursor to go on with, `None` when done.
+        """
+        with self._engine.begin() as connection:
+            return feed.changed(connection, revision, after, limit)
+
+    def commits_after(self, revision: int, limit: int) -> list[CommitInfo]:
+        """Return up to `limit` commits after a revision, in order."""
+        with self._engine.begin() as connection:
+            return feed.commits_after(connection, revision, limit)
+
+    # Listings.
+
+    def find(self, identifier: Identifier) -> list[StoredListing]:
+        """Return the listings of an identifier, newest first, the ended ones included."""
+        bucket = self._index.token(identifier.key)
+        token = self._index.token(identifier.reveal())
+        keys = sa.select(LISTING_KEY.c.listing_id).where(
+            LISTING_KEY.c.bucket == bucket, LISTING_KEY.c.current.is_(True)
+        )
+        with self._engine.begin() as connection:
+            rows = connection.execute(_STORED.where(LISTING.c.id.in_(keys)).order_by(LISTING.c.id.desc())).all()
+        found = [self._stored(row) for row in rows]
+        return [each for each in found if each.packed.concerns(identifier.kind.value, token)]
+
+    def get(self, listing_id: str) -> tuple[StoredListing, list[StoredEvent]] | None:
+        """Return a listing with its events, oldest first; `None` where there is none."""
+        number = row_id(listing_id)
+        if number is None:
+            return None
+        with self._engine.begin() as connection:
+            row = connection.execute(_STORED.where(LISTING.c.id == number)).first()
+            if row is None:
+                return None
+            told = connection.execute(
+                sa.select(EVENT, BATCH.c.revision, BATCH.c.committed_at)
+                .join(BATCH, BATCH.c.id == EVENT.c.batch_id)
+                .where(EVENT.c.listing_id == number, BATCH.c.revision.is_not(None))
+                .order_by(BATCH.c.revision, EVENT.c.seq)
+            ).all()
+        return self._stored(row), [_event(each) for each in told]
+
+    def record(
+        self,
+        listing_id: str,
+        kind: EventKind,
+        effective_at: datetime.datetime | None,
+        *,
+        actor: str,
+        reason: str,
+        document: str,
+    ) -> int:
+        """Record one event as a commit of its own; return the revision.
+
+        Args:
+            listing_id: of the listing.
+            kind: what happened.
+            effective_at: aware instant it works from; `None` for the commit.
+            actor: who records it.
+            reason: why (Art. 61).
+            document: number of the document that orders it (Art. 61).
+
+        Raises:
+            Refused: NOT_FOUND; or see `events.apply`.
+        """
+        number = row_id(listing_id)
+        now = self._clock()
+        at = now if effective_at is None else effective_at
+        with self._engine.begin() as connection:
+            row = None if number is None else connection.execute(_STORED.where(LISTING.c.id == number)).first()
+            if row is None:
+                raise not_found("no such listing")
+            before = packed.unpack(row.packed)
+            listing = events.apply(before.listing, kind, at)
+            batch = commits.begin(connection, actor, packed.micros(now))
+            connection.execute(
+                LISTING.update()
+                .where(LISTING.c.id == number)
+                .values(
+                    changed_by=batch,
+                    packed=packed.pack(packed.PackedListing(listing, before.identities, before.name_token)),
+                    ended=ended_by_event(listing),
+                    annulled=listing.annulled,
+                )
+            )
+            connection.execute(
+                EVENT.insert().values(
+                    batch_id=batch,
+                    listing_id=number,
+                    kind=kind.value,
+                    effective_at=packed.micros(at),
+                    actor=actor,
+                    reason=reason,
+                    document=document,
+                )
+            )
+            return commits.commit(connection, batch, packed.micros(now))
+
+    # Imports.
+
+    def begin_import(self, actor: str) -> int:
+        """Begin an import that nobody sees; return its batch."""
+        with self._engine.begin() as connection:
+            return commits.begin(connection, actor, packed.micros(self._clock()), inserts=True)
+
+    def stage(
+        self, batch: int, rows: Sequence[StagedRow], *, actor: str, received_at: datetime.datetime, document: str
+    ) -> staging.Staged:
+        """Stage one chunk of good rows, about 2,000; see `staging.stage`."""
+        with self._engine.begin() as connection:
+            return staging.stage(
+                connection, batch, rows, actor=actor, now=packed.micros(received_at), document=document
+            )
+
+    def quarantine(self, batch: int, rows: Sequence[QuarantinedRow]) -> None:
+        """Keep rows that were not taken."""
+        with self._engine.begin() as connection:
+            staging.quarantine(connection, batch, rows)
+
+    def stage_absent(
+        self, batch: int, list_type: str, source: str, *, as_of: datetime.datetime, document: str, limit: int
+    ) -> int:
+        """Stage the end of some live listings that a complete list does not hold; return how many, 0 when done."""
+        with self._engine.begin() as connection:
+            return staging.stage_absent(
+                connection, batch, list_type, source, as_of=packed.micros(as_of), document=document, limit=limit
+            )
+
+    def live_counts(self, list_types: Iterable[str]) -> dict[str, int]:
+        """Return the number of live listings by list type."""
+        with self._engine.begin() as connection:
+            return receipts.live_counts(connection, list_types)
+
+    def commit_import(self, receipt: Receipt, confirmer: str | None = None) -> Receipt:
+        """Commit a staged or waiting import; see `receipts.commit_import`."""
+        with self._engine.begin() as connection:
+            return receipts.commit_import(connection, receipt, packed.micros(self._clock()), confirmer)
+
+    def park_import(self, receipt: Receipt) -> Receipt:
+        """Let a staged import wait for another person."""
+        with self._engine.begin() as connection:
+            return receipts.park(connection, receipt)
+
+    def give_up_import(self, batch: int) -> None:
+        """Throw a staged or waiting import away."""
+        with self._engine.begin() as connection:
+            receipts.give_up(connection, batch)
+
+    def quarantined(self, batch: int) -> tuple[QuarantinedRow, ...]:
+        """Return the first rows of an import that were not taken."""
+        with self._engine.begin() as connection:
+            return receipts.read_quarantine(connection, batch)
+
+    def find_receipt(self, sha256: bytes, mode: ImportMode, list_type: str, source: str) -> Receipt | None:
+        """Return the first receipt of a file under the same order."""
+        with self._engine.begin() as connection:
+            return receipts.find_receipt(connection, sha256, mode, list_type, source)
+
+    def receipt(self, receipt_id: str) -> Receipt | None:
+        """Return a receipt."""
+        with self._engine.begin() as connection:
+            return receipts.read_receipt(connection, receipt_id)
+
+    def purge(self, limit: int = 2_000) -> bool:
+        """Delete some rows that nobody needs any more; return whether there may be others."""
+        with self._engine.begin() as connection:
+            return receipts.purge(connection, limit)
+
+    # Catalogues.
+
+    def publish_edition(self, edition: Edition, file: bytes, file_name: str, actor: str) -> int:
+        """Keep an edition as a commit of its own; return the revision, the first one where it was kept before.
+
+        Raises:
+            Refused: CATALOGUE_REFUSED: the same edition was published with another content (Art. 45).
+        """
+        now = packed.micros(self._clock())
+        mine = (EDITION.c.catalogue_id == edition.id) & (EDITION.c.edition == edition.edition)
+        with self._engine.begin() as connection:
+            held = connection.execute(
+                sa.select(EDITION.c.file, BATCH.c.revision).join(BATCH, BATCH.c.id == EDITION.c.batch_id).where(mine)
+            ).first()
+            if held is not None:
+                if held.file == file:
+                    return int(held.revision)
+                message = "this edition was published with another content; publish a new edition"
+                raise Refused(
+                    "CATALOGUE_REFUSED", message, file=file_name, entry=edition.name, rule="edition-published"
+                )
+            batch = commits.begin(connection, actor, now, kind="catalogue")
+            connection.execute(
+                EDITION.insert().values(
+                    catalogue_id=edition.id,
+                    edition=edition.edition,
+                    batch_id=batch,
+                    file=file,
+                    file_name=file_name,
+                    actor=actor,
+                    published_at=now,
+                )
+            )
+            return commits.commit(connection, batch, now)
+
+    def editions(self) -> list[StoredEdition]:
+        """Return all editions in the order of their publication."""
+        with self._engine.begin() as connection:
+            rows = connection.execute(
+                sa.select(EDITION, BATCH.c.revision)
+                .join(BATCH, BATCH.c.id == EDITION.c.batch_id)
+                .order_by(BATCH.c.revision)
+            ).all()
+        return [
+            StoredEdition(
+                catalogue_id=row.catalogue_id,
+                edition=row.edition,
+                file=row.file,
+                file_name=row.file_name,
+                actor=row.actor,
+                published_at=packed.instant(row.published_at),
+                revision=row.revision,
+            )
+            for row in rows
+        ]
+
+    # Inquiries.
+
+    def add_inquiries(self, source: str, position: int, rows: Sequence[InquiryRow]) -> None:
+        """Keep inquiry records and how far their source was read, in one transaction; known ones are passed over."""
+        with self._engine.begin() as connection:
+            if rows:
+                connection.execute(
+                    sqlite_insert(INQUIRY).on_conflict_do_nothing(index_elements=["source", "sequence"]),
+                    [_inquiry_values(source, row) for row in rows],
+                )
+            put = sqlite_insert(INQUIRY_SOURCE).values(source=source, position=position)
+            connection.execute(
+                put.on_conflict_do_update(index_elements=["source"], set_={"position": put.excluded.position})
+            )
+
+    def inquiry_position(self, source: str) -> int:
+        """Return how far a source was read; 0 where it never was."""
+        with self._engine.begin() as connection:
+            position = connection.execute(
+                sa.select(INQUIRY_SOURCE.c.position).where(INQUIRY_SOURCE.c.source == source)
+            ).scalar()
+        return int(position or 0)
+
+    def inquiries(self, limit: int = 1_000, after: int = 0) -> list[InquiryRow]:
+        """Return inquiry records in the order they were kept, behind the `after` first ones."""
+        with self._engine.begin() as connection:
+            rows = connection.execute(sa.select(INQUIRY).order_by(INQUIRY.c.id).limit(limit).offset(after)).all()
+        return [
+            InquiryRow(
+                sequence=row.sequence,
+                decision_id=row.decision_id,
+                decided_at=packed.instant(row.decided_at),
+                department=row.department,
+                matter=row.matter,
+                outcome=row.outcome,
+                kind=row.kind,
+                subject_token=row.subject_token,
+                record=row.record,
+                digest=row.digest,
+            )
+            for row in rows
+        ]
+
+    def _stored(self, row: Any) -> StoredListing:
+        details = None
+        if row.sealed is not None and row.wrapped_key is not None:
+            details = packed.unpack_details(self._sealer.open(row.sealed, row.wrapped_key, row.natural_key))
+        return StoredListing(
+            id=f"{row.id:016x}",
+            packed=packed.unpack(row.packed),
+            details=details,
+            source_version=row.source_version,
+            revision=row.revision,
+        )
+
+
+_CHANGED_BY: Final = BATCH.alias("changed_by_batch")
+_STORED: Final = (
+    sa.select(
+        LISTING.c.id,
+        LISTING.c.packed,
+        LISTING.c.sealed,
+        LISTING.c.wrapped_key,
+        LISTING.c.natural_key,
+        LISTING.c.source_version,
+        _CHANGED_BY.c.revision,
+    )
+    .join(BATCH, BATCH.c.id == LISTING.c.batch_id)
+    .join(_CHANGED_BY, _CHANGED_BY.c.id == LISTING.c.changed_by)
+    .where(BATCH.c.revision.is_not(None))
+)
+
+
+def _open_head(connection: sa.Connection, keys_for: Callable[[int, bool], KeyRing]) -> tuple[str, int, KeyRing]:
+    head = connection.execute(sa.select(HEAD)).first()
+    if head is not None:
+        keys = keys_for(head.epoch, False)
+        if (head.key_check, head.token_algorithm) != (_key_check(keys), TOKEN_ALGORITHM):
+            raise LedgerError("the keys are not the ones this ledger was written with")
+        return head.lineage, head.epoch, keys
+    lineage, epoch = secrets.token_hex(16), 1
+    keys = keys_for(epoch, True)
+    connection.execute(
+        HEAD.insert().values(
+            id=1,
+            lineage=lineage,
+            epoch=epoch,
+            revision=0,
+            token_algorithm=TOKEN_ALGORITHM,
+            key_check=_key_check(keys),
+        )
+    )
+    return lineage, epoch, keys
+
+
+def _key_check(keys: KeyRing) -> bytes:
+    # Tells right keys from wrong ones without telling anything of the keys.
+    store = hashlib.blake2b(b"lanjie store key", key=keys.store, digest_size=8).digest()
+    return IndexKey(keys.index).token("key-check") + store
+
+
+def _event(row: Any) -> StoredEvent:
+    at = row.committed_at if row.effective_at is None else row.effective_at
+    return StoredEvent(
+        kind=EventKind(row.kind),
+        effective_at=packed.instant(at),
+        recorded_at=packed.instant(row.committed_at),
+        actor=row.actor,
+        reason=row.reason,
+        document=row.document,
+        revision=row.revision,
+    )
+
+
+def _inquiry_values(source: str, row: InquiryRow) -> dict[str, Any]:
+    return {
+        "source": source,
+        "sequence": row.sequence,
+        "decision_id": row.decision_id,
+        "decided_at": packed.micros(row.decided_at),
+        "department": row.department,
+        "matter": row.matter,
+        "outcome": row.outcome,
+        "kind": row.kind,
+        "subject_token": row.subject_token,
+        "record": row.record,
+        "digest": row.digest,
+    }

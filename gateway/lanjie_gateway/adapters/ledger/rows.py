@@ -1,0 +1,119 @@
+"""What the ledger hands out and takes in."""
+
+import datetime
+from dataclasses import dataclass, field
+
+from lanjie_gateway.domain.events import EventKind
+from lanjie_gateway.domain.packed import Details, PackedListing
+
+
+class LedgerError(RuntimeError):
+    """The ledger cannot be opened or does not hold what it must."""
+
+
+@dataclass(frozen=True, slots=True)
+class BucketState:
+    """One bucket of the exact index as of now.
+
+    Attributes:
+        bucket: index token of the canonical key, 16 bytes.
+        value: its packed listings, joined; empty if no listing is left in it.
+        view_digest: 64-bit view digest of the canonical key of a company; `None` for persons.
+        listed: some listing in it has not been ended by an event.
+    """
+
+    bucket: bytes
+    value: bytes
+    view_digest: int | None
+    listed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CommitInfo:
+    """One commit. `kind` is ``listings`` or ``catalogue``."""
+
+    revision: int
+    kind: str
+    committed_at: datetime.datetime
+    actor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEdition:
+    """One published edition as it was handed in."""
+
+    catalogue_id: str
+    edition: str
+    file: bytes = field(repr=False)
+    file_name: str
+    actor: str
+    published_at: datetime.datetime
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredListing:
+    """One listing with what was sealed; `details` is `None` once erased."""
+
+    id: str
+    packed: PackedListing
+    details: Details | None
+    source_version: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """One event. `effective_at` is `None` where it works from the commit."""
+
+    kind: EventKind
+    effective_at: datetime.datetime
+    recorded_at: datetime.datetime
+    actor: str
+    reason: str
+    document: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InquiryRow:
+    """One inquiry record (Art. 39). `record` is its canonical form, the other columns are derived from it.
+
+    Attributes:
+        sequence: its place in its source, from 1.
+        decided_at: aware instant.
+        kind: ``gateway`` or ``local``.
+        digest: digest of `record`.
+    """
+
+    sequence: int
+    decision_id: str
+    decided_at: datetime.datetime
+    department: str
+    matter: str
+    outcome: str
+    kind: str
+    subject_token: bytes = field(repr=False)
+    record: bytes = field(repr=False)
+    digest: bytes
+
+
+def row_id(listing_id: str) -> int | None:
+    """Return the row's number of a listing id, `None` where it cannot be one."""
+    if len(listing_id) != 16:
+        return None
+    try:
+        value = int(listing_id, 16)
+    except ValueError:
+        return None
+    return value if value < 1 << 63 else None
+
+
+def signed64(value: int | None) -> int | None:
+    """Return an unsigned 64-bit value as databases keep it."""
+    return value - (1 << 64) if value is not None and value >> 63 else value
+
+
+def unsigned64(value: int | None) -> int | None:
+    """Return the unsigned value of `signed64`."""
+    return value + (1 << 64) if value is not None and value < 0 else value

@@ -1,0 +1,341 @@
+"""An import on its way: chunks that nobody sees, each a transaction of its own, so that a removal never waits long."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+import sqlalchemy as sa
+
+from lanjie_gateway.adapters.ledger.rows import signed64
+from lanjie_gateway.adapters.ledger.tables import (
+    BATCH,
+    EVENT,
+    LISTING,
+    LISTING_KEY,
+    QUARANTINE,
+    SEEN,
+    STAGED_CHANGE,
+    STAGED_KEY,
+)
+from lanjie_gateway.domain import events, packed
+from lanjie_gateway.domain.import_rules import Effect, Known, QuarantinedRow, judge
+from lanjie_gateway.domain.list_file import Op, RowRefused
+from lanjie_gateway.domain.staged import StagedRow, listing_number
+from lanjie_matcher.listings import ended_by_event
+
+
+@dataclass(slots=True)
+class Staged:
+    """What one chunk did, by list type where thresholds ask."""
+
+    added: Counter[str] = field(default_factory=Counter)
+    amended: Counter[str] = field(default_factory=Counter)
+    removed: int = 0
+    unchanged: int = 0
+    bad: list[QuarantinedRow] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """Statements of one chunk."""
+
+    batch: int
+    actor: str
+    now: int
+    document: str
+    inserts: list[StagedRow] = field(default_factory=list)
+    changes: list[tuple[int, StagedRow, Effect]] = field(default_factory=list)
+    seen: list[dict[str, Any]] = field(default_factory=list)
+
+
+def stage(
+    connection: sa.Connection, batch: int, rows: Sequence[StagedRow], *, actor: str, now: int, document: str
+) -> Staged:
+    """Stage one chunk.
+
+    Args:
+        connection: inside the chunk's transaction.
+        batch: the batch of the import.
+        rows: good rows of the file, in file order.
+        actor: who brought the file.
+        now: instant at which the file was received; explicit removals work from it.
+        document: what stands for the document of an explicit removal: the file.
+    """
+    known = _known(connection, batch, rows)
+    told = _told(connection, batch, known)
+    done = Staged()
+    chunk = _Chunk(batch, actor, now, document)
+    for row in rows:
+        earlier = told.get(row.natural_key)
+        if earlier is not None:
+            if earlier == row.content:
+                done.unchanged += 1
+            else:
+                message = "an earlier row of the file has the same key and says something else"
+                done.bad.append(QuarantinedRow(row.line, "", "duplicate-key", message))
+            continue
+        try:
+            _take(row, known.get(row.natural_key), chunk, done)
+        except RowRefused as error:
+            done.bad.append(QuarantinedRow(row.line, error.column, error.rule, str(error)))
+            if row.natural_key not in known:
+                continue
+        told[row.natural_key] = row.content
+    _insert(connection, chunk)
+    _change(connection, chunk)
+    if chunk.seen:
+        connection.execute(SEEN.insert(), chunk.seen)
+    quarantine(connection, batch, done.bad)
+    return done
+
+
+def quarantine(connection: sa.Connection, batch: int, rows: Sequence[QuarantinedRow]) -> None:
+    """Keep rows that were not taken."""
+    if rows:
+        values = [
+            {"batch_id": batch, "line": row.line, "column_name": row.column, "rule": row.rule, "message": row.message}
+            for row in rows
+        ]
+        connection.execute(QUARANTINE.insert(), values)
+
+
+def stage_absent(
+    connection: sa.Connection,
+    batch: int,
+    list_type: str,
+    source: str,
+    *,
+    as_of: int,
+    document: str,
+    limit: int,
+) -> int:
+    """Stage the end of live listings that a complete list does not hold; return how many were found, 0 when done.
+
+    Listings that came after the instant the list is complete as of are left alone.
+    """
+    absent = connection.execute(
+        sa.select(LISTING.c.id, *_CHANGEABLE)
+        .join(BATCH, BATCH.c.id == LISTING.c.batch_id)
+        .where(
+            LISTING.c.list_type == list_type,
+            LISTING.c.source == source,
+            LISTING.c.ended.is_(False),
+            BATCH.c.committed_at <= as_of,
+            ~sa.exists().where(SEEN.c.batch_id == batch, SEEN.c.listing_id == LISTING.c.id),
+        )
+        .order_by(LISTING.c.batch_id, LISTING.c.id)
+        .limit(limit)
+    ).all()
+    if not absent:
+        return 0
+    reason = "absent from the complete list of its source"
+    changes = [
+        _removal(batch, each.id, each, line=0, effective_at=as_of, grounds=(reason, document)) for each in absent
+    ]
+    connection.execute(STAGED_CHANGE.insert(), changes)
+    connection.execute(SEEN.insert(), [{"batch_id": batch, "listing_id": each.id, "content": b""} for each in absent])
+    return len(absent)
+
+
+_CHANGEABLE = (
+    LISTING.c.changed_by,
+    LISTING.c.content,
+    LISTING.c.list_type,
+    LISTING.c.source,
+    LISTING.c.source_version,
+    LISTING.c.packed,
+    LISTING.c.sealed,
+    LISTING.c.wrapped_key,
+)
+
+
+def _known(connection: sa.Connection, batch: int, rows: Sequence[StagedRow]) -> dict[bytes, tuple[int, bool, Known]]:
+    found = connection.execute(
+        sa.select(
+            LISTING.c.id,
+            LISTING.c.batch_id,
+            LISTING.c.natural_key,
+            LISTING.c.content,
+            LISTING.c.source_version,
+            LISTING.c.ended,
+        )
+        .join(BATCH, BATCH.c.id == LISTING.c.batch_id)
+        .where(
+            LISTING.c.natural_key.in_([row.natural_key for row in rows]),
+            BATCH.c.revision.is_not(None) | (BATCH.c.id == batch),
+        )
+    )
+    return {
+        each.natural_key: (each.id, each.batch_id == batch, Known(each.content, each.source_version, each.ended))
+        for each in found
+    }
+
+
+def _told(connection: sa.Connection, batch: int, known: dict[bytes, tuple[int, bool, Known]]) -> dict[bytes, bytes]:
+    told = {key: there.content for key, (_, own, there) in known.items() if own}
+    keys = {number: key for key, (number, own, _) in known.items() if not own}
+    if keys:
+        found = connection.execute(
+            sa.select(SEEN.c.listing_id, SEEN.c.content).where(SEEN.c.batch_id == batch, SEEN.c.listing_id.in_(keys))
+        )
+        told.update((keys[each.listing_id], each.content) for each in found)
+    return told
+
+
+def _take(row: StagedRow, there: tuple[int, bool, Known] | None, chunk: _Chunk, done: Staged) -> None:
+    if there is not None:
+        chunk.seen.append({"batch_id": chunk.batch, "listing_id": there[0], "content": row.content})
+    effect = judge(Op(row.op), row.content, row.source_version, there[2] if there else None)
+    if effect is Effect.NOTHING:
+        done.unchanged += 1
+    elif there is None:
+        chunk.inserts.append(row)
+        done.added[row.list_type] += 1
+    else:
+        chunk.changes.append((there[0], row, effect))
+        if effect is Effect.AMEND:
+            done.amended[row.list_type] += 1
+        else:
+            done.removed += 1
+
+
+def _insert(connection: sa.Connection, chunk: _Chunk) -> None:
+    if not chunk.inserts:
+        return
+    batch = chunk.batch
+    listings: list[dict[str, Any]] = []
+    keys: list[dict[str, Any]] = []
+    listed: list[dict[str, Any]] = []
+    for row in chunk.inserts:
+        number = listing_number(batch, row.line)
+        listings.append(
+            {
+                "id": number,
+                "batch_id": batch,
+                "changed_by": batch,
+                "natural_key": row.natural_key,
+                "content": row.content,
+                "list_type": row.list_type,
+                "source": row.source,
+                "source_version": row.source_version,
+                "ended": False,
+                "annulled": False,
+                "packed": row.packed,
+                "sealed": row.sealed,
+                "wrapped_key": row.wrapped_key,
+            }
+        )
+        listed.append(
+            {
+                "batch_id": batch,
+                "listing_id": number,
+                "kind": events.EventKind.LISTED.value,
+                "actor": chunk.actor,
+                "reason": "",
+                "document": chunk.document,
+            }
+        )
+        keys.extend(
+            {"bucket": bucket, "listing_id": number, "view_digest": signed64(digest), "current": True}
+            for bucket, digest in row.keys
+        )
+    connection.execute(LISTING.insert(), listings)
+    connection.execute(LISTING_KEY.insert(), keys)
+    connection.execute(EVENT.insert(), listed)
+
+
+def _change(connection: sa.Connection, chunk: _Chunk) -> None:
+    if not chunk.changes:
+        return
+    numbers = [number for number, _, _ in chunk.changes]
+    before = {
+        each.id: each
+        for each in connection.execute(sa.select(LISTING.c.id, *_CHANGEABLE).where(LISTING.c.id.in_(numbers)))
+    }
+    changes: list[dict[str, Any]] = []
+    keys: list[dict[str, Any]] = []
+    for number, row, effect in chunk.changes:
+        old = before[number]
+        if effect is Effect.REMOVE:
+            grounds = ("removed by its source", chunk.document)
+            changes.append(_removal(chunk.batch, number, old, line=row.line, effective_at=chunk.now, grounds=grounds))
+        else:
+            changes.append(_correction(chunk, number, old, row))
+            keys.extend(
+                {"batch_id": chunk.batch, "listing_id": number, "bucket": bucket, "view_digest": signed64(digest)}
+                for bucket, digest in row.keys
+            )
+    connection.execute(STAGED_CHANGE.insert(), changes)
+    if keys:
+        connection.execute(STAGED_KEY.insert(), keys)
+
+
+def _correction(chunk: _Chunk, number: int, old: Any, row: StagedRow) -> dict[str, Any]:
+    merged = merge_correction(old.packed, row.packed)
+    return {
+        "batch_id": chunk.batch,
+        "listing_id": number,
+        "line": row.line,
+        "kind": events.EventKind.AMENDED.value,
+        "base_changed_by": old.changed_by,
+        "base_content": old.content,
+        "content": row.content,
+        "list_type": row.list_type,
+        "source": row.source,
+        "source_version": row.source_version or old.source_version,
+        "ended": False,
+        "packed": merged,
+        "sealed": row.sealed,
+        "wrapped_key": row.wrapped_key,
+        "effective_at": None,
+        "reason": "corrected by its source",
+        "document": chunk.document,
+        "payload": msgpack.packb((1, old.packed, old.sealed, old.wrapped_key)),
+    }
+
+
+def _removal(
+    batch: int, number: int, old: Any, *, line: int, effective_at: int, grounds: tuple[str, str]
+) -> dict[str, Any]:
+    after, ended = merge_removal(old.packed, effective_at)
+    reason, document = grounds
+    return {
+        "batch_id": batch,
+        "listing_id": number,
+        "line": line,
+        "kind": events.EventKind.REMOVED.value,
+        "base_changed_by": old.changed_by,
+        "base_content": old.content,
+        "content": old.content,
+        "list_type": old.list_type,
+        "source": old.source,
+        "source_version": old.source_version,
+        "ended": ended,
+        "packed": after,
+        "sealed": old.sealed,
+        "wrapped_key": old.wrapped_key,
+        "effective_at": effective_at,
+        "reason": reason,
+        "document": document,
+        "payload": None,
+    }
+
+
+def merge_correction(before: bytes, corrected: bytes) -> bytes:
+    """Return the packed form of a corrected listing, with everything that events have done to it."""
+    old, new = packed.unpack(before), packed.unpack(corrected)
+    listing = events.amended(old.listing, new.listing)
+    return packed.pack(packed.PackedListing(listing, new.identities, new.name_token))
+
+
+def merge_removal(before: bytes, effective_at: int) -> tuple[bytes, bool]:
+    """Return the packed form of a removed listing, and whether it counts as ended."""
+    old = packed.unpack(before)
+    at = packed.instant(effective_at)
+    # A complete list may be older than a reinstatement; the end then works right after it.
+    if old.listing.reinstated_at is not None and at <= old.listing.reinstated_at:
+        at = packed.instant(packed.micros(old.listing.reinstated_at) + 1)
+    listing = events.apply(old.listing, events.EventKind.REMOVED, at)
+    return packed.pack(packed.PackedListing(listing, old.identities, old.name_token)), ended_by_event(listing)

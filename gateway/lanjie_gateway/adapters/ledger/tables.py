@@ -1,0 +1,206 @@
+"""Tables of the ledger. Migrations make them; a test holds the two together.
+
+* ``batch`` is the commit: nothing of it is seen until it has a revision. ``head.revision`` counts them without gaps.
+* ``event`` is what happened; ``listing`` and ``listing_key`` are its projection. The facts before a correction travel
+  as payload of its event, so that every earlier state can be told.
+* ``staged_*`` and ``seen`` hold what an import will change, until its commit.
+
+Tokens are keyed hashes (16 bytes), instants microseconds since 1970 UTC.
+"""
+
+from typing import Final
+
+import sqlalchemy as sa
+
+METADATA: Final = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+# SQLite gives the row id's speed to INTEGER keys only.
+_Id: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_Token: Final = sa.LargeBinary(16)
+
+HEAD: Final = sa.Table(
+    "head",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("lineage", sa.String(32), nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("revision", _Id, nullable=False),
+    sa.Column("token_algorithm", sa.String(32), nullable=False),
+    sa.Column("key_check", sa.LargeBinary, nullable=False),
+)
+BATCH: Final = sa.Table(
+    "batch",
+    METADATA,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("actor", sa.String, nullable=False),
+    sa.Column("begun_at", _Id, nullable=False),
+    sa.Column("base_revision", _Id, nullable=False),
+    sa.Column("inserts", sa.Boolean, nullable=False),
+    sa.Column("revision", _Id, unique=True),
+    sa.Column("committed_at", _Id),
+    sqlite_autoincrement=True,
+)
+LISTING: Final = sa.Table(
+    "listing",
+    METADATA,
+    sa.Column("id", _Id, primary_key=True, autoincrement=False),
+    sa.Column("batch_id", _Id, nullable=False),
+    sa.Column("changed_by", _Id, nullable=False),
+    sa.Column("natural_key", _Token, nullable=False),
+    sa.Column("content", _Token, nullable=False),
+    sa.Column("list_type", sa.String(64), nullable=False),
+    sa.Column("source", sa.String(64), nullable=False),
+    sa.Column("source_version", sa.String(64), nullable=False),
+    sa.Column("ended", sa.Boolean, nullable=False),
+    sa.Column("annulled", sa.Boolean, nullable=False),
+    sa.Column("packed", sa.LargeBinary, nullable=False),
+    sa.Column("sealed", sa.LargeBinary),
+    sa.Column("wrapped_key", sa.LargeBinary),
+    sa.UniqueConstraint("natural_key", "batch_id"),
+    sa.Index(None, "list_type", "source", "ended", "batch_id"),
+)
+LISTING_KEY: Final = sa.Table(
+    "listing_key",
+    METADATA,
+    sa.Column("bucket", _Token, primary_key=True),
+    sa.Column("listing_id", _Id, primary_key=True),
+    sa.Column("view_digest", _Id),
+    sa.Column("current", sa.Boolean, nullable=False),
+    sa.Index(None, "listing_id"),
+    sqlite_with_rowid=False,
+)
+EVENT: Final = sa.Table(
+    "event",
+    METADATA,
+    sa.Column("seq", _Id, primary_key=True),
+    sa.Column("batch_id", _Id, nullable=False),
+    sa.Column("listing_id", _Id, nullable=False),
+    sa.Column("kind", sa.String(20), nullable=False),
+    sa.Column("effective_at", _Id),
+    sa.Column("actor", sa.String, nullable=False),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("document", sa.String, nullable=False),
+    sa.Column("payload", sa.LargeBinary),
+    sa.Index(None, "batch_id"),
+    sa.Index(None, "listing_id"),
+)
+STAGED_CHANGE: Final = sa.Table(
+    "staged_change",
+    METADATA,
+    sa.Column("batch_id", _Id, primary_key=True),
+    sa.Column("listing_id", _Id, primary_key=True),
+    sa.Column("line", _Id, nullable=False),
+    sa.Column("kind", sa.String(20), nullable=False),
+    sa.Column("base_changed_by", _Id, nullable=False),
+    sa.Column("base_content", _Token, nullable=False),
+    sa.Column("content", _Token, nullable=False),
+    sa.Column("list_type", sa.String(64), nullable=False),
+    sa.Column("source", sa.String(64), nullable=False),
+    sa.Column("source_version", sa.String(64), nullable=False),
+    sa.Column("ended", sa.Boolean, nullable=False),
+    sa.Column("packed", sa.LargeBinary, nullable=False),
+    sa.Column("sealed", sa.LargeBinary),
+    sa.Column("wrapped_key", sa.LargeBinary),
+    sa.Column("effective_at", _Id),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("document", sa.String, nullable=False),
+    sa.Column("payload", sa.LargeBinary),
+)
+STAGED_KEY: Final = sa.Table(
+    "staged_key",
+    METADATA,
+    sa.Column("batch_id", _Id, primary_key=True),
+    sa.Column("listing_id", _Id, primary_key=True),
+    sa.Column("bucket", _Token, primary_key=True),
+    sa.Column("view_digest", _Id),
+    sqlite_with_rowid=False,
+)
+SEEN: Final = sa.Table(
+    "seen",
+    METADATA,
+    sa.Column("batch_id", _Id, primary_key=True),
+    sa.Column("listing_id", _Id, primary_key=True),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+QUARANTINE: Final = sa.Table(
+    "quarantine",
+    METADATA,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("batch_id", _Id, nullable=False),
+    sa.Column("line", _Id, nullable=False),
+    sa.Column("column_name", sa.String(64), nullable=False),
+    sa.Column("rule", sa.String(64), nullable=False),
+    sa.Column("message", sa.String, nullable=False),
+    sa.Index(None, "batch_id"),
+)
+RECEIPT: Final = sa.Table(
+    "receipt",
+    METADATA,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("batch_id", _Id, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("sha256", sa.LargeBinary(32), nullable=False),
+    sa.Column("mode", sa.String(16), nullable=False),
+    sa.Column("list_type", sa.String(64), nullable=False),
+    sa.Column("source", sa.String(64), nullable=False),
+    sa.Column("file_name", sa.String(255), nullable=False),
+    sa.Column("importer", sa.String, nullable=False),
+    sa.Column("confirmer", sa.String),
+    sa.Column("received_at", _Id, nullable=False),
+    sa.Column("revision", _Id, nullable=False),
+    sa.Column("counts", sa.JSON, nullable=False),
+    sa.Column("reasons", sa.JSON, nullable=False),
+    sa.Index(
+        "uq_receipt_file",
+        "sha256",
+        "mode",
+        "list_type",
+        "source",
+        unique=True,
+        sqlite_where=sa.text("state IN ('committed', 'waiting')"),
+        postgresql_where=sa.text("state IN ('committed', 'waiting')"),
+    ),
+)
+EDITION: Final = sa.Table(
+    "edition",
+    METADATA,
+    sa.Column("catalogue_id", sa.String(64), primary_key=True),
+    sa.Column("edition", sa.String(64), primary_key=True),
+    sa.Column("batch_id", _Id, nullable=False),
+    sa.Column("file", sa.LargeBinary, nullable=False),
+    sa.Column("file_name", sa.String(255), nullable=False),
+    sa.Column("actor", sa.String, nullable=False),
+    sa.Column("published_at", _Id, nullable=False),
+)
+INQUIRY: Final = sa.Table(
+    "inquiry",
+    METADATA,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("source", sa.String(128), nullable=False),
+    sa.Column("sequence", _Id, nullable=False),
+    sa.Column("decision_id", sa.String(64), nullable=False),
+    sa.Column("decided_at", _Id, nullable=False),
+    sa.Column("department", sa.String, nullable=False),
+    sa.Column("matter", sa.String, nullable=False),
+    sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("subject_token", sa.LargeBinary, nullable=False),
+    sa.Column("record", sa.LargeBinary, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.UniqueConstraint("source", "sequence"),
+    sa.Index(None, "decision_id"),
+)
+INQUIRY_SOURCE: Final = sa.Table(
+    "inquiry_source",
+    METADATA,
+    sa.Column("source", sa.String(128), primary_key=True),
+    sa.Column("position", _Id, nullable=False),
+)

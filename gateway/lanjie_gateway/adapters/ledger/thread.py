@@ -1,0 +1,71 @@
+"""The one thread that uses the ledger; everybody else asks it and waits without blocking the event loop."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Concatenate, ParamSpec, TypeVar
+
+from lanjie_gateway.adapters.keys import KeyRing
+from lanjie_gateway.adapters.ledger.ledger import Ledger
+from lanjie_gateway.adapters.ledger.rows import LedgerError
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class LedgerThread:
+    """A ledger in a thread of its own. Calls are served one after the other, in order.
+
+    Args:
+        open_ledger: opens the ledger; called in the thread by `start`.
+    """
+
+    def __init__(self, open_ledger: Callable[[], Ledger]) -> None:
+        self._open_ledger = open_ledger
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
+        self._ledger: Ledger | None = None
+
+    @property
+    def lineage(self) -> str:
+        """Identity of the ledger."""
+        return self._opened.lineage
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the view key."""
+        return self._opened.epoch
+
+    @property
+    def keys(self) -> KeyRing:
+        """The keys that fit the ledger."""
+        return self._opened.keys
+
+    async def start(self) -> None:
+        """Open the ledger.
+
+        Raises:
+            LedgerError: see `Ledger.open`.
+        """
+        self._ledger = await asyncio.get_running_loop().run_in_executor(self._executor, self._open_ledger)
+
+    async def call(self, function: Callable[Concatenate[Ledger, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Run ``function(ledger, ...)`` in the thread. A call once begun is carried out."""
+        ledger = self._opened
+
+        def run() -> _T:
+            return function(ledger, *args, **kwargs)
+
+        return await asyncio.get_running_loop().run_in_executor(self._executor, run)
+
+    async def close(self) -> None:
+        """Close the ledger after the calls under way."""
+        ledger, self._ledger = self._ledger, None
+        if ledger is not None:
+            await asyncio.get_running_loop().run_in_executor(self._executor, ledger.close)
+        self._executor.shutdown(wait=True)
+
+    @property
+    def _opened(self) -> Ledger:
+        if self._ledger is None:
+            raise LedgerError("the ledger is not open")
+        return self._ledger

@@ -1,0 +1,222 @@
+"""ListingService over gRPC: messages in, messages out; all rules are in the services."""
+
+import datetime
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from lanjie.v1 import listing_pb2, listing_pb2_grpc, subject_pb2
+from lanjie_gateway.adapters.ledger import StoredEvent
+from lanjie_gateway.api.auth import caller
+from lanjie_gateway.domain.errors import invalid_argument
+from lanjie_gateway.domain.events import EventKind
+from lanjie_gateway.domain.import_rules import FileFormat, ImportHeader, ImportMode, ImportState, Receipt
+from lanjie_gateway.services.imports import ImportService
+from lanjie_gateway.services.listings import ListingService, ListingView
+from lanjie_matcher.subjects import SubjectKind
+
+_MAX_DATA: Final = 256 * 1024
+_FORMATS: Final = {
+    listing_pb2.FILE_FORMAT_CSV: FileFormat.CSV,
+    listing_pb2.FILE_FORMAT_JSONL: FileFormat.JSONL,
+}
+_MODES: Final = {
+    listing_pb2.IMPORT_MODE_UNSPECIFIED: ImportMode.DELTA,
+    listing_pb2.IMPORT_MODE_DELTA: ImportMode.DELTA,
+    listing_pb2.IMPORT_MODE_FULL: ImportMode.FULL,
+}
+_STATES: Final = {state: listing_pb2.ImportState.Value(f"IMPORT_STATE_{state.name}") for state in ImportState}
+_KINDS: Final = {kind: subject_pb2.SubjectKind.Value(f"SUBJECT_KIND_{kind.name}") for kind in SubjectKind}
+_EVENTS: Final = {kind: listing_pb2.ListingEventKind.Value(f"LISTING_EVENT_KIND_{kind.name}") for kind in EventKind}
+_EVENT_OF: Final = {number: kind for kind, number in _EVENTS.items()}
+
+
+class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
+    """Listings and imports.
+
+    Args:
+        listings: finds, reads and ends listings.
+        imports: takes files.
+    """
+
+    def __init__(self, listings: ListingService, imports: ImportService) -> None:
+        self._listings = listings
+        self._imports = imports
+
+    async def Import(
+        self, request_iterator: AsyncIterator[listing_pb2.ImportRequest], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> listing_pb2.ImportResponse:
+        """Take one file: a header, then its bytes."""
+        principal = caller(context)
+        requests = aiter(request_iterator)
+        first = await anext(requests, None)
+        if first is None or first.WhichOneof("part") != "header":
+            raise invalid_argument("header", "required", "the first message is the header")
+        receipt = await self._imports.run(_header(first.header), _data(requests), principal)
+        return listing_pb2.ImportResponse(receipt=_receipt(receipt))
+
+    async def Confirm(
+        self, request: listing_pb2.ConfirmRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> listing_pb2.ConfirmResponse:
+        """Commit a waiting import."""
+        receipt = await self._imports.confirm(request.receipt_id, caller(context))
+        return listing_pb2.ConfirmResponse(receipt=_receipt(receipt))
+
+    async def Find(
+        self, request: listing_pb2.FindRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> listing_pb2.FindResponse:
+        """Find the listings of one identifier."""
+        found = await self._listings.find(request.identifier, request.purpose, caller(context))
+        return listing_pb2.FindResponse(listings=[_listing(view) for view in found])
+
+    async def Get(
+        self, request: listing_pb2.GetRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> listing_pb2.GetResponse:
+        """Read one listing with its events."""
+        view, events = await self._listings.get(request.listing_id, request.purpose, caller(context))
+        return listing_pb2.GetResponse(listing=_listing(view), events=[_event(event) for event in events])
+
+    async def Remove(
+        self, request: listing_pb2.RemoveRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> listing_pb2.RemoveResponse:
+        """Remove one listing."""
+        revision, view = await self._listings.remove(
+            request.listing_id, request.reason, request.document, request.effective_date, caller(context)
+        )
+        return listing_pb2.RemoveResponse(revision=revision, listing=_listing(view))
+
+    async def RecordEvent(
+        self, request: listing_pb2.RecordEventRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> listing_pb2.RecordEventResponse:
+        """Record another event."""
+        principal = caller(context)
+        kind = _EVENT_OF.get(request.kind)
+        if kind is None:
+            raise invalid_argument("kind", "required", "the kind of event is missing")
+        revision, view = await self._listings.record_event(
+            request.listing_id,
+            kind,
+            reason=request.reason,
+            document=request.document,
+            effective_date=request.effective_date,
+            principal=principal,
+        )
+        return listing_pb2.RecordEventResponse(revision=revision, listing=_listing(view))
+
+
+async def _data(requests: AsyncIterator[listing_pb2.ImportRequest]) -> AsyncIterator[bytes]:
+    async for request in requests:
+        if request.WhichOneof("part") != "data":
+            raise invalid_argument("data", "order", "after the header only bytes of the file follow")
+        if len(request.data) > _MAX_DATA:
+            raise invalid_argument("data", "too-long", "a message holds at most 256 KiB of the file")
+        yield request.data
+
+
+def _header(header: listing_pb2.ImportHeader) -> ImportHeader:
+    file_format = _FORMATS.get(header.format)
+    if file_format is None:
+        raise invalid_argument("format", "required", "the format of the file is missing or unknown")
+    mode = _MODES.get(header.mode)
+    if mode is None:
+        raise invalid_argument("mode", "unknown", "the mode is unknown")
+    as_of = header.as_of_time.ToDatetime(datetime.UTC) if header.HasField("as_of_time") else None
+    return ImportHeader(
+        file_name=header.file_name,
+        format=file_format,
+        list_type=header.list_type,
+        source=header.source,
+        mode=mode,
+        as_of=as_of,
+        strict=header.strict,
+        dry_run=header.dry_run,
+        sha256=header.sha256,
+        size=header.size,
+    )
+
+
+def _receipt(receipt: Receipt) -> listing_pb2.ImportReceipt:
+    counts = receipt.counts
+    return listing_pb2.ImportReceipt(
+        receipt_id=receipt.receipt_id,
+        state=_STATES[receipt.state],
+        revision=receipt.revision,
+        rows=counts.rows,
+        added=counts.added,
+        amended=counts.amended,
+        removed=counts.removed,
+        absent=counts.absent,
+        unchanged=counts.unchanged,
+        quarantined=counts.quarantined,
+        quarantine=[
+            listing_pb2.QuarantinedRow(line=row.line, column=row.column, rule=row.rule, message=row.message)
+            for row in receipt.quarantine
+        ],
+        reasons=receipt.reasons,
+        repeated_file=receipt.repeated,
+        file_name=receipt.file_name,
+        received_time=_time(receipt.received_at),
+    )
+
+
+def _listing(view: ListingView) -> listing_pb2.Listing:
+    listing, details = view.listing, view.details
+    return listing_pb2.Listing(
+        listing_id=listing.id,
+        masked_identifiers=view.masked_identifiers,
+        name=view.name,
+        subject_kind=_KINDS[listing.subject_kind],
+        list_type=listing.list_type,
+        decision_no=listing.decision_no,
+        authority=listing.authority,
+        authority_uscc=details.authority_uscc,
+        reason=listing.reason,
+        basis=listing.basis,
+        notice_date=_date(details.notice_date),
+        decision_date=_date(listing.decision_date),
+        served_date=_date(listing.served_date),
+        listed_date=_date(listing.listed_on),
+        expires_date=_date(listing.expires_on),
+        publicity_end_date=_date(listing.publicity_until),
+        retention_end_date=_date(listing.retention_until),
+        removal_conditions=listing.removal_conditions,
+        remedies=listing.remedies,
+        measure_hints=details.measure_hints,
+        region=listing.region,
+        sanction_no=listing.sanction_no,
+        sanction_kind=listing.sanction_kind,
+        sanction_start_date=_date(listing.sanction_from),
+        sanction_end_date=_date(listing.sanction_to),
+        source=listing.source,
+        source_record_id=details.source_record_id,
+        source_version=view.source_version,
+        related_persons=view.related_persons,
+        in_force=not view.not_in_force,
+        not_in_force_reason=view.not_in_force,
+        objection=listing.objection,
+        revision=view.revision,
+    )
+
+
+def _event(event: StoredEvent) -> listing_pb2.ListingEvent:
+    return listing_pb2.ListingEvent(
+        kind=_EVENTS[event.kind],
+        effective_time=_time(event.effective_at),
+        recorded_time=_time(event.recorded_at),
+        actor=event.actor,
+        reason=event.reason,
+        document=event.document,
+        revision=event.revision,
+    )
+
+
+def _time(at: datetime.datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(at)
+    return stamp
+
+
+def _date(day: datetime.date | None) -> str:
+    return "" if day is None else day.isoformat()

@@ -1,0 +1,412 @@
+"""Rules of a list file, row by row (Art. 3, 31, 34, 62). docs/import-rules.md lists them for operators.
+
+1. Art. 62: columns of prohibited data, and columns nobody knows, refuse the file.
+2. Art. 34: the identifier is stated with its kind; nothing is inferred, repaired or guessed. Check digits warn nobody
+   here: codes that fail them were lawfully issued. Masked and spreadsheet-mangled numbers are kept out.
+3. Art. 31: what a list type requires must be there.
+4. Art. 3: nobody under sixteen.
+5. Art. 32, 47: related persons are marks; they are kept sealed and have no effect.
+
+No error carries a value of the file: a message names line, column and rule only.
+"""
+
+import datetime
+import enum
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from lanjie_gateway.domain.packed import Details
+from lanjie_matcher import identifiers as ids
+from lanjie_matcher.identifiers import Identifier, IdentifierError
+from lanjie_matcher.listings import Listing
+from lanjie_matcher.regions import REGION
+from lanjie_matcher.subjects import SubjectKind, kind_by_code, normalise_name
+
+TEXT_COLUMNS: Final = tuple(
+    "decision_no authority authority_uscc reason basis removal_conditions remedies measure_hints region sanction_no "
+    "sanction_kind source_record_id source_version".split()
+)
+DATE_COLUMNS: Final = tuple(
+    "notice_date decision_date served_date listed_on expires_on publicity_until retention_until sanction_from "
+    "sanction_to".split()
+)
+OTHER_COLUMNS: Final = tuple(
+    "op subject_kind name id_kind id_number other_ids list_type source related_persons".split()
+)
+COLUMNS: Final = frozenset((*TEXT_COLUMNS, *DATE_COLUMNS, *OTHER_COLUMNS))
+"""The canonical columns; any order, any may be missing but `KEY_COLUMNS`."""
+
+KEY_COLUMNS: Final = ("id_kind", "id_number")
+PROHIBITED: Final = tuple(
+    "religion faith gene dna fingerprint blood disease illness medical health biometric "
+    "宗教 信仰 基因 指纹 血型 疾病 病史 生物识别".split()
+)
+"""What Art. 62 forbids to collect, as words of column names."""
+
+_LIMITS: Final = {"reason": 4_000, "basis": 4_000, "removal_conditions": 4_000, "remedies": 4_000}
+_LIMIT: Final = 256
+_SHORT: Final = {"source": 64, "source_version": 64, "source_record_id": 128, "list_type": 64}
+_MARKS: Final = 4_000
+_ADULT_FROM: Final = 16
+_ORDER: Final = (
+    ("notice_date", "decision_date"),
+    ("decision_date", "served_date"),
+    ("decision_date", "listed_on"),
+    ("listed_on", "expires_on"),
+    ("listed_on", "publicity_until"),
+    ("listed_on", "retention_until"),
+    ("sanction_from", "sanction_to"),
+)
+_FORBIDDEN: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_DATE: Final = re.compile(r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})")
+
+
+class Op(enum.StrEnum):
+    """What a row asks for: enter, correct, remove. `INSERT` and `UPDATE` are taken alike: the key decides."""
+
+    INSERT = "I"
+    UPDATE = "U"
+    DELETE = "D"
+
+
+class RowRefused(Exception):
+    """A row goes into quarantine.
+
+    Attributes:
+        column: column at fault; empty where the whole row is.
+        rule: name of the rule.
+    """
+
+    def __init__(self, column: str, rule: str, message: str) -> None:
+        super().__init__(message)
+        self.column = column
+        self.rule = rule
+
+
+class FileRefused(Exception):
+    """The file cannot be taken as a whole.
+
+    Attributes:
+        rule: name of the rule.
+        line: line of the file, from 1; 0 where none is to blame.
+    """
+
+    def __init__(self, rule: str, line: int, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+        self.line = line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListTypeRule:
+    """What an import needs to know of a list type: its code (aliases point here too) and what it requires."""
+
+    code: str
+    required_fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRules:
+    """What holds for all rows of a file.
+
+    Attributes:
+        list_types: list types in force on `today`, by code and alias.
+        list_type: code for rows that name none; the only one of a complete list.
+        source: source for rows that name none; the only one of a complete list.
+        complete: the file is the complete list of one type from one source.
+        today: day in Asia/Shanghai.
+    """
+
+    list_types: Mapping[str, ListTypeRule]
+    list_type: str
+    source: str
+    complete: bool
+    today: datetime.date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListingDraft:
+    """A row that obeys all rules. `texts` and `dates` are by column name."""
+
+    line: int
+    op: Op
+    identifiers: tuple[Identifier, ...]
+    name: str = field(repr=False)
+    subject_kind: SubjectKind
+    list_type: str
+    source: str
+    related_persons: tuple[str, ...] = field(repr=False)
+    texts: Mapping[str, str] = field(repr=False)
+    dates: Mapping[str, datetime.date | None]
+
+    def key_text(self) -> str:
+        """Return the text whose keyed hash identifies the listing: a correction of it amends, never doubles."""
+        if self.texts["source_record_id"]:
+            return f"record\x1f{self.source}\x1f{self.texts['source_record_id']}"
+        subject = self.identifiers[0].key
+        decision = normalise_name(self.texts["decision_no"])
+        if decision:
+            return f"decision\x1f{subject}\x1f{self.list_type}\x1f{decision}"
+        listed_on = self.dates["listed_on"]
+        return f"listed\x1f{subject}\x1f{self.list_type}\x1f{listed_on or ''}"
+
+    def content_text(self) -> str:
+        """Return the text whose keyed hash tells whether two rows say the same."""
+        return "\x1f".join(
+            (
+                *(each.reveal() for each in self.identifiers),
+                self.name,
+                self.subject_kind,
+                self.list_type,
+                self.source,
+                *self.related_persons,
+                *self.texts.values(),
+                *("" if day is None else day.isoformat() for day in self.dates.values()),
+            )
+        )
+
+    def listing(self, listing_id: str, recorded_on: datetime.date) -> Listing:
+        """Return the listing of this row."""
+        texts, dates = self.texts, self.dates
+        return Listing(
+            id=listing_id,
+            list_type=self.list_type,
+            subject_kind=self.subject_kind,
+            recorded_on=recorded_on,
+            authority=texts["authority"],
+            decision_no=texts["decision_no"],
+            reason=texts["reason"],
+            basis=texts["basis"],
+            removal_conditions=texts["removal_conditions"],
+            remedies=texts["remedies"],
+            source=self.source,
+            region=texts["region"],
+            decision_date=dates["decision_date"],
+            served_date=dates["served_date"],
+            listed_on=dates["listed_on"],
+            expires_on=dates["expires_on"],
+            publicity_until=dates["publicity_until"],
+            retention_until=dates["retention_until"],
+            sanction_no=texts["sanction_no"],
+            sanction_kind=texts["sanction_kind"],
+            sanction_from=dates["sanction_from"],
+            sanction_to=dates["sanction_to"],
+        )
+
+    def details(self) -> Details:
+        """Return what is stored sealed."""
+        return Details(
+            identifiers=tuple(each.reveal() for each in self.identifiers),
+            name=self.name,
+            related_persons=self.related_persons,
+            authority_uscc=self.texts["authority_uscc"],
+            notice_date=self.dates["notice_date"],
+            measure_hints=self.texts["measure_hints"],
+            source_record_id=self.texts["source_record_id"],
+        )
+
+
+def read_header(cells: Sequence[str], line: int = 1, *, list_type_given: bool) -> list[str]:
+    """Return the column names of a header line, or the keys of an object.
+
+    Args:
+        cells: names as the file has them.
+        line: line of the file.
+        list_type_given: whether the order names the list type, so that the column may be missing.
+
+    Raises:
+        FileRefused: ``column-prohibited``, ``column-unknown``, ``column-twice``, ``column-missing``. A name that is not
+            ours is told by its place only: a file without a header would put its first subject there.
+    """
+    names = [cell.strip().lower() for cell in cells]
+    for place, name in enumerate(names, 1):
+        if name in COLUMNS:
+            continue
+        word = next((word for word in PROHIBITED if word in name), None)
+        if word is not None:
+            raise FileRefused(
+                "column-prohibited", line, f"column {place} ({word}): such data may not be kept (Art. 62)"
+            )
+        raise FileRefused("column-unknown", line, f"column {place} is none of the canonical columns")
+    if len(set(names)) != len(names):
+        raise FileRefused("column-twice", line, "a column stands twice")
+    needed = KEY_COLUMNS if list_type_given else (*KEY_COLUMNS, "list_type")
+    for name in needed:
+        if name not in names:
+            raise FileRefused("column-missing", line, f"the column {name} is missing")
+    return names
+
+
+def read_row(row: Mapping[str, str], line: int, rules: FileRules) -> ListingDraft:
+    """Read one row.
+
+    Args:
+        row: cells by canonical column name; missing ones count as empty.
+        line: line of the file, from 1.
+        rules: what holds for the file.
+
+    Raises:
+        RowRefused: the row goes into quarantine.
+    """
+    cells = _clean(row)
+    op = _op(cells, rules)
+    rule, source = _belonging(cells, rules)
+    identifiers = _identifiers(cells)
+    kind = _subject_kind(cells.get("subject_kind", ""), identifiers)
+    texts = {column: cells.get(column, "") for column in TEXT_COLUMNS}
+    dates = {column: _date(cells[column], column) if column in cells else None for column in DATE_COLUMNS}
+    if op is not Op.DELETE:
+        for column in rule.required_fields:
+            if column not in cells:
+                raise RowRefused(column, "required-field", "the list type requires this column (Art. 31)")
+        _in_order(dates)
+        _of_age(identifiers, dates, rules.today)
+        if texts["region"] and not REGION.fullmatch(texts["region"]):
+            raise RowRefused("region", "region", "a region has six digits (GB/T 2260)")
+    return ListingDraft(
+        line=line,
+        op=op,
+        identifiers=identifiers,
+        name=cells.get("name", ""),
+        subject_kind=kind,
+        list_type=rule.code,
+        source=source,
+        related_persons=_parts(cells.get("related_persons", "")),
+        texts=texts,
+        dates=dates,
+    )
+
+
+def _clean(row: Mapping[str, str]) -> dict[str, str]:
+    # Only cells that say something; control characters and halves of surrogates are no text.
+    cells = {column: text for column, value in row.items() if (text := value.strip())}
+    if _FORBIDDEN.search("".join(cells.values())):
+        column = next(column for column, value in cells.items() if _FORBIDDEN.search(value))
+        raise RowRefused(column, "characters", "the cell holds control characters")
+    for column, value in cells.items():
+        if len(value) > 64:
+            limit = _SHORT.get(column) or _LIMITS.get(column, _MARKS if column == "related_persons" else _LIMIT)
+            if len(value) > limit:
+                raise RowRefused(column, "too-long", f"the cell has more than {limit} characters")
+    return cells
+
+
+def _op(cells: Mapping[str, str], rules: FileRules) -> Op:
+    try:
+        op = Op(cells.get("op", "I").upper())
+    except ValueError:
+        raise RowRefused("op", "op", "an operation is I, U or D") from None
+    if rules.complete and op is Op.DELETE:
+        raise RowRefused("op", "op", "a complete list has no removals: what it does not hold is removed")
+    return op
+
+
+def _belonging(cells: Mapping[str, str], rules: FileRules) -> tuple[ListTypeRule, str]:
+    code = cells.get("list_type") or rules.list_type
+    if not code:
+        raise RowRefused("list_type", "required-field", "the row names no list type, nor does the order")
+    rule = rules.list_types.get(code)
+    if rule is None:
+        raise RowRefused("list_type", "list-type-unknown", "no catalogue in force today defines this list type")
+    source = cells.get("source") or rules.source
+    if rules.complete:
+        whole = rules.list_types.get(rules.list_type)
+        if whole is None or whole.code != rule.code:
+            raise RowRefused("list_type", "other-list", "a complete list is of one list type")
+        if source != rules.source:
+            raise RowRefused("source", "other-list", "a complete list is from one source")
+    return rule, source
+
+
+def _identifiers(cells: Mapping[str, str]) -> tuple[Identifier, ...]:
+    for column in KEY_COLUMNS:
+        if column not in cells:
+            raise RowRefused(column, "required-field", "a listing names its subject by kind and number (Art. 34)")
+    found = [_identifier(cells["id_kind"], cells["id_number"], "id_number")]
+    for text in _parts(cells.get("other_ids", "")):
+        kind, separator, number = text.partition(":")
+        if not separator:
+            raise RowRefused("other_ids", "identifier-kind-missing", "each is written kind:number")
+        other = _identifier(kind, number, "other_ids")
+        if other not in found:
+            found.append(other)
+    return tuple(found)
+
+
+def _identifier(kind: str, number: str, column: str) -> Identifier:
+    try:
+        made = ids.make(kind, number)
+    except IdentifierError as error:
+        at = "id_kind" if error.rule == "kind-unknown" and column == "id_number" else column
+        rule = "masked" if error.rule == "masked" else f"identifier-{error.rule}"
+        raise RowRefused(at, rule, str(error)) from None
+    if "check-digit" in made.warnings:
+        digits = made.reveal().partition(":")[2]
+        if len(digits) == 18 and digits.isdigit() and digits.endswith("000"):
+            raise RowRefused(column, "lost-precision", "a spreadsheet has rounded this number; take it from the source")
+    return made
+
+
+def _subject_kind(stated: str, identifiers: Sequence[Identifier]) -> SubjectKind:
+    try:
+        kind = SubjectKind(stated.lower()) if stated else SubjectKind.ORGANISATION
+    except ValueError:
+        raise RowRefused("subject_kind", "subject-kind", "unknown kind of subject") from None
+    person = identifiers[0].is_person
+    if not stated and person:
+        kind = SubjectKind.NATURAL_PERSON
+    if person is not (kind is SubjectKind.NATURAL_PERSON):
+        raise RowRefused("subject_kind", "subject-kind", "the kind of subject contradicts the kind of identifier")
+    for other in identifiers[1:]:
+        # An individual business and its operator are two; only a record that names both links them.
+        if other.is_person is not person and kind is not SubjectKind.INDIVIDUAL_BUSINESS:
+            raise RowRefused("other_ids", "subject-kind", "the other identifiers are of another kind of subject")
+    if kind is SubjectKind.ORGANISATION:
+        told = [tells for each in identifiers if not each.is_person and (tells := kind_by_code(each)) is not None]
+        return told[0] if told else kind
+    return kind
+
+
+def _date(text: str, column: str) -> datetime.date:
+    day = _day(text)
+    if day is None:
+        raise RowRefused(column, "date", "a date is written yyyy-mm-dd or yyyymmdd")
+    return day
+
+
+@functools.lru_cache(maxsize=8192)
+def _day(text: str) -> datetime.date | None:
+    match = _DATE.fullmatch(text)
+    if match is None or len(text) == 9:
+        return None
+    try:
+        return datetime.date(int(match[1]), int(match[2]), int(match[3]))
+    except ValueError:
+        return None
+
+
+def _in_order(dates: Mapping[str, datetime.date | None]) -> None:
+    for first, second in _ORDER:
+        earlier, later = dates[first], dates[second]
+        if earlier is not None and later is not None and later < earlier:
+            raise RowRefused(second, "date-order", f"{second} lies before {first}")
+
+
+def _of_age(identifiers: Sequence[Identifier], dates: Mapping[str, datetime.date | None], today: datetime.date) -> None:
+    if not identifiers[0].is_person:
+        return
+    known = [day for day in (dates["listed_on"], dates["decision_date"]) if day is not None]
+    day = min(known, default=today)
+    for each in identifiers:
+        born = ids.birth_date(each)
+        if born is not None and (day.year - _ADULT_FROM, day.month, day.day) < (born.year, born.month, born.day):
+            raise RowRefused("id_number", "minor", "nobody under sixteen is listed (Art. 3)")
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    if not text:
+        return ()
+    return tuple(part for each in text.replace("；", ";").split(";") if (part := each.strip()))

@@ -1,0 +1,314 @@
+"""Imports of list files (Art. 28-32, 61, 62).
+
+1. One file at a time: the lock is what makes the lookups of a file hold until its commit.
+2. The bytes go to a parser in a process of its own; its rows are staged in chunks that nobody sees.
+3. A complete list ends what it no longer holds.
+4. A file that was taken before returns its first receipt; a strict file with bad rows is refused; a dry run is thrown
+   away; a file that changes much waits for another person (Art. 61); everything else is committed whole.
+5. The answer leaves when the workers have applied the commit.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final
+
+from lanjie_gateway.adapters.keys import KeyRing
+from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
+from lanjie_gateway.adapters.ledger.staging import Staged
+from lanjie_gateway.adapters.parser_process import ParserDiedError, ParserProcess
+from lanjie_gateway.domain.access import Principal, Role
+from lanjie_gateway.domain.errors import GatewayError, Refused, invalid_argument, not_found
+from lanjie_gateway.domain.import_rules import (
+    ImportHeader,
+    ImportMode,
+    ImportState,
+    QuarantinedRow,
+    Receipt,
+    Tally,
+    TypeChange,
+    reasons_to_wait,
+)
+from lanjie_gateway.domain.staged import StagedRow
+from lanjie_matcher.catalogues import CatalogueSet
+from lanjie_matcher.civil_time import day_of
+
+_ABSENT_CHUNK: Final = 1_000
+_PURGE_CHUNK: Final = 2_000
+
+
+@dataclasses.dataclass(slots=True)
+class _Work:
+    """One import under way."""
+
+    header: ImportHeader
+    actor: str
+    received_at: datetime.datetime
+    batch: int
+    tally: Tally
+    rows: int = 0
+    sha256: bytes = b""
+    size: int = 0
+
+    @property
+    def document(self) -> str:
+        """What stands for the document of what the file does."""
+        return f"file {self.header.file_name}"
+
+
+class ImportService:
+    """Takes list files.
+
+    Args:
+        ledger: the record.
+        keys: the keys of the ledger.
+        catalogues: gives the catalogues as they stand.
+        clock: aware instants.
+        published: awaited after each commit with its revision; returns when the workers have applied it.
+    """
+
+    def __init__(
+        self,
+        ledger: LedgerThread,
+        keys: KeyRing,
+        catalogues: Callable[[], CatalogueSet],
+        clock: Callable[[], datetime.datetime],
+        published: Callable[[int], Awaitable[None]],
+    ) -> None:
+        self._ledger = ledger
+        self._keys = keys
+        self._catalogues = catalogues
+        self._clock = clock
+        self._published = published
+        self._lock = asyncio.Lock()
+
+    async def run(self, header: ImportHeader, chunks: AsyncIterator[bytes], principal: Principal) -> Receipt:
+        """Take one file.
+
+        Args:
+            header: what is to be done with it.
+            chunks: its bytes, in order.
+            principal: who brings it.
+
+        Returns:
+            The receipt; its state tells what became of the file.
+
+        Raises:
+            Refused: NOT_PERMITTED, ARGUMENT_INVALID, or FILE_REFUSED with rule and line.
+        """
+        principal.require(Role.AUTHORITY)
+        header = self._checked(header, principal)
+        async with self._lock:
+            if header.sha256 and (first := await self._first_receipt(header, header.sha256)):
+                return first
+            while await self._ledger.call(Ledger.purge, _PURGE_CHUNK):
+                pass
+            batch = await self._ledger.call(Ledger.begin_import, principal.actor)
+            work = _Work(header, principal.actor, self._clock(), batch, Tally())
+            kept = False
+            try:
+                await self._read(work, chunks)
+                receipt = await self._settle(work)
+                kept = receipt.state in {ImportState.COMMITTED, ImportState.WAITING} and receipt.batch == batch
+            finally:
+                if not kept:
+                    await asyncio.shield(self._ledger.call(Ledger.give_up_import, batch))
+        if receipt.state is ImportState.COMMITTED and not receipt.repeated:
+            await self._published(receipt.revision)
+        return receipt
+
+    async def confirm(self, receipt_id: str, principal: Principal) -> Receipt:
+        """Commit a waiting import; by another person than the importer (Art. 61).
+
+        Returns:
+            The receipt; a second confirmation returns it unchanged.
+
+        Raises:
+            Refused: NOT_PERMITTED, NOT_FOUND, SECOND_PERSON_REQUIRED or IMPORT_OUTDATED.
+        """
+        principal.require(Role.AUTHORITY)
+        async with self._lock:
+            receipt = await self._ledger.call(Ledger.receipt, receipt_id)
+            if receipt is None:
+                raise not_found("no such receipt")
+            if receipt.importer == principal.actor:
+                raise Refused("SECOND_PERSON_REQUIRED", "another person than the importer confirms (Art. 61)")
+            if receipt.state is ImportState.COMMITTED:
+                return receipt
+            if receipt.state is not ImportState.WAITING:
+                raise Refused("IMPORT_OUTDATED", "the import no longer waits; import the file again")
+            try:
+                receipt = await self._ledger.call(Ledger.commit_import, receipt, principal.actor)
+            except Refused:
+                await self._ledger.call(Ledger.give_up_import, receipt.batch)
+                raise
+        await self._published(receipt.revision)
+        return receipt
+
+    def _checked(self, header: ImportHeader, principal: Principal) -> ImportHeader:
+        if not header.file_name or len(header.file_name) > 255:
+            raise invalid_argument("file_name", "length", "a file name has 1 to 255 characters")
+        if len(header.source) > 64:
+            raise invalid_argument("source", "too-long", "a source has at most 64 characters")
+        if header.sha256 and len(header.sha256) != 32:
+            raise invalid_argument("sha256", "length", "a SHA-256 has 32 bytes")
+        now = self._clock()
+        list_type = header.list_type
+        if list_type:
+            known = self._catalogues().list_type(list_type, day_of(now))
+            if known is None:
+                message = "no catalogue in force today defines the list type of the order"
+                raise Refused("FILE_REFUSED", message, rule="list-type-unknown", line="0")
+            list_type = known.code
+        if header.mode is ImportMode.FULL:
+            if not list_type or not header.source:
+                raise invalid_argument("list_type", "required", "a complete list names its list type and its source")
+            if header.as_of is not None and header.as_of > now:
+                raise invalid_argument("as_of_time", "future", "a list cannot be complete as of a future instant")
+        return dataclasses.replace(header, list_type=list_type, source=header.source or principal.department)
+
+    async def _first_receipt(self, header: ImportHeader, sha256: bytes) -> Receipt | None:
+        if header.dry_run:
+            return None
+        first = await self._ledger.call(Ledger.find_receipt, sha256, header.mode, header.list_type, header.source)
+        return None if first is None else dataclasses.replace(first, repeated=True)
+
+    async def _read(self, work: _Work, chunks: AsyncIterator[bytes]) -> None:
+        async with ParserProcess(self._order(work)) as parser:
+            feeder = asyncio.create_task(_feed(work, chunks, parser))
+            try:
+                await self._stage_all(work, parser)
+                await feeder
+            except ParserDiedError:
+                if feeder.done() and not feeder.cancelled() and (error := feeder.exception()):
+                    raise error from None
+                raise GatewayError("INTERNAL", "the parser of list files ended early") from None
+            finally:
+                feeder.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await feeder
+        if work.header.sha256 not in {b"", work.sha256} or work.header.size not in {0, work.size}:
+            message = "the bytes that arrived are not the file that was announced"
+            raise Refused("FILE_REFUSED", message, rule="digest", line="0")
+
+    async def _stage_all(self, work: _Work, parser: ParserProcess) -> None:
+        async for answer in parser.frames():
+            match answer:
+                case ("rows", good, bad):
+                    await self._stage(work, good, bad)
+                case ("done", rows):
+                    work.rows = rows
+                case ("refused", rule, line, message):
+                    raise Refused("FILE_REFUSED", message, rule=rule, line=str(line))
+                case _:
+                    raise GatewayError("INTERNAL", f"the parser of list files failed: {answer[1]}")
+
+    async def _stage(self, work: _Work, good: tuple[Any, ...], bad: tuple[Any, ...]) -> None:
+        tally = work.tally
+        if bad:
+            await self._ledger.call(Ledger.quarantine, work.batch, [QuarantinedRow(*each) for each in bad])
+            tally.quarantined += len(bad)
+        if not good:
+            return
+        staged = await self._ledger.call(_stage_rows, work, good)
+        for code, count in staged.added.items():
+            tally.added[code] = tally.added.get(code, 0) + count
+        for code, count in staged.amended.items():
+            tally.altered[code] = tally.altered.get(code, 0) + count
+            tally.amended += count
+        tally.removed += staged.removed
+        tally.unchanged += staged.unchanged
+        tally.quarantined += len(staged.bad)
+
+    async def _settle(self, work: _Work) -> Receipt:
+        header, tally = work.header, work.tally
+        if first := await self._first_receipt(header, work.sha256):
+            return first
+        if header.mode is ImportMode.FULL:
+            await self._end_absent(work)
+        touched = {*tally.added, *tally.altered}
+        live = await self._ledger.call(Ledger.live_counts, touched)
+        types = {
+            code: TypeChange(live=live.get(code, 0), added=tally.added.get(code, 0), altered=tally.altered.get(code, 0))
+            for code in touched
+        }
+        counts = tally.counts(work.rows)
+        receipt = Receipt(
+            receipt_id=f"i{work.batch:06d}-{work.sha256[:6].hex()}",
+            batch=work.batch,
+            state=ImportState.DRY_RUN,
+            sha256=work.sha256,
+            mode=header.mode,
+            list_type=header.list_type,
+            source=header.source,
+            file_name=header.file_name,
+            importer=work.actor,
+            received_at=work.received_at,
+            counts=counts,
+            reasons=reasons_to_wait(counts, header.mode, types),
+        )
+        refused = header.strict and counts.quarantined > 0
+        if refused or header.dry_run:
+            state = ImportState.REFUSED if refused else ImportState.DRY_RUN
+            reasons = ("The file is strict and has bad rows.", *receipt.reasons) if refused else receipt.reasons
+            shown = await self._ledger.call(Ledger.quarantined, work.batch)
+            return dataclasses.replace(receipt, state=state, reasons=reasons, quarantine=shown)
+        if receipt.reasons:
+            return await self._ledger.call(Ledger.park_import, receipt)
+        return await self._ledger.call(Ledger.commit_import, receipt)
+
+    async def _end_absent(self, work: _Work) -> None:
+        header = work.header
+        while count := await self._ledger.call(
+            Ledger.stage_absent,
+            work.batch,
+            header.list_type,
+            header.source,
+            as_of=header.as_of or work.received_at,
+            document=work.document,
+            limit=_ABSENT_CHUNK,
+        ):
+            work.tally.absent += count
+            work.tally.altered[header.list_type] = work.tally.altered.get(header.list_type, 0) + count
+
+    def _order(self, work: _Work) -> dict[str, Any]:
+        today = day_of(work.received_at)
+        catalogues = self._catalogues()
+        known = {code: catalogues.list_type(code, today) for code in catalogues.list_type_codes()}
+        return {
+            "format": work.header.format.value,
+            "batch": work.batch,
+            "today": today.toordinal(),
+            "list_types": {code: (each.code, each.required_fields) for code, each in known.items() if each},
+            "list_type": work.header.list_type,
+            "source": work.header.source,
+            "complete": work.header.mode is ImportMode.FULL,
+            "store_key": self._keys.store,
+            "index_key": self._keys.index,
+            "view_key": self._keys.view,
+        }
+
+
+def _stage_rows(ledger: Ledger, work: _Work, rows: tuple[Any, ...]) -> Staged:
+    staged = [StagedRow(*row) for row in rows]
+    return ledger.stage(work.batch, staged, actor=work.actor, received_at=work.received_at, document=work.document)
+
+
+async def _feed(work: _Work, chunks: AsyncIterator[bytes], parser: ParserProcess) -> None:
+    digest = hashlib.sha256()
+    size = 0
+    taking = True
+    async for chunk in chunks:
+        digest.update(chunk)
+        size += len(chunk)
+        if taking:
+            try:
+                await parser.feed(chunk)
+            except ConnectionError:
+                # It has refused the file and says so; the rest is read away.
+                taking = False
+    work.sha256, work.size = digest.digest(), size
+    await parser.end()

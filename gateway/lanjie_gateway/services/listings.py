@@ -1,0 +1,195 @@
+"""Listings as those see them who may read them, and the events that end them (Art. 24, 40, 61, 64-66)."""
+
+import datetime
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from lanjie_gateway.adapters.keys import KeyRing
+from lanjie_gateway.adapters.ledger import Ledger, LedgerThread, StoredEvent, StoredListing
+from lanjie_gateway.domain import events
+from lanjie_gateway.domain.access import Principal, Role
+from lanjie_gateway.domain.errors import invalid_argument, invalid_identifier, not_found
+from lanjie_gateway.domain.events import EventKind
+from lanjie_gateway.domain.packed import Details
+from lanjie_matcher import identifiers
+from lanjie_matcher.catalogues import CatalogueSet
+from lanjie_matcher.civil_time import day_of, start_of
+from lanjie_matcher.identifiers import IdentifierError
+from lanjie_matcher.listings import Listing, Standing, standing
+from lanjie_matcher.subjects import SubjectKind
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_NO_DETAILS = Details(identifiers=(), name="")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListingView:
+    """A listing as a reader sees it: identifiers masked, a person's name masked.
+
+    Attributes:
+        related_persons: number of persons marked beside it (Art. 32).
+        not_in_force: why it is not in force now; empty while it is.
+    """
+
+    listing: Listing
+    masked_identifiers: tuple[str, ...]
+    name: str = field(repr=False)
+    details: Details = field(repr=False)
+    source_version: str
+    related_persons: int
+    not_in_force: str
+    revision: int
+
+
+class ListingService:
+    """Finds, reads and ends listings.
+
+    Args:
+        ledger: the record.
+        keys: the keys of the ledger.
+        catalogues: gives the catalogues as they stand.
+        clock: aware instants.
+        published: awaited after each commit with its revision; returns when the workers have applied it.
+    """
+
+    def __init__(
+        self,
+        ledger: LedgerThread,
+        keys: KeyRing,
+        catalogues: Callable[[], CatalogueSet],
+        clock: Callable[[], datetime.datetime],
+        published: Callable[[int], Awaitable[None]],
+    ) -> None:
+        self._ledger = ledger
+        self._keys = keys
+        self._catalogues = catalogues
+        self._clock = clock
+        self._published = published
+
+    async def find(self, identifier: str, purpose: str, principal: Principal) -> list[ListingView]:
+        """Return the listings of an identifier, newest first, the ended ones included.
+
+        Raises:
+            Refused: NOT_PERMITTED, ARGUMENT_INVALID (purpose, Art. 24) or IDENTIFIER_INVALID.
+        """
+        principal.require(Role.AUTHORITY, Role.AGENCY)
+        _stated("purpose", purpose, 200)
+        try:
+            parsed = identifiers.parse(identifier)
+        except IdentifierError as error:
+            raise invalid_identifier(error) from None
+        return [self._view(stored) for stored in await self._ledger.call(Ledger.find, parsed)]
+
+    async def get(self, listing_id: str, purpose: str, principal: Principal) -> tuple[ListingView, list[StoredEvent]]:
+        """Return a listing and its events, oldest first.
+
+        Raises:
+            Refused: NOT_PERMITTED, ARGUMENT_INVALID (purpose, Art. 24) or NOT_FOUND.
+        """
+        principal.require(Role.AUTHORITY, Role.AGENCY)
+        _stated("purpose", purpose, 200)
+        return await self._get(listing_id)
+
+    async def remove(
+        self, listing_id: str, reason: str, document: str, effective_date: str, principal: Principal
+    ) -> tuple[int, ListingView]:
+        """Remove a listing (移出); works at the commit, or from 00:00 Asia/Shanghai of an earlier day.
+
+        Args:
+            listing_id: of the listing.
+            reason: why (Art. 61).
+            document: number of the document that orders it (Art. 61).
+            effective_date: ``YYYY-MM-DD``, not in the future; empty for the commit.
+            principal: who removes it.
+
+        Returns:
+            The revision, applied by all workers, and the listing as it now stands.
+
+        Raises:
+            Refused: NOT_PERMITTED, ARGUMENT_INVALID, NOT_FOUND or TRANSITION_ILLEGAL.
+        """
+        return await self._record(listing_id, EventKind.REMOVED, (reason, document, effective_date), principal)
+
+    async def record_event(
+        self,
+        listing_id: str,
+        kind: EventKind,
+        *,
+        reason: str,
+        document: str,
+        effective_date: str,
+        principal: Principal,
+    ) -> tuple[int, ListingView]:
+        """Record another event; arguments and errors as for `remove`."""
+        if kind in events.BY_IMPORT or kind in {EventKind.REMOVED, EventKind.ERASED}:
+            raise invalid_argument("kind", "kind", "this kind of event is not recorded by itself")
+        return await self._record(listing_id, kind, (reason, document, effective_date), principal)
+
+    async def _record(
+        self, listing_id: str, kind: EventKind, grounds: tuple[str, str, str], principal: Principal
+    ) -> tuple[int, ListingView]:
+        principal.require(Role.AUTHORITY)
+        reason, document, effective_date = grounds
+        _stated("reason", reason, 500)
+        _stated("document", document, 200)
+        effective_at = self._effective(effective_date)
+        revision = await self._ledger.call(
+            Ledger.record, listing_id, kind, effective_at, actor=principal.actor, reason=reason, document=document
+        )
+        await self._published(revision)
+        view, _ = await self._get(listing_id)
+        return revision, view
+
+    def _effective(self, text: str) -> datetime.datetime | None:
+        if not text:
+            return None
+        try:
+            day = datetime.date.fromisoformat(text) if _DAY.fullmatch(text) else None
+        except ValueError:
+            day = None
+        if day is None:
+            raise invalid_argument("effective_date", "date", "a date is written YYYY-MM-DD")
+        if day > day_of(self._clock()):
+            raise invalid_argument("effective_date", "future", "an event works from its day or later, not ahead of it")
+        return start_of(day)
+
+    async def _get(self, listing_id: str) -> tuple[ListingView, list[StoredEvent]]:
+        found = await self._ledger.call(Ledger.get, listing_id)
+        if found is None:
+            raise not_found("no such listing")
+        return self._view(found[0]), found[1]
+
+    def _view(self, stored: StoredListing) -> ListingView:
+        listing = stored.packed.listing
+        details = stored.details or _NO_DETAILS
+        person = listing.subject_kind is SubjectKind.NATURAL_PERSON
+        return ListingView(
+            listing=listing,
+            masked_identifiers=tuple(identifiers.parse(each).masked for each in details.identifiers),
+            name=_masked_name(details.name) if person else details.name,
+            details=details,
+            source_version=stored.source_version,
+            related_persons=len(details.related_persons),
+            not_in_force=self._not_in_force(listing),
+            revision=stored.revision,
+        )
+
+    def _not_in_force(self, listing: Listing) -> str:
+        now = self._clock()
+        list_type = self._catalogues().list_type(listing.list_type, day_of(now))
+        if list_type is None:
+            return "list_type_unknown"
+        stands = standing(listing, list_type.ends_with, now)
+        return "" if stands is Standing.IN_FORCE else stands.value
+
+
+def _stated(name: str, text: str, limit: int) -> None:
+    if not text.strip():
+        raise invalid_argument(name, "required", f"a {name} is required")
+    if len(text) > limit:
+        raise invalid_argument(name, "too-long", f"a {name} has at most {limit} characters")
+
+
+def _masked_name(name: str) -> str:
+    return name[:1] + "*" * (len(name) - 1)
