@@ -66,7 +66,8 @@ def uscc(rng: random.Random, first: str = "91", region: str = "320100") -> str:
 
 
 def citizen_number(rng: random.Random, today: datetime.date) -> str:
-    """Return an invented citizen number of somebody of 27 to 65 years, its check digit sound: of age on any listing's day."""
+    """Return an invented citizen number of somebody of 27 to 65 years, its check digit sound."""
+    # Of age on the day of even the oldest listing (Art. 3).
     born = today - datetime.timedelta(days=rng.randint(27 * 366, 65 * 365))
     body = f"3299{rng.randint(1, 99):02d}{born:%Y%m%d}{rng.randint(900, 999)}"
     return body + citizen_check(body)

@@ -1,7 +1,7 @@
 """The text of a catalogue file and its fields, read with every fault noted instead of the first one raised.
 
-YAML is a small language here: no anchors and aliases (they can make a few lines into gigabytes), no key twice in a
-mapping (the second would silently win), dates are read as text (so that a bad one is reported with its entry), and no
+YAML is a small language here: no merge keys and few aliases (they can make a few lines into gigabytes), no key twice in
+a mapping (the second would silently win), dates are read as text (so that a bad one is reported with its entry), and no
 more nesting than the format has.
 """
 
@@ -17,6 +17,9 @@ from lanjie_gateway.domain.errors import Refused
 
 MAX_BYTES: Final = 4 * 1024 * 1024
 MAX_DEPTH: Final = 12
+MAX_ALIASES: Final = 1_000
+MAX_TEXTS: Final = 1_000
+"""Longest list of texts in one field."""
 MAX_TEXT: Final = 4_000
 """Longest text of one field, in characters."""
 _SHOWN: Final = 10
@@ -80,6 +83,8 @@ class _Loader(_Base):  # type: ignore[misc]  # which of two bases is known at ru
                 raise YamlError("yaml", f"line {key.start_mark.line + 1}: a key is a word")
             if key.value in seen:
                 raise YamlError("duplicate-key", f"line {key.start_mark.line + 1}: the key {key.value!r} stands twice")
+            if key.value == "<<":
+                raise YamlError("yaml", f"line {key.start_mark.line + 1}: merge keys are not used here")
             seen.add(key.value)
         made: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
         return made
@@ -116,12 +121,13 @@ def read_yaml(file: bytes) -> object:
 
 def _bounded(text: str) -> None:
     # The event stream is flat, so it can be looked at before anything nests or multiplies.
-    depth = 0
+    depth = aliases = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.AliasEvent):
-            line = event.start_mark.line + 1 if event.start_mark is not None else 1
-            raise YamlError("yaml", f"line {line}: anchors and aliases are not used here")
-        if isinstance(event, yaml.CollectionStartEvent):
+            aliases += 1
+            if aliases > MAX_ALIASES:
+                raise YamlError("yaml", f"more than {MAX_ALIASES} aliases")
+        elif isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
                 raise YamlError("yaml", f"more than {MAX_DEPTH} levels deep")
@@ -199,6 +205,9 @@ class Fields:
             value = []
         if not isinstance(value, list) or not all(isinstance(each, str) and each.strip() for each in value):
             self.fault("field-type", f"{name} is a list of texts")
+            return ()
+        if len(value) > MAX_TEXTS:
+            self.fault("field-type", f"{name} has at most {MAX_TEXTS} texts")
             return ()
         if not value and missing is not None:
             self.fault(missing, f"{name} names at least one")
