@@ -1,0 +1,121 @@
+"""Why and for whom is asked (Art. 24, 39): checked once, kept in wire form."""
+
+import datetime
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+from lanjie.errors import InvalidArgument
+from lanjie.v1 import screening_pb2 as pb
+from lanjie_matcher.regions import REGION
+
+_MAX_PURPOSE: Final = 200
+_MAX_CODE: Final = 64
+
+
+class InquiryMode(enum.Enum):
+    """How the inquiry is made (Art. 39)."""
+
+    EX_OFFICIO = "ex_officio"
+    AUTHORISED = "authorised"
+    SELF = "self"
+
+
+@dataclass(frozen=True, slots=True)
+class OfficerClaim:
+    """The officer at the counter, as the department's own system vouches for it.
+
+    Attributes:
+        officer_id: number in the department, at most 64 characters; never a citizen number.
+        signature: of the department's system over the claim; empty where none is asked for.
+        algorithm: of the signature, e.g. ``ed25519``.
+    """
+
+    officer_id: str
+    signature: bytes = b""
+    algorithm: str = ""
+
+
+_MODES: Final = {mode: pb.InquiryMode.Value(f"INQUIRY_MODE_{mode.name}") for mode in InquiryMode}
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Why and for whom is asked, checked and in wire form.
+
+    Attributes:
+        matter: code of the matter.
+        case_no: whether a case number is given.
+        local: whether such a question may be answered locally at all (3).
+        wire: serialised `InquiryContext`, for the record.
+        message: the same for requests.
+    """
+
+    matter: str
+    case_no: bool
+    local: bool
+    wire: bytes
+    message: pb.InquiryContext
+
+
+def make_context(
+    matter: str,
+    purpose: str,
+    case_no: str,
+    role: str,
+    handling_region: str,
+    mode: InquiryMode,
+    officer: str | OfficerClaim | None,
+    as_of: datetime.datetime | None,
+) -> Context:
+    """Check and build a context.
+
+    Raises:
+        InvalidArgument: a field breaks a rule.
+    """
+    if not matter.strip():
+        raise InvalidArgument("state the matter", metadata={"field": "matter", "rule": "required"})
+    if not purpose.strip():
+        raise InvalidArgument("state the purpose (Art. 24)", metadata={"field": "purpose", "rule": "required"})
+    claim = OfficerClaim(officer) if isinstance(officer, str) else officer
+    bounded("purpose", purpose, _MAX_PURPOSE)
+    for field, value in (("case_no", case_no), ("role", role)):
+        bounded(field, value, _MAX_CODE)
+    if handling_region and not REGION.fullmatch(handling_region):
+        raise InvalidArgument(
+            "a region has six digits (GB/T 2260)", metadata={"field": "handling_region", "rule": "format"}
+        )
+    message = pb.InquiryContext(
+        matter=matter,
+        purpose=purpose,
+        mode=_MODES[mode],
+        case_no=case_no,
+        role=role,
+        handling_region=handling_region,
+    )
+    if claim is not None:
+        bounded("officer", claim.officer_id, _MAX_CODE)
+        message.officer.CopyFrom(
+            pb.OfficerClaim(officer_id=claim.officer_id, signature=claim.signature, algorithm=claim.algorithm)
+        )
+    if as_of is not None:
+        if as_of.tzinfo is None:
+            raise InvalidArgument("an instant states its zone", metadata={"field": "as_of", "rule": "zone"})
+        message.as_of_time.FromDatetime(as_of.astimezone(datetime.UTC))
+    return Context(
+        matter=matter,
+        case_no=bool(case_no.strip()),
+        local=as_of is None and mode is InquiryMode.EX_OFFICIO,
+        wire=message.SerializeToString(deterministic=True),
+        message=message,
+    )
+
+
+def bounded(field: str, value: str, most: int) -> None:
+    """Refuse a text that is too long.
+
+    Raises:
+        InvalidArgument: ``length``.
+    """
+    if len(value) > most:
+        raise InvalidArgument(f"{field} has at most {most} characters", metadata={"field": field, "rule": "length"})

@@ -1,0 +1,237 @@
+"""The core that `Client` and `AsyncClient` share: questions, local answers, requests, answers. It does no network I/O.
+
+A local pass is given only when all of this holds; otherwise the gateway is asked:
+
+1. the set is fresh: its head was confirmed within 45 seconds and has not expired;
+2. absence from the set is an answer for this kind of subject: companies, never persons;
+3. the question is about now, ex officio, and the matter is in force today in Asia/Shanghai;
+4. what the gateway would refuse is refused here too: no purpose, no case number where the matter wants one;
+5. the set is at least of the revision asked for;
+6. the fingerprint is not in the set: a hit is never an answer;
+7. the inquiry record is written (Art. 39).
+"""
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from lanjie._context import Context, InquiryMode, OfficerClaim, bounded, make_context
+from lanjie._store import Spool
+from lanjie._sync import LocalView
+from lanjie.decision import Decision, Outcome, Source, UndeterminedReason, decision_from
+from lanjie.errors import GatewayFault, InvalidIdentifier, UnknownMatter
+from lanjie.v1 import screening_pb2 as pb
+from lanjie_matcher.identifiers import Identifier, IdentifierError, parse
+
+RESOLVE_WITHIN: Final = datetime.timedelta(hours=24)
+_MAX_NAME: Final = 256
+_KNOWN_CONTEXTS: Final = 512
+_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_NANOS: Final = 1_000_000_000
+_EIGHT_HOURS: Final = 8 * 3_600
+_DAY_SECONDS: Final = 86_400
+_PASS: Final = "未发现适用于本事项的惩戒措施，按正常程序办理。"
+_UNAVAILABLE: Final = "待核：暂时无法取得比对结果，请继续受理并稍后重新比对；仍无法比对的，由办理人员在规定时限内核实处理，不得据此拒绝办理。"
+_UNREADABLE: Final = "待核：标识号码格式不正确，请核对证照号码后重新比对，期间不影响受理。"
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """What local answers need: a set, and a spool of the same ledger."""
+
+    view: LocalView
+    spool: Spool
+
+
+class Core:
+    """Makes questions and answers. Thread-safe.
+
+    Args:
+        monotonic: seconds of the clock that the view's freshness is measured by.
+        unix_nanos: nanoseconds of the wall clock.
+    """
+
+    def __init__(self, monotonic: Callable[[], float], unix_nanos: Callable[[], int]) -> None:
+        self._monotonic = monotonic
+        self.unix_nanos = unix_nanos
+        self._contexts: dict[tuple[object, ...], Context] = {}
+
+    def context(
+        self,
+        matter: str,
+        purpose: str,
+        case_no: str,
+        role: str,
+        handling_region: str,
+        mode: InquiryMode,
+        officer: str | OfficerClaim | None,
+        as_of: datetime.datetime | None,
+    ) -> Context:
+        """Check and build a context; the same one again costs a look-up.
+
+        Raises:
+            InvalidArgument: a field breaks a rule.
+        """
+        key = (matter, purpose, case_no, role, handling_region, mode, officer, as_of)
+        found = self._contexts.get(key)
+        if found is None:
+            found = make_context(matter, purpose, case_no, role, handling_region, mode, officer, as_of)
+            if len(self._contexts) >= _KNOWN_CONTEXTS:
+                self._contexts.clear()
+            self._contexts[key] = found
+        return found
+
+    def answer(
+        self, local: Local | None, identifier: Identifier, context: Context, at_least_revision: int
+    ) -> Decision | None:
+        """Answer locally, or return `None`: ask the gateway.
+
+        Raises:
+            UnknownMatter: a fresh view says that no catalogue ever defined the matter.
+        """
+        nanos = self.unix_nanos()
+        if local is None or not self.may_answer(local.view, context, at_least_revision, nanos):
+            return None
+        if identifier.is_person:  # (2)
+            return None
+        view = local.view
+        key = view.state.key
+        digest = key.digest64(identifier.key)
+        if key.narrow(digest) in view.filter:  # (6)
+            return None
+        head = view.state.manifest
+        numbers = local.spool.append(nanos, (digest,), head.epoch, head.revision, context.wire)  # (7)
+        return passed(identifier, local, numbers[0], instant_of(nanos)) if numbers else None
+
+    def require_known(self, local: Local | None, context: Context, at_least_revision: int) -> None:
+        """Refuse a matter that the set held does not know, however old it is: the gateway could not be asked.
+
+        Raises:
+            UnknownMatter: no catalogue had ever defined the matter.
+        """
+        if local is None or local.view.state.manifest.revision < at_least_revision:
+            return
+        if context.matter not in local.view.matters:
+            _unknown(context.matter)
+
+    def question(
+        self, local: Local | None, identifier: Identifier, name: str, context: Context, at_least_revision: int
+    ) -> pb.CheckRequest:
+        """Build the question to the gateway."""
+        return pb.CheckRequest(
+            subject=pb.Subject(identifier=identifier.reveal(), name=name),
+            context=context.message,
+            at_least_revision=floor(local, at_least_revision),
+        )
+
+    def unanswered(self, identifier: Identifier) -> Decision:
+        """Return the answer where nobody answered: the same for a hit, a person and a stale set."""
+        return self._undetermined(UndeterminedReason.UNAVAILABLE, _UNAVAILABLE, identifier.masked, identifier.warnings)
+
+    def unreadable(self, rule: str) -> Decision:
+        """Return the answer to an item of a batch that is no identifier."""
+        return self._undetermined(UndeterminedReason.IDENTIFIER_INVALID, _UNREADABLE, "", (f"identifier-{rule}",))
+
+    def may_answer(self, view: LocalView, context: Context, at_least_revision: int, nanos: int) -> bool:
+        """Whether a company that the set does not hold may be passed on it, at `nanos` of the wall clock.
+
+        Raises:
+            UnknownMatter: the view is fresh and no catalogue ever defined the matter.
+        """
+        if self._monotonic() > view.fresh_until or view.state.manifest.revision < at_least_revision:  # (1), (5)
+            return False
+        rule = view.matters.get(context.matter)
+        if rule is None:
+            _unknown(context.matter)
+        return (
+            context.local
+            and view.covers_companies
+            and (context.case_no or not rule.case_no_required)
+            and rule.in_force((nanos // _NANOS + _EIGHT_HOURS) // _DAY_SECONDS)
+        )  # (2), (3), (4)
+
+    def _undetermined(
+        self, reason: UndeterminedReason, instruction: str, masked: str, warnings: tuple[str, ...]
+    ) -> Decision:
+        now = instant_of(self.unix_nanos())
+        return Decision(
+            outcome=Outcome.UNDETERMINED,
+            reason=reason,
+            instruction=instruction,
+            warnings=warnings,
+            source=Source.NONE,
+            as_of=now,
+            decided_at=now,
+            resolve_by=now + RESOLVE_WITHIN,
+            masked_identifier=masked,
+        )
+
+
+def read_identifier(asked: str | Identifier) -> Identifier:
+    """Return the identifier that a caller stated.
+
+    Raises:
+        InvalidIdentifier: it cannot be one.
+    """
+    if isinstance(asked, Identifier):
+        return asked
+    if not isinstance(asked, str):
+        raise InvalidIdentifier("an identifier is text, 'kind:number'", metadata={"rule": "type"})
+    try:
+        return parse(asked)
+    except IdentifierError as error:
+        raise InvalidIdentifier(str(error), metadata={"rule": error.rule}) from None
+
+
+def read_answer(message: pb.Decision) -> Decision:
+    """Return the decision of a gateway.
+
+    Raises:
+        GatewayFault: it says what no decision may say.
+    """
+    try:
+        return decision_from(message)
+    except ValueError as error:
+        raise GatewayFault(f"the gateway's answer is not understood: {error}") from None
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that is too long.
+
+    Raises:
+        InvalidArgument: ``length``.
+    """
+    bounded("name", name, _MAX_NAME)
+
+
+def floor(local: Local | None, at_least_revision: int) -> int:
+    """Return the revision an answer must know: what is asked for, and what was already seen here."""
+    return max(at_least_revision, local.view.state.manifest.revision) if local is not None else at_least_revision
+
+
+def passed(identifier: Identifier, local: Local, number: int, instant: datetime.datetime) -> Decision:
+    """Return a local pass; `number` is that of its record in the spool."""
+    head = local.view.state.manifest
+    return Decision(
+        outcome=Outcome.PASS,
+        instruction=_PASS,
+        warnings=identifier.warnings,
+        source=Source.LOCAL,
+        revision=head.revision,
+        epoch=head.epoch,
+        lineage=head.lineage,
+        as_of=instant,
+        decided_at=instant,
+        decision_id=f"{local.spool.sdk_id[:12]}-{number}",
+        masked_identifier=identifier.masked,
+    )
+
+
+def _unknown(matter: str) -> NoReturn:
+    raise UnknownMatter("no catalogue ever defined this matter", metadata={"matter": matter})
+
+
+def instant_of(nanos: int) -> datetime.datetime:
+    """Return the instant of nanoseconds since 1970, to the microsecond."""
+    return _EPOCH + datetime.timedelta(microseconds=nanos // 1_000)

@@ -1,0 +1,79 @@
+"""Brings the records of local passes to the gateway (Art. 39): own spool, and those that dead processes left."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from lanjie._store import Record, Spool
+from lanjie.errors import GatewayFault, LanjieError, Unavailable
+from lanjie.v1 import audit_pb2 as pb
+from lanjie.v1 import screening_pb2
+
+BATCH: Final = 500
+_log = logging.getLogger("lanjie")
+
+
+class Uploader:
+    """Uploads spools in order; what is acknowledged is deleted.
+
+    Args:
+        upload: the call; raises `LanjieError`.
+    """
+
+    def __init__(self, upload: Callable[[pb.UploadLocalPassesRequest], pb.UploadLocalPassesResponse]) -> None:
+        self._upload = upload
+
+    def drain(self, spool: Spool, most_batches: int) -> bool:
+        """Upload at most so many batches; return whether the spool is empty.
+
+        Raises:
+            LanjieError: the gateway did not take a batch; nothing of it is lost.
+        """
+        for _ in range(most_batches):
+            records = spool.pending(BATCH)
+            if not records:
+                return True
+            request = pb.UploadLocalPassesRequest(
+                sdk_id=spool.sdk_id, lineage=spool.lineage, passes=[_pass(record) for record in records]
+            )
+            response = self._upload(request)
+            if response.acknowledged_sequence < records[-1].sequence:
+                raise GatewayFault("the gateway acknowledged fewer records than it was sent")
+            if response.gap:
+                _log.error("the gateway misses %d records of spool %s", response.gap, spool.sdk_id[:12])
+            spool.acknowledge(records[-1].sequence)
+        return not spool.pending(1)
+
+    def take_over(self, root: Path, lineage: str) -> int:
+        """Upload the spools that dead processes of a ledger left; return how many were finished.
+
+        A spool that the gateway refuses stays, and the next one has its turn.
+
+        Raises:
+            Unavailable: the gateway cannot be reached.
+        """
+        finished = 0
+        for spool in Spool.left_behind(root, lineage):
+            try:
+                while not self.drain(spool, 1):
+                    pass
+                finished += 1
+            except Unavailable:
+                raise
+            except LanjieError as error:
+                _log.error("spool %s was not taken: %s", spool.sdk_id[:12], error)  # noqa: TRY400  the text says it all
+            finally:
+                spool.close()
+        return finished
+
+
+def _pass(record: Record) -> pb.LocalPass:
+    return pb.LocalPass(
+        sequence=record.sequence,
+        unix_nanos=record.unix_nanos,
+        view_digest=record.view_digest,
+        epoch=record.epoch,
+        revision=record.revision,
+        context=screening_pb2.InquiryContext.FromString(record.context),
+    )

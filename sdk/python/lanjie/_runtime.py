@@ -1,0 +1,371 @@
+"""What runs behind a client in one process: the transport, the thread that syncs and uploads, the spool.
+
+The thread is the only one that drives sync and uploads; `local` is replaced as a whole, so the threads that check see
+one set with its own spool, never a mixture. After a fork the child has none of this and makes its own when it asks.
+"""
+
+import contextlib
+import datetime
+import enum
+import json
+import logging
+import os
+import random
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from lanjie._core import Core, Local, instant_of
+from lanjie._inquiries import Uploader
+from lanjie._store import Spool
+from lanjie._sync import SyncDriver
+from lanjie._transport import AsyncTransport, Endpoint, GrpcAsyncTransport, GrpcTransport, Tls, Transport
+from lanjie.errors import InvalidArgument, LanjieError, Unavailable
+from lanjie_matcher.filters import SortedFilter
+
+BATCHES_A_ROUND: Final = 40
+TAKE_OVER_SECONDS: Final = 300.0
+UPLOAD_SECONDS: Final = 10.0
+_KEY: Final = re.compile(r"[0-9a-fA-F]{64}")
+_log = logging.getLogger("lanjie")
+_log.addHandler(logging.NullHandler())
+
+
+class SyncState(enum.Enum):
+    """What the local set is good for."""
+
+    OFF = "off"
+    """Local answers are switched off, no key is trusted, or the gateway names no feed: everything is asked."""
+    STARTING = "starting"
+    """No set yet: everything is asked."""
+    FRESH = "fresh"
+    """Companies that are not in the set pass locally."""
+    STALE = "stale"
+    """The feed was not reached for 45 seconds, or the head expired: everything is asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncStatus:
+    """State of the local set; instants are aware, `None` before the first.
+
+    Attributes:
+        state: what it is good for.
+        revision: revision of the ledger at which the set is this one.
+        epoch: epoch of the ledger.
+        lineage: identity of the ledger.
+        count: number of fingerprints.
+        filter: ``bloom`` or ``sorted``: what is probed now.
+        last_contact: when a head was last confirmed.
+        last_applied: when a set was last taken.
+        issued: when the head in use was signed.
+        unsent: inquiry records of local passes that the gateway has not got yet.
+        last_error: why the last round failed; empty when it did not.
+    """
+
+    state: SyncState
+    revision: int = 0
+    epoch: int = 0
+    lineage: str = ""
+    count: int = 0
+    filter: str = ""
+    last_contact: datetime.datetime | None = None
+    last_applied: datetime.datetime | None = None
+    issued: datetime.datetime | None = None
+    unsent: int = 0
+    last_error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a client is made of; see `lanjie.Client`."""
+
+    endpoint: Endpoint
+    trusted: Mapping[str, bytes]
+    state_dir: Path
+    timeout: float
+    poll_interval: float
+    local: bool
+    use_bloom: bool
+
+    @classmethod
+    def of(
+        cls,
+        target: str,
+        *,
+        token: str | None,
+        tls: Tls | None,
+        trust: Mapping[str, bytes | str] | None,
+        state_dir: str | os.PathLike[str] | None,
+        timeout: float,
+        poll_interval: float,
+        local: bool,
+        filter: str,  # noqa: A002  the name users write
+    ) -> "Options":
+        """Check the arguments of a client.
+
+        Raises:
+            InvalidArgument: one of them breaks a rule.
+        """
+        if filter not in ("bloom", "sorted"):
+            raise InvalidArgument("filter is 'bloom' or 'sorted'", metadata={"field": "filter", "rule": "known"})
+        for name, value in (("timeout", timeout), ("poll_interval", poll_interval)):
+            if not value > 0:
+                raise InvalidArgument(
+                    f"{name} is a number of seconds above 0", metadata={"field": name, "rule": "range"}
+                )
+        endpoint = Endpoint(target, token, tls)
+        endpoint.require_safe(target)
+        return cls(
+            endpoint=endpoint,
+            trusted=_read_trust(trust),
+            state_dir=Path(state_dir) if state_dir is not None else _default_state_dir(),
+            timeout=timeout,
+            poll_interval=poll_interval,
+            local=local,
+            use_bloom=filter == "bloom",
+        )
+
+
+def gateway_file(path: str | os.PathLike[str], role: str) -> dict[str, Any]:
+    """Read the ``gateway.json`` that a gateway writes: arguments `target`, `token` and `trust` of a client.
+
+    Raises:
+        FileNotFoundError: there is none: no gateway runs on that state.
+        InvalidArgument: it is no such file, or names no token for `role`.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        target, trust = str(content["screening"]), dict(content["trusted_keys"])
+        token_file = content["tokens"][role]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidArgument(
+            f"not a gateway file, or no token for {role}: {type(error).__name__}",
+            metadata={"field": "path", "rule": "format"},
+        ) from None
+    token = Path(path).parent.joinpath(token_file).read_text(encoding="utf-8").strip()
+    return {"target": target, "token": token, "trust": trust}
+
+
+def _boot_seconds() -> float:
+    # Goes on while the machine sleeps, where the system can tell; a set does not stay fresh over a suspended night.
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seam:
+    """What tests replace: the transport, the clocks, the thread."""
+
+    transport: Callable[[Endpoint], Transport] = GrpcTransport
+    async_transport: Callable[[Endpoint], AsyncTransport] = GrpcAsyncTransport
+    monotonic: Callable[[], float] = _boot_seconds if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+    unix_nanos: Callable[[], int] = time.time_ns
+    thread: bool = True
+
+
+@dataclass(slots=True)
+class _Signals:
+    """How other threads speak to the thread."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    wake: threading.Event = field(default_factory=threading.Event)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+
+class Runtime:
+    """See the module. `core` and `transport` are for any thread.
+
+    Args:
+        options: of the client.
+        seam: what tests replace.
+    """
+
+    def __init__(self, options: Options, seam: Seam) -> None:
+        self.core = Core(seam.monotonic, seam.unix_nanos)
+        self.transport = seam.transport(options.endpoint)
+        self.local: Local | None = None
+        self._options = options
+        self._seam = seam
+        self._signals = _Signals()
+        self._round = threading.Lock()
+        self._driver = SyncDriver(
+            self.transport,
+            options.trusted if options.local else {},
+            secrets.token_hex(16),
+            use_bloom=options.use_bloom,
+            monotonic=seam.monotonic,
+            now=lambda: instant_of(seam.unix_nanos()),
+            timeout=options.timeout,
+        )
+        self._uploader = Uploader(
+            lambda request: self.transport.upload(self._driver.feed_address, request, UPLOAD_SECONDS)
+        )
+        self._spool: Spool | None = None
+        self._take_over_at = float("-inf")
+        self._thread: threading.Thread | None = None
+        if seam.thread:
+            self._thread = threading.Thread(target=self._run, name="lanjie-sync", daemon=True)
+            self._thread.start()
+
+    def poll_now(self) -> bool:
+        """Do one round in the calling thread; return whether all was well."""
+        with self._round:
+            well = self._driver.step()
+            self._publish()
+            if well:
+                self._upload()
+        with self._signals.changed:
+            self._signals.changed.notify_all()
+        return well
+
+    def build_filter(self) -> None:
+        """Finish the filter that is being built, in the calling thread."""
+        with self._round:
+            while self._driver.build_some():
+                pass
+            self._publish()
+
+    def suspect(self, error: LanjieError) -> None:
+        """Hear of an answer; one that says that our revision is unknown over there makes the thread look again."""
+        if error.reason == "REVISION_NOT_REACHED":
+            self._driver.look_up_again()
+            self._signals.wake.set()
+
+    def wait_ready(self, timeout: float) -> None:
+        """Wait until the set is fresh, or, where local answers are off, until the gateway was found.
+
+        Raises:
+            Unavailable: it did not happen in time.
+        """
+        with self._signals.changed:
+            ready = self._signals.changed.wait_for(self._is_ready, timeout)
+        if not ready:
+            why = self._driver.last_error or self.status().state.value
+            raise Unavailable(f"not ready after {timeout:g} s: {why}")
+
+    def status(self) -> SyncStatus:
+        """Return the state of the local set."""
+        driver, spool = self._driver, self._spool
+        view = driver.view
+        unsent = spool.unsent if spool is not None else 0
+        if view is None:
+            off = (
+                not self._options.local or not self._options.trusted or (driver.discovered and not driver.feed_address)
+            )
+            state = SyncState.OFF if off else SyncState.STARTING
+            return SyncStatus(state=state, unsent=unsent, last_error=driver.last_error)
+        head = view.state.manifest
+        now, wall = self._seam.monotonic(), instant_of(self._seam.unix_nanos())
+        return SyncStatus(
+            state=SyncState.FRESH if now <= view.fresh_until else SyncState.STALE,
+            revision=head.revision,
+            epoch=head.epoch,
+            lineage=head.lineage,
+            count=head.count,
+            filter="sorted" if isinstance(view.filter, SortedFilter) else "bloom",
+            last_contact=wall - datetime.timedelta(seconds=now - view.contact),
+            last_applied=wall - datetime.timedelta(seconds=now - view.applied),
+            issued=head.issued_at,
+            unsent=unsent,
+            last_error=driver.last_error,
+        )
+
+    def close(self) -> None:
+        """Stop the thread, upload what is left as far as the gateway takes it, and give everything back."""
+        self.local = None
+        self._signals.stop.set()
+        self._signals.wake.set()
+        if self._thread is not None:
+            self._thread.join(UPLOAD_SECONDS)
+        # A thread that still waits for the feed is cut off; the daemon ends with the error it gets.
+        if self._round.acquire(timeout=0.1):
+            try:
+                if self._spool is not None and self._driver.view is not None:
+                    with contextlib.suppress(LanjieError):
+                        self._uploader.drain(self._spool, 1_000)
+                self._close_spool()
+            finally:
+                self._round.release()
+        self.transport.close()
+
+    def abandon(self) -> None:
+        """Let go in a child process: threads are gone, channels and spool are the parent's."""
+        self.local = None
+        if self._spool is not None:
+            self._spool.abandon()
+            self._spool = None
+
+    def _is_ready(self) -> bool:
+        state = self.status().state
+        return state is SyncState.FRESH or (state is SyncState.OFF and self._driver.discovered)
+
+    def _run(self) -> None:
+        signals = self._signals
+        while not signals.stop.is_set():
+            self.poll_now()
+            due = time.monotonic() + self._driver.delay(self._options.poll_interval, random.random())  # noqa: S311
+            while not signals.stop.is_set() and time.monotonic() < due and self._driver.build_some():
+                pass
+            self._publish()
+            signals.wake.wait(max(due - time.monotonic(), 0.0))
+            signals.wake.clear()
+
+    def _publish(self) -> None:
+        """Make what the driver holds visible to the threads that check, with a spool of the same ledger."""
+        view = self._driver.view
+        if view is None:
+            self.local = None
+            return
+        lineage = view.state.manifest.lineage
+        if self._spool is None or self._spool.lineage != lineage:
+            self.local = None
+            self._close_spool()
+            try:
+                self._spool = Spool.create(self._options.state_dir, lineage)
+            except (OSError, ValueError) as error:
+                # Without a spool there is no local pass: everything is asked.
+                self._driver.last_error = f"no spool: {type(error).__name__}"
+                _log.error("no spool for local passes: %s", type(error).__name__)  # noqa: TRY400
+                return
+        self.local = Local(view, self._spool)
+
+    def _upload(self) -> None:
+        spool = self._spool
+        if spool is None:
+            return
+        try:
+            self._uploader.drain(spool, BATCHES_A_ROUND)
+            now = self._seam.monotonic()
+            if now >= self._take_over_at:
+                self._take_over_at = now + TAKE_OVER_SECONDS
+                self._uploader.take_over(self._options.state_dir, spool.lineage)
+        except LanjieError as error:
+            _log.warning("records of local passes wait: %s", error)
+        except OSError as error:
+            _log.warning("spools left behind cannot be read: %s", type(error).__name__)
+
+    def _close_spool(self) -> None:
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            spool.close()
+
+
+def _default_state_dir() -> Path:
+    state = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return Path(state) / "lanjie"
+
+
+def _read_trust(trust: Mapping[str, bytes | str] | None) -> dict[str, bytes]:
+    keys: dict[str, bytes] = {}
+    for key_id, key in (trust or {}).items():
+        raw = bytes.fromhex(key) if isinstance(key, str) and _KEY.fullmatch(key) else key
+        if not isinstance(raw, bytes) or len(raw) != 32:
+            raise InvalidArgument(
+                "a trusted key is 32 bytes, or 64 hexadecimal digits", metadata={"field": "trust", "rule": "length"}
+            )
+        keys[key_id] = raw
+    return keys

@@ -1,0 +1,275 @@
+"""The blocking client of a counter."""
+
+import datetime
+import os
+import threading
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from lanjie._batch import Batch, Decisions
+from lanjie._context import InquiryMode, OfficerClaim
+from lanjie._core import check_name, read_answer, read_identifier
+from lanjie._runtime import Options, Runtime, Seam, SyncStatus, gateway_file
+from lanjie._transport import Tls
+from lanjie.decision import Decision
+from lanjie.errors import ClientClosed, LanjieError, Unavailable
+from lanjie_matcher.identifiers import Identifier
+
+__all__ = ["Client", "InquiryMode", "OfficerClaim", "SyncStatus", "Tls"]
+
+
+class Client:
+    """Checks subjects for a counter. Thread-safe; may be made before a fork.
+
+    A company that is not in the synchronised set passes locally in microseconds; whatever else is asked is answered by
+    the gateway. When that cannot be reached the answer is `Outcome.UNDETERMINED`, never a pass and never a refusal.
+
+    Nothing is connected, started or written before the first use.
+
+    Args:
+        target: screening address, ``host:port``. Without `tls` only this machine itself: loopback or ``unix:PATH``.
+        token: bearer token.
+        tls: mutual TLS.
+        trust: Ed25519 public keys by key id, 32 bytes or hexadecimal, that may sign the set. Without any, local answers
+            are off and every question goes to the gateway.
+        state_dir: where records of local passes wait for their upload; by default ``$XDG_STATE_HOME/lanjie``. One
+            department, one directory: a process uploads under its own name what others left there.
+        timeout: seconds for a call to the gateway.
+        poll_interval: seconds between two looks for a newer set.
+        local: whether to answer locally at all.
+        filter: ``bloom`` (less memory traffic at many millions) or ``sorted`` (the exact set).
+        seam: for tests.
+
+    Raises:
+        InvalidArgument: an argument breaks a rule.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        token: str | None = None,
+        tls: Tls | None = None,
+        trust: Mapping[str, bytes | str] | None = None,
+        state_dir: str | os.PathLike[str] | None = None,
+        timeout: float = 2.0,
+        poll_interval: float = 2.0,
+        local: bool = True,
+        filter: str = "bloom",  # noqa: A002  the name users write
+        seam: Seam | None = None,
+    ) -> None:
+        self._options = Options.of(
+            target,
+            token=token,
+            tls=tls,
+            trust=trust,
+            state_dir=state_dir,
+            timeout=timeout,
+            poll_interval=poll_interval,
+            local=local,
+            filter=filter,
+        )
+        self._seam = seam or Seam()
+        self._lock = threading.Lock()
+        self._runtime: Runtime | None = None
+        self._inherited: list[Runtime] = []
+        self._closed = False
+        watch_forks(self)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], role: str = "inquirer", **options: Any) -> "Client":
+        """Make a client from the ``gateway.json`` that a gateway on this machine writes.
+
+        Args:
+            path: the file.
+            role: whose token to use: ``inquirer`` for checks.
+            options: any other argument of the class.
+
+        Raises:
+            FileNotFoundError: no gateway runs on that state.
+            InvalidArgument: it is no such file.
+        """
+        return cls(**{**gateway_file(path, role), **options})
+
+    def __enter__(self) -> "Client":
+        self._running()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<lanjie.Client of {self._options.endpoint.target}>"
+
+    def wait_ready(self, timeout: float = 10.0) -> None:
+        """Wait until the local set is fresh; where local answers are off, until the gateway was found.
+
+        Checks need not wait for it: until then they ask the gateway.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            Unavailable: it did not happen in time.
+        """
+        self._running().wait_ready(timeout)
+
+    def check(
+        self,
+        identifier: str | Identifier,
+        *,
+        matter: str,
+        purpose: str,
+        case_no: str = "",
+        name: str = "",
+        role: str = "",
+        handling_region: str = "",
+        mode: InquiryMode = InquiryMode.EX_OFFICIO,
+        officer: str | OfficerClaim | None = None,
+        as_of: datetime.datetime | None = None,
+        at_least_revision: int = 0,
+        timeout: float | None = None,
+    ) -> Decision:
+        """Ask one question (比对).
+
+        Args:
+            identifier: ``kind:number``, e.g. ``uscc:91320102MA1ABCDE0X``; the kind is never guessed.
+            matter: code of the business matter.
+            purpose: why it is asked, 1 to 200 characters (Art. 24).
+            case_no: number of the case; some matters require it.
+            name: name as the case file has it, a second factor on a hit.
+            role: part the subject plays in the case, ``applicant`` when empty.
+            handling_region: region of the handling authority, six digits; the department's own when empty.
+            mode: how the inquiry is made (Art. 39).
+            officer: the officer at the counter, by number.
+            as_of: aware instant to judge at, for matters that allow it; always asked at the gateway.
+            at_least_revision: the answer must know this revision, e.g. that of an import just made.
+            timeout: seconds for the gateway; that of the client when `None`.
+
+        Raises:
+            InvalidIdentifier: the text cannot be an identifier.
+            InvalidArgument: another argument breaks a rule.
+            UnknownMatter: no catalogue ever defined the matter.
+            PermissionDenied: the grant does not cover it.
+            AuthenticationFailed: the credentials are not known.
+            RateLimited: too many requests; ask again after `retry_after` seconds.
+            GatewayFault: the gateway failed; there is no answer.
+            ClientClosed: the client was closed.
+        """
+        runtime = self._runtime or self._running()
+        core = runtime.core
+        parsed = read_identifier(identifier)
+        if name:
+            check_name(name)
+        context = core.context(matter, purpose, case_no, role, handling_region, mode, officer, as_of)
+        local = runtime.local
+        passed = core.answer(local, parsed, context, at_least_revision)
+        if passed is not None:
+            return passed
+        request = core.question(local, parsed, name, context, at_least_revision)
+        try:
+            response = runtime.transport.check(request, timeout or self._options.timeout)
+        except Unavailable as error:
+            runtime.suspect(error)
+            core.require_known(local, context, at_least_revision)
+            return core.unanswered(parsed)
+        return read_answer(response.decision)
+
+    def check_many(
+        self,
+        identifiers: Iterable[str | Identifier],
+        *,
+        matter: str,
+        purpose: str,
+        names: Sequence[str] | None = None,
+        case_no: str = "",
+        role: str = "",
+        handling_region: str = "",
+        mode: InquiryMode = InquiryMode.EX_OFFICIO,
+        officer: str | OfficerClaim | None = None,
+        as_of: datetime.datetime | None = None,
+        at_least_revision: int = 0,
+        timeout: float | None = None,
+    ) -> Decisions:
+        """Ask many questions that share a context, e.g. all bidders of a tender.
+
+        Answers stand in the order of the questions. An item that is no identifier is answered
+        ``UNDETERMINED(IDENTIFIER_INVALID)``; the others answer. What the gateway is asked is judged on one revision.
+
+        Args:
+            identifiers: as `check` takes them.
+            matter: see `check`, as all that is not told here.
+            purpose: see `check`.
+            names: names by place, as many as identifiers.
+            case_no: see `check`.
+            role: see `check`.
+            handling_region: see `check`.
+            mode: see `check`.
+            officer: see `check`.
+            as_of: see `check`.
+            at_least_revision: see `check`.
+            timeout: seconds for each request to the gateway, of up to 300 items.
+
+        Raises:
+            LanjieError: see `check`; but never `InvalidIdentifier`.
+        """
+        runtime = self._runtime or self._running()
+        context = runtime.core.context(matter, purpose, case_no, role, handling_region, mode, officer, as_of)
+        batch = Batch(runtime.core, runtime.local, identifiers, names, context, at_least_revision)
+        for _ in batch.judge():
+            pass
+        while (request := batch.next_request()) is not None:
+            try:
+                batch.answered(runtime.transport.batch_check(request, timeout or self._options.timeout))
+            except LanjieError as error:
+                runtime.suspect(error)
+                batch.failed(error)
+        return batch.decisions()
+
+    def sync_status(self) -> SyncStatus:
+        """Return the state of the local set."""
+        return self._running().status()
+
+    def close(self) -> None:
+        """Upload the records of local passes as far as the gateway takes them now, and stop. What is left on disk is
+        uploaded by the next process.
+        """
+        with self._lock:
+            self._closed = True
+            runtime, self._runtime = self._runtime, None
+        if runtime is not None:
+            runtime.close()
+
+    def after_fork(self) -> None:
+        """Forget, in a child process, what belongs to the parent. Called by the interpreter."""
+        self._lock = threading.Lock()
+        if self._runtime is not None:
+            # Kept, so that no finaliser runs on channels whose threads are gone.
+            self._inherited.append(self._runtime)
+            self._runtime.abandon()
+            self._runtime = None
+
+    def _running(self) -> Runtime:
+        with self._lock:
+            if self._closed:
+                raise ClientClosed("the client was closed")
+            if self._runtime is None:
+                self._runtime = Runtime(self._options, self._seam)
+            return self._runtime
+
+
+def watch_forks(client: Client) -> None:
+    """Have `after_fork` called in every child process, for as long as the client lives."""
+    reference = weakref.ref(client)
+
+    def forked() -> None:
+        alive = reference()
+        if alive is not None:
+            alive.after_fork()
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=forked)
