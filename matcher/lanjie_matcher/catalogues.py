@@ -216,7 +216,7 @@ class CatalogueSet:
         return sorted(self._list_types)
 
     def entries(self, list_type: ListType, matter: str, day: datetime.date) -> list[tuple[Edition, Measure]]:
-        """The measures in force that day which name the list type (or an alias) and the matter (or one that holds it)."""
+        """The measures in force that day that name the list type (or an alias) and the matter (or a broader one)."""
         found: dict[tuple[str, int, str], tuple[Edition, Measure]] = {}
         for key in itertools.product((list_type.code, *list_type.aliases), self._lineage(matter, day)):
             for entry in self._entries.get(key, ()):

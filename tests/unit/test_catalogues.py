@@ -1,0 +1,152 @@
+"""Which edition, matter, list type and measure is in force on a day."""
+
+import pytest
+
+from lanjie_matcher.catalogues import CatalogueSet, Level
+from lanjie_matcher.regions import covers
+from tests.support.core import (
+    HEFEI,
+    JIANGSU,
+    NANJING,
+    NATION,
+    SUZHOU,
+    day,
+    edition,
+    list_type,
+    matter,
+    measure,
+)
+
+
+def measures_on(known, when, code="procurement.supplier", of=None):
+    return [each.code for _, each in known.entries(of or list_type(), code, day(when))]
+
+
+def test_empty_set_knows_nothing():
+    known = CatalogueSet()
+    assert not known.ever_knew("procurement.supplier")
+    assert known.matter_codes() == []
+    assert known.list_type_codes() == []
+    assert known.matter("procurement.supplier", day("2026-06-01")) is None
+    assert known.list_type("WAGE", day("2026-06-01")) is None
+    assert measures_on(known, "2026-06-01") == []
+
+
+def test_first_day_is_never_before_publication():
+    assert edition().starts_on == day("2026-01-01")
+    assert edition(publication_date=day("2026-02-05")).starts_on == day("2026-02-05")
+    assert edition().name == "nat@2026"
+
+
+def test_matter_once_defined_stays_known():
+    known = CatalogueSet.of([edition(effective_to=day("2026-12-31"))])
+    assert known.ever_knew("procurement.supplier")
+    assert known.matter("procurement.supplier", day("2026-12-31")) is not None
+    assert known.matter("procurement.supplier", day("2027-01-01")) is None
+    assert [each.name for each in known.matter_editions("procurement.supplier")] == ["nat@2026"]
+    assert known.matter_editions("unknown") == []
+
+
+def test_last_day_is_its_own_or_the_day_before_the_successor():
+    first = edition(effective_to=day("2028-12-31"))
+    second = edition(edition="2027", effective_from=day("2027-01-01"))
+    known = CatalogueSet.of([second, first])
+    assert known.last_day(first) == day("2026-12-31")
+    assert known.last_day(second) is None
+    early = edition(effective_to=day("2026-06-30"))
+    assert CatalogueSet.of([early, second]).last_day(early) == day("2026-06-30")
+
+
+def test_gap_between_editions_is_a_gap():
+    first = edition(effective_to=day("2026-06-30"))
+    second = edition(edition="2027", effective_from=day("2027-01-01"))
+    known = CatalogueSet.of([first, second])
+    assert measures_on(known, "2026-06-30") == ["M1"]
+    assert measures_on(known, "2026-07-01") == []
+    assert measures_on(known, "2027-01-01") == ["M1"]
+
+
+def test_late_published_correction_of_an_earlier_time_does_not_outlive_the_later_edition():
+    later = edition(edition="b", effective_from=day("2026-02-01"), measures=(measure("B"),), revision=1)
+    earlier = edition(edition="a", effective_from=day("2026-01-15"), measures=(measure("A"),), revision=2)
+    known = CatalogueSet.of([later, earlier])
+    assert measures_on(known, "2026-01-31") == ["A"]
+    assert measures_on(known, "2026-02-01") == ["B"]
+
+
+def test_edition_published_again_acts_by_its_newer_text():
+    first = edition(measures=(measure("OLD"),), revision=3)
+    second = edition(measures=(measure("NEW"),), revision=8)
+    known = CatalogueSet.of([second, first])
+    assert measures_on(known, "2026-06-01") == ["NEW"]
+    assert not known.in_force(first, day("2026-06-01"))
+    assert known.in_force(second, day("2026-06-01"))
+
+
+def test_higher_catalogue_says_what_a_matter_and_a_list_type_are():
+    province = edition(
+        "js",
+        level=Level.PROVINCIAL,
+        region=JIANGSU,
+        matters=(matter(as_of_allowed=True),),
+        list_types=(list_type(name="lower"),),
+    )
+    known = CatalogueSet.of([province, edition(list_types=(list_type(name="higher"),))])
+    defined = known.matter("procurement.supplier", day("2026-06-01"))
+    assert defined is not None
+    assert not defined.as_of_allowed
+    kind = known.list_type("WAGE", day("2026-06-01"))
+    assert kind is not None
+    assert kind.name == "higher"
+
+
+def test_list_type_is_found_by_alias_and_only_while_in_force():
+    renamed = list_type("NEWWAGE", aliases=("WAGE",), effective_from=day("2026-07-01"))
+    old = list_type(effective_to=day("2026-06-30"))
+    known = CatalogueSet.of([edition(list_types=(old, renamed))])
+    before, after = known.list_type("WAGE", day("2026-06-30")), known.list_type("WAGE", day("2026-07-01"))
+    assert before is not None
+    assert after is not None
+    assert (before.code, after.code) == ("WAGE", "NEWWAGE")
+    assert known.list_type_codes() == ["NEWWAGE", "WAGE"]
+
+
+def test_measure_above_is_looked_for_in_catalogues_in_force():
+    known = CatalogueSet.of([edition(effective_to=day("2026-12-31"))])
+    assert known.defines("M1", Level.PROVINCIAL, day("2026-06-01"))
+    assert not known.defines("M1", Level.NATIONAL, day("2026-06-01"))
+    assert not known.defines("M1", Level.PROVINCIAL, day("2027-06-01"))
+    assert not known.defines("M9", Level.PROVINCIAL, day("2026-06-01"))
+
+
+def test_broader_matter_that_no_catalogue_defines_any_more_still_holds_for_those_that_name_it():
+    known = CatalogueSet.of(
+        [edition(matters=(matter(broader="gone"),), measures=(measure(matters=frozenset({"gone"})),))]
+    )
+    assert measures_on(known, "2026-06-01") == ["M1"]
+
+
+@pytest.mark.parametrize(
+    ("region", "place", "inside"),
+    [
+        (NATION, HEFEI, True),
+        (NATION, "", True),
+        (JIANGSU, NANJING, True),
+        (JIANGSU, HEFEI, False),
+        (NANJING, "320102", True),
+        (NANJING, SUZHOU, False),
+        (NANJING, JIANGSU, False),
+        ("320102", "320102", True),
+        ("320102", "320104", False),
+        (JIANGSU, "", False),
+    ],
+)
+def test_regions(region, place, inside):
+    assert covers(region, place) is inside
+
+
+def test_region_table_adds_places():
+    table = {"320999": "320100"}
+    assert covers(NANJING, "320999", table)
+    assert not covers(SUZHOU, "320999", table)
+    assert covers("320900", "320999", table)
