@@ -105,7 +105,9 @@ def sync(venv: Path, lock: str) -> None:
     hashes = ("--require-hashes", "--build-constraints", lock)
     offline = ["--no-index"] if pip_settings().get("no-index", "").lower() in {"1", "true", "yes", "on"} else []
     sources = [part for name in SOURCE_ONLY for part in ("--no-binary", name)]
-    uv("pip", "sync", "--python", str(venv), *hashes, *offline, "--only-binary", ":all:", *sources, lock)
+    # Compiled once here: `serve` starts three processes, and some machines are told never to write byte code.
+    where = ("--compile-bytecode", "--python", str(venv))
+    uv("pip", "sync", *where, *hashes, *offline, "--only-binary", ":all:", *sources, lock)
 
 
 @contextlib.contextmanager

@@ -1,12 +1,9 @@
 """`lanjie serve`: supervises control (one) and workers (one for now). Children die with it and are restarted.
 
-Started as ``python -m lanjie_gateway.supervisor control|worker SETTINGS`` it is one of the children.
+It imports little, so that the children (`lanjie_gateway.processes`) start at once.
 """
 
 import asyncio
-import ctypes
-import json
-import logging
 import os
 import signal
 import socket
@@ -16,15 +13,12 @@ from typing import Final
 
 import structlog
 
-from lanjie_gateway.adapters.keys import KeysLostError
-from lanjie_gateway.bootstrap import Control, StateInUseError, Worker, socket_path, wall_clock
-from lanjie_gateway.settings import Settings
+from lanjie_gateway.settings import Settings, configure_logs
 
 STOP_SECONDS: Final = 15.0
 RESTART_SECONDS: Final = 0.5
 FATAL: Final = 2
 """Exit code of a child that would only fail again: the supervisor stops."""
-_PR_SET_PDEATHSIG: Final = 1
 _log = structlog.get_logger("lanjie.supervisor")
 
 
@@ -70,7 +64,7 @@ async def _keep(role: str, settings: Settings, stop: asyncio.Event) -> int:
     argument = settings.model_dump_json()
     while True:
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "lanjie_gateway.supervisor", role, argument, str(os.getpid())
+            sys.executable, "-m", "lanjie_gateway.processes", role, argument, str(os.getpid())
         )
         ended = asyncio.create_task(child.wait())
         stopped = asyncio.create_task(stop.wait())
@@ -97,53 +91,6 @@ async def _end(child: asyncio.subprocess.Process, ended: "asyncio.Task[int]") ->
     return 0
 
 
-async def _control(settings: Settings) -> None:
-    control = Control(settings, wall_clock)
-    await control.start()
-    await _until_signal()
-    await control.close()
-
-
-async def _worker(settings: Settings) -> None:
-    state = settings.state
-    # The worker needs control's keys and lineage: it waits for the feed's socket, which control opens last but one.
-    path = socket_path(state)
-    while not path.exists():  # noqa: ASYNC110  a file appears without telling
-        await asyncio.sleep(0.02)
-    worker = Worker(settings, wall_clock)
-    await worker.start(_epoch(state / "keys"), settings.feed)
-    ready = asyncio.create_task(worker.ready())
-    await _until_signal()
-    ready.cancel()
-    await worker.close()
-
-
-def _epoch(keys: Path) -> int:
-    return max(int(path.name.removeprefix("view-")) for path in keys.glob("view-*"))
-
-
-async def _until_signal() -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await stop.wait()
-
-
-def configure_logs(level: str) -> None:
-    """Log JSON lines to standard error, from `level` on. No identifier is ever logged."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(ensure_ascii=False),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-    )
-
-
 def _with_port(address: str) -> str:
     host, _, port = address.rpartition(":")
     if port != "0":
@@ -152,26 +99,3 @@ def _with_port(address: str) -> str:
     with socket.socket(family) as probe:
         probe.bind((host.strip("[]"), 0))
         return f"{host}:{probe.getsockname()[1]}"
-
-
-def _die_with_parent(parent: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)
-
-
-def _child(role: str, settings_json: str, parent: str) -> int:
-    _die_with_parent(int(parent))
-    settings = Settings(**json.loads(settings_json))
-    configure_logs(settings.log_level)
-    try:
-        asyncio.run({"control": _control, "worker": _worker}[role](settings))
-    except (StateInUseError, KeysLostError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return FATAL
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_child(*sys.argv[1:]))

@@ -79,7 +79,7 @@ class RunningGateway:
         """Publish catalogues."""
         manager = person("manager", Role.MANAGER)
         for file in files:
-            self.run(self.inner.control.catalogues.publish(file.read_bytes(), file.name, False, manager))  # noqa: FBT003
+            self.run(self.inner.control.catalogues.publish(file.read_bytes(), file.name, manager))
 
     def import_rows(self, rows: list[dict[str, str]], **header: Any) -> Any:
         """Import rows as a CSV file; returns the receipt."""
@@ -88,7 +88,7 @@ class RunningGateway:
 
     def import_bytes(self, data: bytes, *, by: str = "authority", **header: Any) -> Any:
         """Import a file; returns the receipt."""
-        import hashlib  # noqa: PLC0415
+        import hashlib
 
         head = listing_pb2.ImportHeader(
             file_name="test.csv",

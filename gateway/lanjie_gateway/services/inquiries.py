@@ -125,7 +125,7 @@ def _row(record: bytes) -> InquiryRow:
     return InquiryRow(
         sequence=int(fields["id"].rpartition("-")[2]),
         decision_id=fields["id"],
-        decided_at=fields["at"],
+        decided_at=datetime.datetime.fromisoformat(fields["at"]),
         department=fields["department"],
         matter=fields["matter"],
         outcome=fields["outcome"],

@@ -1,0 +1,86 @@
+"""The children of `lanjie serve`: ``python -m lanjie_gateway.processes control|worker SETTINGS PARENT``."""
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+from lanjie_gateway.adapters.keys import KeysLostError
+from lanjie_gateway.bootstrap.shared import StateInUseError, socket_path, wall_clock
+from lanjie_gateway.domain.errors import Refused
+from lanjie_gateway.settings import Settings, configure_logs
+from lanjie_gateway.supervisor import FATAL
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class Hopeless(RuntimeError):
+    """Starting again would only fail again."""
+
+
+async def _control(settings: Settings) -> None:
+    # Imported here: a worker's process does not pay for the database.
+    from lanjie_gateway.adapters.ledger import LedgerError  # noqa: PLC0415
+    from lanjie_gateway.bootstrap.control import Control  # noqa: PLC0415
+
+    control = Control(settings, wall_clock)
+    try:
+        await control.start()
+    except LedgerError as error:
+        raise Hopeless(str(error)) from error
+    await _until_signal()
+    await control.close()
+
+
+async def _worker(settings: Settings) -> None:
+    state = settings.state
+    # Control makes the keys of a fresh state; its socket may be a leftover, and then the feed's client tries again.
+    while not (socket_path(state).exists() and _epoch(state / "keys")):  # noqa: ASYNC110  files appear without telling
+        await asyncio.sleep(0.02)
+    from lanjie_gateway.bootstrap.worker import Worker  # noqa: PLC0415
+
+    worker = Worker(settings, wall_clock)
+    await worker.start(_epoch(state / "keys"), settings.feed)
+    ready = asyncio.create_task(worker.ready())
+    await _until_signal()
+    ready.cancel()
+    await worker.close()
+
+
+def _epoch(keys: Path) -> int:
+    return max((int(path.name.removeprefix("view-")) for path in keys.glob("view-*")), default=0)
+
+
+async def _until_signal() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+def _die_with_parent(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+def _child(role: str, settings_json: str, parent: str) -> int:
+    _die_with_parent(int(parent))
+    settings = Settings(**json.loads(settings_json))
+    configure_logs(settings.log_level)
+    try:
+        asyncio.run({"control": _control, "worker": _worker}[role](settings))
+    except (Hopeless, StateInUseError, KeysLostError, Refused) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return FATAL
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_child(*sys.argv[1:]))
