@@ -132,7 +132,10 @@ def measure(rows: int, full: bool) -> list[dict[str, Any]]:  # noqa: FBT001  an 
                     ("bare grpc.aio echo, p99", base.percentile(0.99)),
                     ("confirmed answer without effect / echo, p50", confirmed.percentile(0.5) / base.percentile(0.5)),
                     ("confirmed answer without effect / echo, p99", confirmed.percentile(0.99) / base.percentile(0.99)),
-                    ("confirmed answer with effect, durable / echo, p50", effect.percentile(0.5) / base.percentile(0.5)),
+                    (
+                        "confirmed answer with effect, durable / echo, p50",
+                        effect.percentile(0.5) / base.percentile(0.5),
+                    ),
                 ):
                     results.setdefault(name, []).append(value)
     targets = {

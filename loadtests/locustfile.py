@@ -40,9 +40,9 @@ class Counter(User):  # type: ignore[misc]  # locust has no types of its own
     @task
     def approve(self) -> None:
         """Check one applicant."""
-        draw = random.random()  # noqa: S311  a load, not a secret
-        subject = random.choice(self.listed) if self.listed and draw < HITS else "uscc:91320199MA0000001A"  # noqa: S311
-        for _ in range(int(CHECKS) + (random.random() < CHECKS % 1)):  # noqa: S311
+        draw = random.random()
+        subject = random.choice(self.listed) if self.listed and draw < HITS else "uscc:91320199MA0000001A"
+        for _ in range(int(CHECKS) + (random.random() < CHECKS % 1)):
             started = time.perf_counter()
             fault: Exception | None = None
             try:

@@ -3,15 +3,16 @@
 import asyncio
 import contextlib
 import datetime
+import hashlib
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import lanjie
-from lanjie.v1 import listing_pb2
 from lanjie_gateway.bootstrap import Gateway, build
 from lanjie_gateway.domain.access import Principal, Role
+from lanjie_gateway.domain.import_rules import FileFormat, ImportHeader, Receipt
 from lanjie_gateway.settings import Settings
 
 T = TypeVar("T")
@@ -81,18 +82,16 @@ class RunningGateway:
         for file in files:
             self.run(self.inner.control.catalogues.publish(file.read_bytes(), file.name, manager))
 
-    def import_rows(self, rows: list[dict[str, str]], **header: Any) -> Any:
+    def import_rows(self, rows: list[dict[str, str]], **header: Any) -> Receipt:
         """Import rows as a CSV file; returns the receipt."""
         text = "\n".join([",".join(COLUMNS), *(",".join(_quoted(row.get(c, "")) for c in COLUMNS) for row in rows)])
         return self.import_bytes(text.encode() + b"\n", **header)
 
-    def import_bytes(self, data: bytes, *, by: str = "authority", **header: Any) -> Any:
+    def import_bytes(self, data: bytes, *, by: str = "authority", **header: Any) -> Receipt:
         """Import a file; returns the receipt."""
-        import hashlib
-
-        head = listing_pb2.ImportHeader(
+        head = ImportHeader(
             file_name="test.csv",
-            format=listing_pb2.FILE_FORMAT_CSV,
+            format=FileFormat.CSV,
             sha256=hashlib.sha256(data).digest(),
             size=len(data),
             **header,

@@ -41,7 +41,7 @@ def test_old_revisions_are_forgotten_and_their_memory_goes() -> None:
     with pytest.raises(Refused):
         index.pin(5)
     index.compact(10 * HOLD_SECONDS)
-    assert index._before == {}  # noqa: SLF001  what must not grow for ever
+    assert index._before == {}
 
 
 @pytest.mark.asyncio

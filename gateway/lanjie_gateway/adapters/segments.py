@@ -1,4 +1,4 @@
-"""Inquiry records on their way to the ledger (Art. 39): each worker appends to a segment file of its own.
+r"""Inquiry records on their way to the ledger (Art. 39): each worker appends to a segment file of its own.
 
 An answer with an effect leaves only when its record is on disk; concurrent answers share one `fdatasync`. A pass leaves
 when its record is written: it survives the death of the process and reaches the disk within a second. Control reads the

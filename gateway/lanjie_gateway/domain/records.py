@@ -1,7 +1,7 @@
 """Inquiry records (查询记录, Art. 39): the canonical leaf, its digest, and the columns derived from it.
 
-The leaf is UTF-8 JSON with sorted keys and no blanks: the same facts give the same bytes, and whoever holds the leaf can
-recompute every other column. It names the subject by keyed token only.
+The leaf is UTF-8 JSON with sorted keys and no blanks: the same facts give the same bytes, and whoever holds the leaf
+can recompute every other column. It names the subject by keyed token only.
 """
 
 import datetime
