@@ -1,1 +1,136 @@
-"""Client for counters that check subjects against serious-dishonesty lists."""
+"""Client for counters that check subjects against serious-dishonesty lists.
+
+Example::
+
+    from lanjie import Client, Outcome
+
+    with Client.from_file("state/gateway.json") as client:
+        decision = client.check("uscc:91320102MA1ABCDE0X", matter="procurement.supplier", purpose="bid review")
+        if decision.outcome is Outcome.INTERCEPT:
+            ...
+
+The parts are loaded when they are first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lanjie._batch import Decisions
+    from lanjie._context import InquiryMode, OfficerClaim
+    from lanjie._runtime import SyncState, SyncStatus
+    from lanjie._transport import Tls
+    from lanjie.aio import AsyncClient
+    from lanjie.client import Client
+    from lanjie.decision import (
+        Decision,
+        Effect,
+        ListingEvidence,
+        Measure,
+        MissingFact,
+        Outcome,
+        Source,
+        UndeterminedReason,
+    )
+    from lanjie.errors import (
+        AuthenticationFailed,
+        CatalogueRefused,
+        ClientClosed,
+        FileRefused,
+        GatewayFault,
+        InvalidArgument,
+        InvalidIdentifier,
+        LanjieError,
+        NotFound,
+        PermissionDenied,
+        PreconditionFailed,
+        RateLimited,
+        RevisionCompacted,
+        Unavailable,
+        UnknownMatter,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncClient",
+    "AuthenticationFailed",
+    "CatalogueRefused",
+    "Client",
+    "ClientClosed",
+    "Decision",
+    "Decisions",
+    "Effect",
+    "FileRefused",
+    "GatewayFault",
+    "InquiryMode",
+    "InvalidArgument",
+    "InvalidIdentifier",
+    "LanjieError",
+    "ListingEvidence",
+    "Measure",
+    "MissingFact",
+    "NotFound",
+    "OfficerClaim",
+    "Outcome",
+    "PermissionDenied",
+    "PreconditionFailed",
+    "RateLimited",
+    "RevisionCompacted",
+    "Source",
+    "SyncState",
+    "SyncStatus",
+    "Tls",
+    "Unavailable",
+    "UndeterminedReason",
+    "UnknownMatter",
+    "__version__",
+]
+
+_HOMES = {
+    "Decisions": "_batch",
+    "InquiryMode": "_context",
+    "OfficerClaim": "_context",
+    "SyncState": "_runtime",
+    "SyncStatus": "_runtime",
+    "Tls": "_transport",
+    "AsyncClient": "aio",
+    "Client": "client",
+    **dict.fromkeys(
+        ("Decision", "Effect", "ListingEvidence", "Measure", "MissingFact", "Outcome", "Source", "UndeterminedReason"),
+        "decision",
+    ),
+    **dict.fromkeys(
+        (
+            "AuthenticationFailed",
+            "CatalogueRefused",
+            "ClientClosed",
+            "FileRefused",
+            "GatewayFault",
+            "InvalidArgument",
+            "InvalidIdentifier",
+            "LanjieError",
+            "NotFound",
+            "PermissionDenied",
+            "PreconditionFailed",
+            "RateLimited",
+            "RevisionCompacted",
+            "Unavailable",
+            "UnknownMatter",
+        ),
+        "errors",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'lanjie' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"lanjie.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -9,6 +9,7 @@ from lanjie._core import Core, Local, check_name, floor, instant_of, passed, rea
 from lanjie.decision import Decision
 from lanjie.errors import GatewayFault, InvalidArgument, InvalidIdentifier, LanjieError, RevisionCompacted, Unavailable
 from lanjie.v1 import screening_pb2 as pb
+from lanjie.v1 import subject_pb2
 from lanjie_matcher.identifiers import Identifier
 
 CHUNK: Final = 300
@@ -41,6 +42,7 @@ class Batch:
         core: Core,
         local: Local | None,
         identifiers: Iterable[str | Identifier],
+        *,
         names: Sequence[str] | None,
         context: Context,
         at_least_revision: int,
@@ -106,10 +108,12 @@ class Batch:
 
     def next_request(self) -> pb.BatchCheckRequest | None:
         """Return the next request, `None` when all is asked."""
-        subjects: list[pb.Subject] = []
+        subjects: list[subject_pb2.Subject] = []
         size = len(self._context.wire) + 64
         for place, identifier in self._remote[self._next : self._next + CHUNK]:
-            subject = pb.Subject(identifier=identifier.reveal(), name=self._names[place] if self._names else "")
+            subject = subject_pb2.Subject(
+                identifier=identifier.reveal(), name=self._names[place] if self._names else ""
+            )
             size += subject.ByteSize() + 4
             if subjects and size > CHUNK_BYTES:
                 break

@@ -3,7 +3,7 @@
 import datetime
 import enum
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from lanjie.errors import InvalidArgument
 from lanjie.v1 import screening_pb2 as pb
@@ -58,21 +58,26 @@ class Context:
     message: pb.InquiryContext
 
 
-def make_context(
-    matter: str,
-    purpose: str,
-    case_no: str,
-    role: str,
-    handling_region: str,
-    mode: InquiryMode,
-    officer: str | OfficerClaim | None,
-    as_of: datetime.datetime | None,
-) -> Context:
+class Inquiry(NamedTuple):
+    """What a caller states; fields as arguments of `lanjie.Client.check`. Hashable, so that it is checked once."""
+
+    matter: str
+    purpose: str
+    case_no: str = ""
+    role: str = ""
+    handling_region: str = ""
+    mode: InquiryMode = InquiryMode.EX_OFFICIO
+    officer: str | OfficerClaim | None = None
+    as_of: datetime.datetime | None = None
+
+
+def make_context(inquiry: Inquiry) -> Context:
     """Check and build a context.
 
     Raises:
         InvalidArgument: a field breaks a rule.
     """
+    matter, purpose, case_no, role, handling_region, mode, officer, as_of = inquiry
     if not matter.strip():
         raise InvalidArgument("state the matter", metadata={"field": "matter", "rule": "required"})
     if not purpose.strip():

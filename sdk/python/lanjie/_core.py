@@ -16,12 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-from lanjie._context import Context, InquiryMode, OfficerClaim, bounded, make_context
+from lanjie._context import Context, Inquiry, bounded, make_context
 from lanjie._store import Spool
 from lanjie._sync import LocalView
 from lanjie.decision import Decision, Outcome, Source, UndeterminedReason, decision_from
 from lanjie.errors import GatewayFault, InvalidIdentifier, UnknownMatter
 from lanjie.v1 import screening_pb2 as pb
+from lanjie.v1 import subject_pb2
 from lanjie_matcher.identifiers import Identifier, IdentifierError, parse
 
 RESOLVE_WITHIN: Final = datetime.timedelta(hours=24)
@@ -32,7 +33,10 @@ _NANOS: Final = 1_000_000_000
 _EIGHT_HOURS: Final = 8 * 3_600
 _DAY_SECONDS: Final = 86_400
 _PASS: Final = "未发现适用于本事项的惩戒措施，按正常程序办理。"
-_UNAVAILABLE: Final = "待核：暂时无法取得比对结果，请继续受理并稍后重新比对；仍无法比对的，由办理人员在规定时限内核实处理，不得据此拒绝办理。"
+_UNAVAILABLE: Final = (
+    "待核：暂时无法取得比对结果，请继续受理并稍后重新比对；"
+    "仍无法比对的，由办理人员在规定时限内核实处理，不得据此拒绝办理。"
+)
 _UNREADABLE: Final = "待核：标识号码格式不正确，请核对证照号码后重新比对，期间不影响受理。"
 
 
@@ -55,31 +59,20 @@ class Core:
     def __init__(self, monotonic: Callable[[], float], unix_nanos: Callable[[], int]) -> None:
         self._monotonic = monotonic
         self.unix_nanos = unix_nanos
-        self._contexts: dict[tuple[object, ...], Context] = {}
+        self._contexts: dict[Inquiry, Context] = {}
 
-    def context(
-        self,
-        matter: str,
-        purpose: str,
-        case_no: str,
-        role: str,
-        handling_region: str,
-        mode: InquiryMode,
-        officer: str | OfficerClaim | None,
-        as_of: datetime.datetime | None,
-    ) -> Context:
+    def context(self, inquiry: Inquiry) -> Context:
         """Check and build a context; the same one again costs a look-up.
 
         Raises:
             InvalidArgument: a field breaks a rule.
         """
-        key = (matter, purpose, case_no, role, handling_region, mode, officer, as_of)
-        found = self._contexts.get(key)
+        found = self._contexts.get(inquiry)
         if found is None:
-            found = make_context(matter, purpose, case_no, role, handling_region, mode, officer, as_of)
+            found = make_context(inquiry)
             if len(self._contexts) >= _KNOWN_CONTEXTS:
                 self._contexts.clear()
-            self._contexts[key] = found
+            self._contexts[inquiry] = found
         return found
 
     def answer(
@@ -120,7 +113,7 @@ class Core:
     ) -> pb.CheckRequest:
         """Build the question to the gateway."""
         return pb.CheckRequest(
-            subject=pb.Subject(identifier=identifier.reveal(), name=name),
+            subject=subject_pb2.Subject(identifier=identifier.reveal(), name=name),
             context=context.message,
             at_least_revision=floor(local, at_least_revision),
         )

@@ -62,7 +62,7 @@ class Uploader:
             except Unavailable:
                 raise
             except LanjieError as error:
-                _log.error("spool %s was not taken: %s", spool.sdk_id[:12], error)  # noqa: TRY400  the text says it all
+                _log.error("spool %s was not taken: %s", spool.sdk_id[:12], error)
             finally:
                 spool.close()
         return finished

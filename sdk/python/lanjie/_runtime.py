@@ -7,31 +7,27 @@ one set with its own spool, never a mixture. After a fork the child has none of 
 import contextlib
 import datetime
 import enum
-import json
 import logging
-import os
 import random
-import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from lanjie._core import Core, Local, instant_of
 from lanjie._inquiries import Uploader
+from lanjie._options import Options
 from lanjie._store import Spool
 from lanjie._sync import SyncDriver
-from lanjie._transport import AsyncTransport, Endpoint, GrpcAsyncTransport, GrpcTransport, Tls, Transport
-from lanjie.errors import InvalidArgument, LanjieError, Unavailable
+from lanjie._transport import AsyncTransport, Endpoint, GrpcAsyncTransport, GrpcTransport, Transport
+from lanjie.errors import LanjieError, Unavailable
 from lanjie_matcher.filters import SortedFilter
 
 BATCHES_A_ROUND: Final = 40
 TAKE_OVER_SECONDS: Final = 300.0
-UPLOAD_SECONDS: Final = 10.0
-_KEY: Final = re.compile(r"[0-9a-fA-F]{64}")
+UPLOAD_SECONDS: Final = 5.0
 _log = logging.getLogger("lanjie")
 _log.addHandler(logging.NullHandler())
 
@@ -78,77 +74,6 @@ class SyncStatus:
     issued: datetime.datetime | None = None
     unsent: int = 0
     last_error: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What a client is made of; see `lanjie.Client`."""
-
-    endpoint: Endpoint
-    trusted: Mapping[str, bytes]
-    state_dir: Path
-    timeout: float
-    poll_interval: float
-    local: bool
-    use_bloom: bool
-
-    @classmethod
-    def of(
-        cls,
-        target: str,
-        *,
-        token: str | None,
-        tls: Tls | None,
-        trust: Mapping[str, bytes | str] | None,
-        state_dir: str | os.PathLike[str] | None,
-        timeout: float,
-        poll_interval: float,
-        local: bool,
-        filter: str,  # noqa: A002  the name users write
-    ) -> "Options":
-        """Check the arguments of a client.
-
-        Raises:
-            InvalidArgument: one of them breaks a rule.
-        """
-        if filter not in ("bloom", "sorted"):
-            raise InvalidArgument("filter is 'bloom' or 'sorted'", metadata={"field": "filter", "rule": "known"})
-        for name, value in (("timeout", timeout), ("poll_interval", poll_interval)):
-            if not value > 0:
-                raise InvalidArgument(
-                    f"{name} is a number of seconds above 0", metadata={"field": name, "rule": "range"}
-                )
-        endpoint = Endpoint(target, token, tls)
-        endpoint.require_safe(target)
-        return cls(
-            endpoint=endpoint,
-            trusted=_read_trust(trust),
-            state_dir=Path(state_dir) if state_dir is not None else _default_state_dir(),
-            timeout=timeout,
-            poll_interval=poll_interval,
-            local=local,
-            use_bloom=filter == "bloom",
-        )
-
-
-def gateway_file(path: str | os.PathLike[str], role: str) -> dict[str, Any]:
-    """Read the ``gateway.json`` that a gateway writes: arguments `target`, `token` and `trust` of a client.
-
-    Raises:
-        FileNotFoundError: there is none: no gateway runs on that state.
-        InvalidArgument: it is no such file, or names no token for `role`.
-    """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        target, trust = str(content["screening"]), dict(content["trusted_keys"])
-        token_file = content["tokens"][role]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidArgument(
-            f"not a gateway file, or no token for {role}: {type(error).__name__}",
-            metadata={"field": "path", "rule": "format"},
-        ) from None
-    token = Path(path).parent.joinpath(token_file).read_text(encoding="utf-8").strip()
-    return {"target": target, "token": token, "trust": trust}
 
 
 def _boot_seconds() -> float:
@@ -281,15 +206,15 @@ class Runtime:
         self._signals.wake.set()
         if self._thread is not None:
             self._thread.join(UPLOAD_SECONDS)
-        # A thread that still waits for the feed is cut off; the daemon ends with the error it gets.
-        if self._round.acquire(timeout=0.1):
-            try:
-                if self._spool is not None and self._driver.view is not None:
-                    with contextlib.suppress(LanjieError):
-                        self._uploader.drain(self._spool, 1_000)
-                self._close_spool()
-            finally:
-                self._round.release()
+            if self._thread.is_alive():
+                # It waits for the feed: cut off, it ends with the error it gets.
+                self.transport.close()
+                self._thread.join(UPLOAD_SECONDS)
+        with self._round:
+            if self._spool is not None and self._driver.view is not None:
+                with contextlib.suppress(LanjieError):
+                    self._uploader.drain(self._spool, 1_000)
+            self._close_spool()
         self.transport.close()
 
     def abandon(self) -> None:
@@ -329,7 +254,7 @@ class Runtime:
             except (OSError, ValueError) as error:
                 # Without a spool there is no local pass: everything is asked.
                 self._driver.last_error = f"no spool: {type(error).__name__}"
-                _log.error("no spool for local passes: %s", type(error).__name__)  # noqa: TRY400
+                _log.error("no spool for local passes: %s", type(error).__name__)
                 return
         self.local = Local(view, self._spool)
 
@@ -352,20 +277,3 @@ class Runtime:
         spool, self._spool = self._spool, None
         if spool is not None:
             spool.close()
-
-
-def _default_state_dir() -> Path:
-    state = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
-    return Path(state) / "lanjie"
-
-
-def _read_trust(trust: Mapping[str, bytes | str] | None) -> dict[str, bytes]:
-    keys: dict[str, bytes] = {}
-    for key_id, key in (trust or {}).items():
-        raw = bytes.fromhex(key) if isinstance(key, str) and _KEY.fullmatch(key) else key
-        if not isinstance(raw, bytes) or len(raw) != 32:
-            raise InvalidArgument(
-                "a trusted key is 32 bytes, or 64 hexadecimal digits", metadata={"field": "trust", "rule": "length"}
-            )
-        keys[key_id] = raw
-    return keys

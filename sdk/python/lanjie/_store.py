@@ -8,9 +8,9 @@ Rules of this module:
 * a spool belongs to one process at a time, which holds its lock; the spool of a dead process is taken over;
 * space is taken beforehand, so that a full disk is an error here and never a crash of a mapped write.
 
-Layout: ``ROOT/LINEAGE/spool/ID.lock`` and ``ROOT/LINEAGE/spool/ID/FIRST.segment``, all 0600, ID of 32 hexadecimal digits.
-A segment is a header and records ``length u32, crc32 u32, payload``; a length of 0 ends it. The context of a record is
-left out where it is that of the record before it in the segment.
+Layout: ``ROOT/LINEAGE/spool/ID.lock`` and ``ROOT/LINEAGE/spool/ID/FIRST.segment``, all 0600, ID of 32 hexadecimal
+digits. A segment is a header and records ``length u32, crc32 u32, payload``; a length of 0 ends it. The context of a
+record is left out where it is that of the record before it in the segment.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 if sys.platform == "win32":
     import msvcrt
@@ -43,8 +43,7 @@ _BODY: Final = struct.Struct("<QqQIQH")
 _HEX_NAME: Final = re.compile(r"[0-9a-f]{32}")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One local pass. `context` is a serialised `InquiryContext`."""
 
     sequence: int
@@ -132,7 +131,7 @@ class Spool:
         with self._mutex:
             first = self._sequence + 1
             for digest in digests:
-                if not self._write(unix_nanos, digest, epoch, revision, context):
+                if not self._write(Record(self._sequence + 1, unix_nanos, digest, epoch, revision, context)):
                     break
             return range(first, self._sequence + 1)
 
@@ -197,21 +196,20 @@ class Spool:
             segment.release()
         self._segments = []
 
-    def _write(self, unix_nanos: int, digest: int, epoch: int, revision: int, context: bytes) -> bool:
+    def _write(self, record: Record) -> bool:
         if not self._segments:
             return False
-        sequence = self._sequence + 1
-        if not self._segments[-1].write(sequence, unix_nanos, digest, epoch, revision, context):
+        if not self._segments[-1].write(record):
             if len(self._segments) >= self._most:
                 return False
             try:
-                segment = _Segment.create(self._directory, sequence, self._segment_bytes)
+                segment = _Segment.create(self._directory, record.sequence, self._segment_bytes)
             except OSError:
                 return False
             self._segments.append(segment)
-            if not segment.write(sequence, unix_nanos, digest, epoch, revision, context):
+            if not segment.write(record):
                 return False
-        self._sequence = sequence
+        self._sequence = record.sequence
         return True
 
 
@@ -262,8 +260,9 @@ class _Segment:
             raise ValueError("no segment")
         return cls(path, mapped)
 
-    def write(self, sequence: int, unix_nanos: int, digest: int, epoch: int, revision: int, context: bytes) -> bool:
+    def write(self, record: Record) -> bool:
         """Append one record; `False` when it does not fit."""
+        context = record.context
         same = context == self._context and self._used > _HEADER_BYTES
         told = b"" if same else context
         length = _BODY.size + len(told)
@@ -271,7 +270,7 @@ class _Segment:
         # Four zero bytes stay behind the last record: they end the segment.
         if start + length + 4 > len(self._map):
             return False
-        payload = _BODY.pack(sequence, unix_nanos, digest, epoch, revision, _SAME_CONTEXT if same else len(told))
+        payload = _BODY.pack(*record[:5], _SAME_CONTEXT if same else len(told))
         payload += told
         self._map[start : start + length] = payload
         self._map[self._used + 4 : start] = zlib.crc32(payload).to_bytes(4, "little")

@@ -2,22 +2,22 @@
 
 import datetime
 import os
-import threading
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from lanjie._batch import Batch, Decisions
-from lanjie._context import InquiryMode, OfficerClaim
+from lanjie._context import Inquiry, InquiryMode, OfficerClaim
 from lanjie._core import check_name, read_answer, read_identifier
-from lanjie._runtime import Options, Runtime, Seam, SyncStatus, gateway_file
+from lanjie._handle import Handle
+from lanjie._options import Options, gateway_file
+from lanjie._runtime import Seam, SyncStatus
 from lanjie._transport import Tls
 from lanjie.decision import Decision
-from lanjie.errors import ClientClosed, LanjieError, Unavailable
+from lanjie.errors import LanjieError, Unavailable
 from lanjie_matcher.identifiers import Identifier
 
-__all__ = ["Client", "InquiryMode", "OfficerClaim", "SyncStatus", "Tls"]
+__all__ = ["Client"]
 
 
 class Client:
@@ -60,7 +60,7 @@ class Client:
         filter: str = "bloom",  # noqa: A002  the name users write
         seam: Seam | None = None,
     ) -> None:
-        self._options = Options.of(
+        options = Options.of(
             target,
             token=token,
             tls=tls,
@@ -71,12 +71,7 @@ class Client:
             local=local,
             filter=filter,
         )
-        self._seam = seam or Seam()
-        self._lock = threading.Lock()
-        self._runtime: Runtime | None = None
-        self._inherited: list[Runtime] = []
-        self._closed = False
-        watch_forks(self)
+        self._handle = Handle(options, seam)
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], role: str = "inquirer", **options: Any) -> "Client":
@@ -93,8 +88,8 @@ class Client:
         """
         return cls(**{**gateway_file(path, role), **options})
 
-    def __enter__(self) -> "Client":
-        self._running()
+    def __enter__(self) -> Self:
+        self._handle.running()
         return self
 
     def __exit__(
@@ -103,7 +98,7 @@ class Client:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<lanjie.Client of {self._options.endpoint.target}>"
+        return f"<lanjie.Client of {self._handle.options.endpoint.target}>"
 
     def wait_ready(self, timeout: float = 10.0) -> None:
         """Wait until the local set is fresh; where local answers are off, until the gateway was found.
@@ -116,7 +111,7 @@ class Client:
         Raises:
             Unavailable: it did not happen in time.
         """
-        self._running().wait_ready(timeout)
+        self._handle.running().wait_ready(timeout)
 
     def check(
         self,
@@ -160,19 +155,19 @@ class Client:
             GatewayFault: the gateway failed; there is no answer.
             ClientClosed: the client was closed.
         """
-        runtime = self._runtime or self._running()
+        runtime = self._handle.runtime or self._handle.running()
         core = runtime.core
         parsed = read_identifier(identifier)
         if name:
             check_name(name)
-        context = core.context(matter, purpose, case_no, role, handling_region, mode, officer, as_of)
+        context = core.context(Inquiry(matter, purpose, case_no, role, handling_region, mode, officer, as_of))
         local = runtime.local
         passed = core.answer(local, parsed, context, at_least_revision)
         if passed is not None:
             return passed
         request = core.question(local, parsed, name, context, at_least_revision)
         try:
-            response = runtime.transport.check(request, timeout or self._options.timeout)
+            response = runtime.transport.check(request, timeout or self._handle.options.timeout)
         except Unavailable as error:
             runtime.suspect(error)
             core.require_known(local, context, at_least_revision)
@@ -217,14 +212,21 @@ class Client:
         Raises:
             LanjieError: see `check`; but never `InvalidIdentifier`.
         """
-        runtime = self._runtime or self._running()
-        context = runtime.core.context(matter, purpose, case_no, role, handling_region, mode, officer, as_of)
-        batch = Batch(runtime.core, runtime.local, identifiers, names, context, at_least_revision)
+        runtime = self._handle.runtime or self._handle.running()
+        context = runtime.core.context(Inquiry(matter, purpose, case_no, role, handling_region, mode, officer, as_of))
+        batch = Batch(
+            runtime.core,
+            runtime.local,
+            identifiers,
+            names=names,
+            context=context,
+            at_least_revision=at_least_revision,
+        )
         for _ in batch.judge():
             pass
         while (request := batch.next_request()) is not None:
             try:
-                batch.answered(runtime.transport.batch_check(request, timeout or self._options.timeout))
+                batch.answered(runtime.transport.batch_check(request, timeout or self._handle.options.timeout))
             except LanjieError as error:
                 runtime.suspect(error)
                 batch.failed(error)
@@ -232,44 +234,11 @@ class Client:
 
     def sync_status(self) -> SyncStatus:
         """Return the state of the local set."""
-        return self._running().status()
+        return self._handle.running().status()
 
     def close(self) -> None:
-        """Upload the records of local passes as far as the gateway takes them now, and stop. What is left on disk is
-        uploaded by the next process.
+        """Stop, after the records of local passes were uploaded as far as the gateway takes them now.
+
+        What is left on disk is uploaded by the next process.
         """
-        with self._lock:
-            self._closed = True
-            runtime, self._runtime = self._runtime, None
-        if runtime is not None:
-            runtime.close()
-
-    def after_fork(self) -> None:
-        """Forget, in a child process, what belongs to the parent. Called by the interpreter."""
-        self._lock = threading.Lock()
-        if self._runtime is not None:
-            # Kept, so that no finaliser runs on channels whose threads are gone.
-            self._inherited.append(self._runtime)
-            self._runtime.abandon()
-            self._runtime = None
-
-    def _running(self) -> Runtime:
-        with self._lock:
-            if self._closed:
-                raise ClientClosed("the client was closed")
-            if self._runtime is None:
-                self._runtime = Runtime(self._options, self._seam)
-            return self._runtime
-
-
-def watch_forks(client: Client) -> None:
-    """Have `after_fork` called in every child process, for as long as the client lives."""
-    reference = weakref.ref(client)
-
-    def forked() -> None:
-        alive = reference()
-        if alive is not None:
-            alive.after_fork()
-
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=forked)
+        self._handle.close()

@@ -1,0 +1,159 @@
+"""The client of a counter for an event loop. Sync and upload run in a thread of their own, questions on grpc.aio."""
+
+import asyncio
+import datetime
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from lanjie._batch import Batch, Decisions
+from lanjie._context import Inquiry, InquiryMode, OfficerClaim
+from lanjie._core import check_name, read_answer, read_identifier
+from lanjie._handle import Handle
+from lanjie._options import Options, gateway_file
+from lanjie._runtime import Seam, SyncStatus
+from lanjie._transport import AsyncTransport, Tls
+from lanjie.decision import Decision
+from lanjie.errors import LanjieError, Unavailable
+from lanjie_matcher.identifiers import Identifier
+
+__all__ = ["AsyncClient"]
+
+
+class AsyncClient:
+    """Checks subjects for a counter. Arguments, answers and errors are those of `lanjie.Client`.
+
+    It belongs to one event loop. A local answer takes microseconds and does not leave the loop.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        token: str | None = None,
+        tls: Tls | None = None,
+        trust: Mapping[str, bytes | str] | None = None,
+        state_dir: str | os.PathLike[str] | None = None,
+        timeout: float = 2.0,
+        poll_interval: float = 2.0,
+        local: bool = True,
+        filter: str = "bloom",  # noqa: A002  the name users write
+        seam: Seam | None = None,
+    ) -> None:
+        options = Options.of(
+            target,
+            token=token,
+            tls=tls,
+            trust=trust,
+            state_dir=state_dir,
+            timeout=timeout,
+            poll_interval=poll_interval,
+            local=local,
+            filter=filter,
+        )
+        self._handle = Handle(options, seam)
+        self._transport: AsyncTransport = self._handle.seam.async_transport(options.endpoint)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], role: str = "inquirer", **options: Any) -> "AsyncClient":
+        """Make a client from the ``gateway.json`` of a gateway on this machine; see `lanjie.Client.from_file`."""
+        return cls(**{**gateway_file(path, role), **options})
+
+    async def __aenter__(self) -> Self:
+        self._handle.running()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<lanjie.AsyncClient of {self._handle.options.endpoint.target}>"
+
+    async def wait_ready(self, timeout: float = 10.0) -> None:
+        """See `lanjie.Client.wait_ready`."""
+        await asyncio.to_thread(self._handle.running().wait_ready, timeout)
+
+    async def check(
+        self,
+        identifier: str | Identifier,
+        *,
+        matter: str,
+        purpose: str,
+        case_no: str = "",
+        name: str = "",
+        role: str = "",
+        handling_region: str = "",
+        mode: InquiryMode = InquiryMode.EX_OFFICIO,
+        officer: str | OfficerClaim | None = None,
+        as_of: datetime.datetime | None = None,
+        at_least_revision: int = 0,
+        timeout: float | None = None,
+    ) -> Decision:
+        """Ask one question; see `lanjie.Client.check`."""
+        runtime = self._handle.runtime or self._handle.running()
+        core = runtime.core
+        parsed = read_identifier(identifier)
+        if name:
+            check_name(name)
+        context = core.context(Inquiry(matter, purpose, case_no, role, handling_region, mode, officer, as_of))
+        local = runtime.local
+        passed = core.answer(local, parsed, context, at_least_revision)
+        if passed is not None:
+            return passed
+        request = core.question(local, parsed, name, context, at_least_revision)
+        try:
+            response = await self._transport.check(request, timeout or self._handle.options.timeout)
+        except Unavailable as error:
+            runtime.suspect(error)
+            core.require_known(local, context, at_least_revision)
+            return core.unanswered(parsed)
+        return read_answer(response.decision)
+
+    async def check_many(
+        self,
+        identifiers: Iterable[str | Identifier],
+        *,
+        matter: str,
+        purpose: str,
+        names: Sequence[str] | None = None,
+        case_no: str = "",
+        role: str = "",
+        handling_region: str = "",
+        mode: InquiryMode = InquiryMode.EX_OFFICIO,
+        officer: str | OfficerClaim | None = None,
+        as_of: datetime.datetime | None = None,
+        at_least_revision: int = 0,
+        timeout: float | None = None,
+    ) -> Decisions:
+        """Ask many questions that share a context; see `lanjie.Client.check_many`."""
+        runtime = self._handle.runtime or self._handle.running()
+        context = runtime.core.context(Inquiry(matter, purpose, case_no, role, handling_region, mode, officer, as_of))
+        batch = Batch(
+            runtime.core,
+            runtime.local,
+            identifiers,
+            names=names,
+            context=context,
+            at_least_revision=at_least_revision,
+        )
+        for _ in batch.judge():
+            await asyncio.sleep(0)
+        while (request := batch.next_request()) is not None:
+            try:
+                batch.answered(await self._transport.batch_check(request, timeout or self._handle.options.timeout))
+            except LanjieError as error:
+                runtime.suspect(error)
+                batch.failed(error)
+        return batch.decisions()
+
+    def sync_status(self) -> SyncStatus:
+        """Return the state of the local set."""
+        return self._handle.running().status()
+
+    async def close(self) -> None:
+        """See `lanjie.Client.close`."""
+        await self._transport.close()
+        await asyncio.to_thread(self._handle.close)

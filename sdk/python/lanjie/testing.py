@@ -1,0 +1,461 @@
+"""A gateway in memory, for the tests of those who build on this library. No network and no server.
+
+The client is the real one: it verifies a signed set, probes it, spools its passes and asks the double for the rest.
+
+Example:
+    >>> from lanjie import Outcome
+    >>> from lanjie.testing import FakeGateway
+    >>> gateway = FakeGateway(matters=["procurement.supplier"])
+    >>> gateway.list_subject("uscc:913201990000001T4F", outcome=Outcome.INTERCEPT)
+    >>> with gateway.client() as client:
+    ...     client.wait_ready()
+    ...     ask = {"matter": "procurement.supplier", "purpose": "bid review"}
+    ...     listed = client.check("uscc:913201990000001T4F", **ask).outcome
+    ...     other = client.check("uscc:913201990000002T0Q", **ask).outcome
+    ...     gateway.reachable = False
+    ...     unreachable = client.check("uscc:913201990000001T4F", **ask).outcome
+    >>> listed, other, unreachable
+    (<Outcome.INTERCEPT: 'intercept'>, <Outcome.PASS: 'pass'>, <Outcome.UNDETERMINED: 'undetermined'>)
+    >>> [asked.matter for asked in gateway.questions]
+    ['procurement.supplier']
+"""
+
+import datetime
+import itertools
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+import weakref
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from lanjie._core import instant_of
+from lanjie._runtime import Seam
+from lanjie.aio import AsyncClient
+from lanjie.client import Client
+from lanjie.decision import Outcome, UndeterminedReason
+from lanjie.errors import LanjieError, error_of
+from lanjie.v1 import audit_pb2, sync_pb2
+from lanjie.v1 import screening_pb2 as pb
+from lanjie_matcher.fingerprints import ViewKey
+from lanjie_matcher.identifiers import NORMALISATION, Identifier, IdentifierError, parse
+from lanjie_matcher.views import SHARDS, SIGNED_PREFIX, encode_shard, root_of, shard_digest
+
+__all__ = ["Asked", "FakeGateway"]
+
+_BITS: Final = 40
+_EXPIRES: Final = datetime.timedelta(hours=24)
+_TARGET: Final = "127.0.0.1:1"
+_FEED: Final = "127.0.0.1:2"
+_EFFECTS: Final = {
+    Outcome.ADVISE: pb.EFFECT_ADVISE,
+    Outcome.HEIGHTEN: pb.EFFECT_HEIGHTEN,
+    Outcome.RESTRICT: pb.EFFECT_RESTRICT,
+    Outcome.INTERCEPT: pb.EFFECT_DENY,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One question that reached the double.
+
+    Attributes:
+        identifier: text form, in the clear: what is tested is invented.
+        name: stated name.
+        matter: code of the matter.
+        purpose: purpose.
+        case_no: case number.
+        role: part in the case.
+        handling_region: region.
+        officer: officer's number.
+        at_least_revision: revision the answer had to know.
+        as_of: instant asked about, `None` for now.
+    """
+
+    identifier: str = field(repr=False)
+    name: str = field(repr=False)
+    matter: str
+    purpose: str
+    case_no: str
+    role: str
+    handling_region: str
+    officer: str
+    at_least_revision: int
+    as_of: datetime.datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Script:
+    """What the double answers for one subject and matter."""
+
+    outcome: Outcome
+    reason: UndeterminedReason | None
+    measure: str
+    authority: str
+    basis: str
+
+
+class FakeGateway:
+    """A gateway in memory. Thread-safe.
+
+    Args:
+        matters: codes of the matters it knows, in force on every day.
+        case_no_required: those of them that want a case number.
+        unix_nanos: nanoseconds of its clock, and of the clients it makes.
+
+    Attributes:
+        reachable: whether questions reach it; with `False` clients answer ``UNDETERMINED``.
+        feed_reachable: whether sync and uploads reach it; with `False` clients go stale after 45 seconds.
+        failure: an error to answer every question with; `None` for none.
+        questions: every question that reached it, batch items one by one.
+        local_passes: every local pass that was uploaded, as messages of audit.proto.
+        lineage: identity of its ledger.
+        epoch: epoch of its ledger.
+        revision: revision; each change of a listing adds one.
+        oldest: oldest revision that a batch may still be pinned to.
+    """
+
+    def __init__(
+        self,
+        matters: Iterable[str] = ("procurement.supplier",),
+        *,
+        case_no_required: Iterable[str] = (),
+        unix_nanos: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.reachable = True
+        self.feed_reachable = True
+        self.failure: LanjieError | None = None
+        self.questions: list[Asked] = []
+        self.local_passes: list[audit_pb2.LocalPass] = []
+        self.lineage = secrets.token_hex(16)
+        self.epoch = 1
+        self.revision = 1
+        self.oldest = 1
+        self._matters = {code: code in tuple(case_no_required) for code in matters}
+        self._unix_nanos = unix_nanos
+        self._lock = threading.RLock()
+        self._scripts: dict[tuple[str, str], _Script] = {}
+        self._signing = Ed25519PrivateKey.generate()
+        self._view_key = secrets.token_bytes(32)
+        self._numbers = itertools.count(1)
+        self._clients: weakref.WeakSet[_Client | _AsyncClient] = weakref.WeakSet()
+        self._state = tempfile.mkdtemp(prefix="lanjie-fake-")
+        weakref.finalize(self, shutil.rmtree, self._state, ignore_errors=True)
+
+    @property
+    def trust(self) -> Mapping[str, bytes]:
+        """The key that its sets are signed with."""
+        return {"sign-fake": self._signing.public_key().public_bytes_raw()}
+
+    def client(self, **options: Any) -> Client:
+        """Return a client of this gateway; `options` as those of `Client`."""
+        client = _Client(_TARGET, **{**self._options(), **options})
+        self._clients.add(client)
+        return client
+
+    def async_client(self, **options: Any) -> AsyncClient:
+        """Return an asynchronous client of this gateway; `options` as those of `AsyncClient`."""
+        client = _AsyncClient(_TARGET, **{**self._options(), **options})
+        self._clients.add(client)
+        return client
+
+    def seam(self, **replaced: Any) -> Seam:
+        """Return the seam its clients are made with; `replaced` as fields of `Seam`."""
+        made: dict[str, Any] = {
+            "transport": lambda _: _Transport(self),
+            "async_transport": lambda _: _AsyncTransport(self),
+            "unix_nanos": self._unix_nanos,
+        }
+        return Seam(**{**made, **replaced})
+
+    def list_subject(
+        self,
+        identifier: str,
+        *,
+        outcome: Outcome = Outcome.INTERCEPT,
+        matter: str = "",
+        reason: UndeterminedReason | None = None,
+        measure: str = "FAKE-1",
+        authority: str = "示例列入机关",
+        basis: str = "示例依据",
+    ) -> None:
+        """List a subject; connected clients know it when this returns.
+
+        Args:
+            identifier: text form.
+            outcome: what to answer. `Outcome.PASS` is a listing that bears no measure for the matter.
+            matter: matter it holds for; every one when empty.
+            reason: with `Outcome.UNDETERMINED`, why; `UndeterminedReason.FACTS_MISSING` when `None`.
+            measure: code of the measure in the answer.
+            authority: authority in the answer.
+            basis: legal basis in the answer.
+        """
+        if outcome is Outcome.UNDETERMINED:
+            reason = reason or UndeterminedReason.FACTS_MISSING
+        with self._lock:
+            script = _Script(outcome=outcome, reason=reason, measure=measure, authority=authority, basis=basis)
+            self._scripts[parse(identifier).key, matter] = script
+            self.revision += 1
+        self.refresh()
+
+    def remove_subject(self, identifier: str) -> None:
+        """Remove every listing of a subject; connected clients know it when this returns."""
+        key = parse(identifier).key
+        with self._lock:
+            self._scripts = {place: script for place, script in self._scripts.items() if place[0] != key}
+            self.revision += 1
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Have every connected client look for a newer set now."""
+        for client in list(self._clients):
+            client.look()
+
+    def check(self, request: pb.CheckRequest) -> pb.CheckResponse:
+        """Answer one question, as a gateway does. Clients call it."""
+        with self._lock:
+            self._admit(request.context, request.at_least_revision)
+            try:
+                identifier = parse(request.subject.identifier)
+            except IdentifierError as error:
+                raise error_of("INVALID_ARGUMENT", "IDENTIFIER_INVALID", str(error), {"rule": error.rule}) from None
+            self._note(request.subject, request.context, request.at_least_revision)
+            return pb.CheckResponse(decision=self._decide(identifier, request.context))
+
+    def batch_check(self, request: pb.BatchCheckRequest) -> pb.BatchCheckResponse:
+        """Answer a batch, as a gateway does. Clients call it."""
+        with self._lock:
+            self._admit(request.context, request.at_least_revision)
+            if request.pinned_revision and request.pinned_revision < self.oldest:
+                raise error_of("OUT_OF_RANGE", "REVISION_COMPACTED", "the revision is gone", {})
+            for subject in request.subjects:
+                self._note(subject, request.context, request.at_least_revision)
+            decisions = [self._decide(parse(subject.identifier), request.context) for subject in request.subjects]
+            return pb.BatchCheckResponse(decisions=decisions, revision=request.pinned_revision or self.revision)
+
+    def discover(self) -> pb.DiscoverResponse:
+        """Say where the feed is. Clients call it."""
+        if not self.reachable:
+            raise error_of("UNAVAILABLE", "", "", {})
+        return pb.DiscoverResponse(
+            feed_address=_FEED, lineage=self.lineage, epoch=self.epoch, revision=self.revision, version="fake"
+        )
+
+    def pull(self, request: sync_pb2.PullRequest) -> Iterator[sync_pb2.PullResponse]:
+        """Send head and set. Clients call it."""
+        with self._lock:
+            if not (self.reachable and self.feed_reachable):
+                raise error_of("UNAVAILABLE", "", "", {})
+            shards = self._shards()
+            root = root_of([shard_digest(shard, _BITS) for shard in shards])
+            head = self._head(root, sum(map(len, shards)))
+            scope = self._scope()
+        if (request.lineage, request.epoch, request.root) == (self.lineage, self.epoch, root):
+            yield sync_pb2.PullResponse(kind=sync_pb2.PULL_KIND_HEARTBEAT, head=head, scope=scope, last=True)
+            return
+        for number, shard in enumerate(shards):
+            yield sync_pb2.PullResponse(
+                kind=sync_pb2.PULL_KIND_SNAPSHOT,
+                head=None if number else head,
+                scope=None if number else scope,
+                shard=number,
+                count=len(shard),
+                planes=encode_shard(shard, _BITS),
+                last=number == SHARDS - 1,
+            )
+
+    def upload(self, request: audit_pb2.UploadLocalPassesRequest) -> audit_pb2.UploadLocalPassesResponse:
+        """Take records of local passes. Clients call it."""
+        with self._lock:
+            if not (self.reachable and self.feed_reachable):
+                raise error_of("UNAVAILABLE", "", "", {})
+            self.local_passes.extend(request.passes)
+            return audit_pb2.UploadLocalPassesResponse(acknowledged_sequence=request.passes[-1].sequence)
+
+    def _options(self) -> dict[str, Any]:
+        return {"trust": self.trust, "state_dir": self._state, "poll_interval": 0.1, "seam": self.seam()}
+
+    def _admit(self, context: pb.InquiryContext, at_least_revision: int) -> None:
+        if not self.reachable:
+            raise error_of("UNAVAILABLE", "", "", {})
+        if self.failure is not None:
+            raise self.failure
+        if at_least_revision > self.revision:
+            raise error_of("UNAVAILABLE", "REVISION_NOT_REACHED", "the revision is not reached", {})
+        if context.matter not in self._matters:
+            raise error_of("NOT_FOUND", "MATTER_UNKNOWN", "no catalogue defines it", {"matter": context.matter})
+        if self._matters[context.matter] and not context.case_no:
+            told = {"field": "case_no", "rule": "required"}
+            raise error_of("INVALID_ARGUMENT", "ARGUMENT_INVALID", "this matter wants a case number", told)
+
+    def _note(self, subject: Any, context: pb.InquiryContext, at_least_revision: int) -> None:
+        asked = Asked(
+            identifier=subject.identifier,
+            name=subject.name,
+            matter=context.matter,
+            purpose=context.purpose,
+            case_no=context.case_no,
+            role=context.role,
+            handling_region=context.handling_region,
+            officer=context.officer.officer_id,
+            at_least_revision=at_least_revision,
+            as_of=context.as_of_time.ToDatetime(datetime.UTC) if context.HasField("as_of_time") else None,
+        )
+        self.questions.append(asked)
+
+    def _decide(self, identifier: Identifier, context: pb.InquiryContext) -> pb.Decision:
+        script = self._scripts.get((identifier.key, context.matter)) or self._scripts.get((identifier.key, ""))
+        now = instant_of(self._unix_nanos())
+        outcome = script.outcome if script is not None else Outcome.PASS
+        decision = pb.Decision(
+            outcome=pb.Outcome.Value(f"OUTCOME_{outcome.name}"),
+            instruction=f"示例：{outcome.name}",
+            warnings=identifier.warnings,
+            source=pb.SOURCE_GATEWAY,
+            revision=self.revision,
+            epoch=self.epoch,
+            lineage=self.lineage,
+            as_of_time=context.as_of_time if context.HasField("as_of_time") else _stamp(now),
+            decided_time=_stamp(now),
+            decision_id=f"fake-{next(self._numbers)}",
+            masked_identifier=identifier.masked,
+        )
+        if script is None or outcome is Outcome.PASS:
+            return decision
+        if script.reason is not None:
+            decision.undetermined_reason = pb.UndeterminedReason.Value(f"UNDETERMINED_REASON_{script.reason.name}")
+            decision.resolve_by_time.CopyFrom(_stamp(now + _EXPIRES))
+            return decision
+        decision.measures.add(
+            code=script.measure,
+            title=f"示例措施{script.measure}",
+            content="示例",
+            effect=_EFFECTS[outcome],
+            basis=script.basis,
+            department="示例部门",
+            instruction="示例",
+            catalogue="fake@1",
+            listing_ids=["fake-listing"],
+        )
+        decision.listings.add(
+            listing_id="fake-listing", list_type="fake", authority=script.authority, basis=script.basis
+        )
+        return decision
+
+    def _shards(self) -> "list[array[int]]":
+        key = ViewKey(self._view_key, _BITS)
+        texts = {"canary:hit", *(text for text, _ in self._scripts)}
+        shards: list[array[int]] = [array("Q") for _ in range(SHARDS)]
+        for value in sorted({key.fingerprint(text) for text in texts}):
+            shards[value >> (_BITS - 8)].append(value)
+        return shards
+
+    def _head(self, root: bytes, count: int) -> sync_pb2.SignedManifest:
+        now = instant_of(self._unix_nanos())
+        raw = sync_pb2.Manifest(
+            view="companies",
+            lineage=self.lineage,
+            epoch=self.epoch,
+            revision=self.revision,
+            root=root,
+            count=count,
+            bits=_BITS,
+            prf=sync_pb2.PRF_ALGORITHM_BLAKE2B_64,
+            digest=sync_pb2.DIGEST_ALGORITHM_SHA256,
+            key_id=f"view-{self.epoch}",
+            key_check=ViewKey(self._view_key, _BITS).key_check(),
+            normalisation=NORMALISATION,
+            canaries_hit=["canary:hit"],
+            issued_time=_stamp(now),
+            expires_time=_stamp(now + _EXPIRES),
+        ).SerializeToString(deterministic=True)
+        signature = sync_pb2.Signature(
+            key_id="sign-fake",
+            algorithm=sync_pb2.SIGNATURE_ALGORITHM_ED25519,
+            value=self._signing.sign(SIGNED_PREFIX + raw),
+        )
+        return sync_pb2.SignedManifest(manifest=raw, signatures=[signature])
+
+    def _scope(self) -> sync_pb2.ViewScope:
+        matters = [
+            sync_pb2.MatterScope(
+                code=code, case_no_required=required, as_of_allowed=True, in_force=[sync_pb2.DateSpan()]
+            )
+            for code, required in self._matters.items()
+        ]
+        return sync_pb2.ViewScope(key=self._view_key, covers=["company"], matters=matters)
+
+
+class _Client(Client):
+    def look(self) -> None:
+        if self._handle.runtime is not None:
+            self._handle.runtime.poll_now()
+
+
+class _AsyncClient(AsyncClient):
+    def look(self) -> None:
+        if self._handle.runtime is not None:
+            self._handle.runtime.poll_now()
+
+
+class _Transport:
+    """A `Transport` that ends in a `FakeGateway`."""
+
+    def __init__(self, gateway: FakeGateway) -> None:
+        self._gateway = gateway
+
+    def check(self, request: pb.CheckRequest, timeout: float) -> pb.CheckResponse:
+        del timeout
+        return self._gateway.check(request)
+
+    def batch_check(self, request: pb.BatchCheckRequest, timeout: float) -> pb.BatchCheckResponse:
+        del timeout
+        return self._gateway.batch_check(request)
+
+    def discover(self, timeout: float) -> pb.DiscoverResponse:
+        del timeout
+        return self._gateway.discover()
+
+    def pull(self, feed: str, request: sync_pb2.PullRequest, timeout: float) -> Iterator[sync_pb2.PullResponse]:
+        del feed, timeout
+        return self._gateway.pull(request)
+
+    def upload(
+        self, feed: str, request: audit_pb2.UploadLocalPassesRequest, timeout: float
+    ) -> audit_pb2.UploadLocalPassesResponse:
+        del feed, timeout
+        return self._gateway.upload(request)
+
+    def close(self) -> None:
+        pass
+
+
+class _AsyncTransport:
+    """An `AsyncTransport` that ends in a `FakeGateway`."""
+
+    def __init__(self, gateway: FakeGateway) -> None:
+        self._gateway = gateway
+
+    async def check(self, request: pb.CheckRequest, timeout: float) -> pb.CheckResponse:
+        del timeout
+        return self._gateway.check(request)
+
+    async def batch_check(self, request: pb.BatchCheckRequest, timeout: float) -> pb.BatchCheckResponse:
+        del timeout
+        return self._gateway.batch_check(request)
+
+    async def close(self) -> None:
+        pass
+
+
+def _stamp(at: datetime.datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(at)
+    return stamp
