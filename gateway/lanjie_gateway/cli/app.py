@@ -5,9 +5,10 @@ import io
 import os
 import sys
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
 from lanjie_gateway.cli import catalogues, checks, lists, status
 from lanjie_gateway.cli.demo import demo
@@ -56,7 +57,9 @@ def main() -> None:
             # A terminal that cannot show a character gets its escape, not a crash.
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        code = app(standalone_mode=False)
+    except TyperException as error:
+        _misused(error)
     except CommandError as error:
         _fail(str(error), error.code)
     except LanjieError as error:
@@ -66,6 +69,21 @@ def main() -> None:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(2)
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _misused(error: TyperException) -> NoReturn:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "lanjie"
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(context.get_help() if context is not None else "", err=True)
+        sys.exit(2)
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    if message.startswith("Got unexpected extra argument"):
+        # It would repeat what was typed: half of an identifier with a blank in it, for instance.
+        message = "Got more arguments than it takes; quote what holds blanks."
+    _fail(f"{message} See `{command} --help`.", 2)
 
 
 def describe(error: Exception) -> str:
@@ -73,11 +91,13 @@ def describe(error: Exception) -> str:
     message = " ".join(str(error).split())
     reason = str(getattr(error, "reason", "") or "")
     metadata = dict(getattr(error, "metadata", None) or {})
-    details = ", ".join(f"{key} {value}" for key, value in sorted(metadata.items()) if value and value not in message)
+    details = ", ".join(
+        f"{key} {value}" for key, value in sorted(metadata.items()) if value and (key == "rule" or value not in message)
+    )
     named = ": ".join(part for part in (reason, details) if part)
     return f"{message} ({named})" if named and named not in message else message
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)  # noqa: T201  this is the one place for it
     sys.exit(code)

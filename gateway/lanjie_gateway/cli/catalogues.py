@@ -86,7 +86,7 @@ def show(
         request = catalogue_pb2.GetCatalogueRequest(catalogue_id=catalogue_id, edition=edition)
         found = admin.call(admin.catalogues.GetCatalogue, request).editions
     if raw:
-        typer.echo(found[0].file, nl=False)
+        typer.echo(found[0].file.decode("utf-8"), nl=False)
     elif as_json:
         render.emit([render.edition_dict(each) for each in found])
     else:

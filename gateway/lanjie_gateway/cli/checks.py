@@ -28,6 +28,7 @@ from lanjie_gateway.cli.gateway_file import (
 if TYPE_CHECKING:
     import lanjie
 
+MAX_NAME: Final = 256
 PIECE_ROWS: Final = 10_000
 """Rows that are asked in one go, on one revision."""
 
@@ -59,10 +60,10 @@ def check(
     *,
     matter: Matter,
     purpose: Purpose,
-    name: Annotated[str | None, typer.Option(help="Name in the case file: a second factor, never a key.")] = None,
-    case_no: Annotated[str | None, typer.Option(help="Number of the case.")] = None,
-    role: Annotated[str | None, typer.Option(help="Part the subject plays: applicant, parent, ...")] = None,
-    handling_region: Annotated[str | None, typer.Option(help="Region that handles the matter, six digits.")] = None,
+    name: Annotated[str, typer.Option(help="Name in the case file: a second factor, never a key.")] = "",
+    case_no: Annotated[str, typer.Option(help="Number of the case.")] = "",
+    role: Annotated[str, typer.Option(help="Part the subject plays: applicant, parent, ...")] = "",
+    handling_region: Annotated[str, typer.Option(help="Region that handles the matter, six digits.")] = "",
     as_of: AsOf = None,
     gateway_file: GatewayFile = None,
     address: Address = None,
@@ -71,14 +72,17 @@ def check(
 ) -> None:
     """Check one subject; exit 0 whenever there is an answer, whatever it is."""
     at = parse_instant(as_of) if as_of is not None else None
-    given = {"name": name, "case_no": case_no, "role": role, "handling_region": handling_region, "as_of": at}
     target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with open_client(target) as client:
         decision = client.check(
             identifier_text(identifier),
             matter=matter,
             purpose=purpose,
-            **{key: value for key, value in given.items() if value is not None},
+            name=name,
+            case_no=case_no,
+            role=role,
+            handling_region=handling_region,
+            as_of=at,
         )
     if as_json:
         render.emit(render.decision_dict(decision))
@@ -97,9 +101,9 @@ def check_file(
     output: Annotated[Path, typer.Option("--output", "-o", help="CSV to write: the rows with their answers.")],
     matter: Matter,
     purpose: Purpose,
-    case_no: Annotated[str | None, typer.Option(help="Number of the case, the same for all rows.")] = None,
-    role: Annotated[str | None, typer.Option(help="Part the subjects play: applicant when left out.")] = None,
-    handling_region: Annotated[str | None, typer.Option(help="Region that handles the matter, six digits.")] = None,
+    case_no: Annotated[str, typer.Option(help="Number of the case, the same for all rows.")] = "",
+    role: Annotated[str, typer.Option(help="Part the subjects play: applicant when left out.")] = "",
+    handling_region: Annotated[str, typer.Option(help="Region that handles the matter, six digits.")] = "",
     as_of: AsOf = None,
     gateway_file: GatewayFile = None,
     address: Address = None,
@@ -111,8 +115,14 @@ def check_file(
     if output.exists() and output.samefile(file):
         raise CommandError("the output would overwrite the input")
     table = read_table(file)
-    given = {"case_no": case_no, "role": role, "handling_region": handling_region, "as_of": at}
-    asked = {"matter": matter, "purpose": purpose} | {key: value for key, value in given.items() if value is not None}
+    asked = {
+        "matter": matter,
+        "purpose": purpose,
+        "case_no": case_no,
+        "role": role,
+        "handling_region": handling_region,
+        "as_of": at,
+    }
     target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     tally = Tally()
     started = time.perf_counter()
@@ -206,7 +216,8 @@ def _places(heading: Sequence[str]) -> dict[str, int]:
 
 
 def _row(cells: list[str], width: int, places: Mapping[str, int]) -> Row:
-    if len(cells) != width:
+    name = cells[places["name"]].strip() if "name" in places and len(cells) == width else ""
+    if len(cells) != width or len(name) > MAX_NAME:
         # A row with a cell too many or too few may have its number in another column: nothing is guessed.
         return Row(cells=(cells + [""] * width)[:width], text="", name="", malformed=True)
     if "identifier" in places:
@@ -215,7 +226,7 @@ def _row(cells: list[str], width: int, places: Mapping[str, int]) -> Row:
         text = f"{cells[places['id_kind']].strip()}:{cells[places['id_number']]}"
     else:
         text = f"uscc:{cells[places['uscc']]}"
-    return Row(cells=cells, text=text, name=cells[places["name"]].strip() if "name" in places else "")
+    return Row(cells=cells, text=text, name=name)
 
 
 def _answers(
@@ -223,7 +234,8 @@ def _answers(
 ) -> Iterator[tuple[Row, "lanjie.Decision"]]:
     for place in range(0, len(rows), PIECE_ROWS):
         piece = rows[place : place + PIECE_ROWS]
-        yield from zip(piece, client.check_many([(row.text, row.name) for row in piece], **asked), strict=True)
+        names = [row.name for row in piece]
+        yield from zip(piece, client.check_many([row.text for row in piece], names=names, **asked), strict=True)
 
 
 def write_answers(

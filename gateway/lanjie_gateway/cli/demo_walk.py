@@ -104,12 +104,12 @@ class Walk:
         self._case(client, "a company that is on no list", unlisted, {"matter": TENDER}, ("PASS",))
 
     def _case(
-        self, client: "lanjie.Client", title: str, row: Row, asked: dict[str, str], expected: tuple[str, ...]
+        self, client: "lanjie.Client", title: str, row: Row, asked: dict[str, Any], expected: tuple[str, ...]
     ) -> None:
         started = time.perf_counter()
         decision = client.check(_text(row), purpose=PURPOSE, **asked)
         took = _duration(time.perf_counter() - started)
-        where = "by the SDK itself" if decision.source.name == "LOCAL" else "confirmed by the gateway"
+        where = "by the SDK itself" if decision.source.name == "LOCAL" else "by the gateway"
         question = f"{decision.masked_identifier} · {asked['matter']} · answered {where} in {took}"
         self._console.print(render.decision_panel(decision, title=f"{title} (invented)", question=question))
         verify(decision.outcome.name in expected, f"{title}: {decision.outcome.name}, not {' or '.join(expected)}")
@@ -120,8 +120,8 @@ class Walk:
     def _tender(self, client: "lanjie.Client") -> tuple[dict[str, Any], Row]:
         bidders = invented.tender(self._seed, self._rows, BIDDERS, LISTED, WITHOUT_MEASURE, today=self._today)
         started = time.perf_counter()
-        items = [(bidder["identifier"], bidder["name"]) for bidder in bidders]
-        many = client.check_many(items, matter=TENDER, purpose=PURPOSE)
+        subjects, names = ([bidder[column] for bidder in bidders] for column in invented.BIDDER_COLUMNS)
+        many = client.check_many(subjects, names=names, matter=TENDER, purpose=PURPOSE)
         decisions = list(many)
         seconds = time.perf_counter() - started
         found = [(bidder, each) for bidder, each in zip(bidders, decisions, strict=True) if each.measures]

@@ -160,6 +160,8 @@ def exit_code(receipt: "ImportReceipt") -> int:
 
 def show_receipt(receipt: "ImportReceipt", target: Target, *, as_json: bool) -> None:
     """Show what became of a file and, when it waits, what to type next."""
+    from lanjie.v1 import listing_pb2 as pb
+
     command = confirm_command(receipt.receipt_id, target) if exit_code(receipt) == WAITING else ""
     if as_json:
         values = render.message_dict(receipt)
@@ -167,7 +169,8 @@ def show_receipt(receipt: "ImportReceipt", target: Target, *, as_json: bool) -> 
         return
     console = render.console()
     titles = {DONE: "done", REFUSED: "refused", QUARANTINE: "done with quarantine", WAITING: "waiting for confirmation"}
-    console.print(render.receipt_panel(receipt, f"import: {titles[exit_code(receipt)]}"))
+    title = "dry run" if receipt.state == pb.IMPORT_STATE_DRY_RUN else titles[exit_code(receipt)]
+    console.print(render.receipt_panel(receipt, f"import: {title}"))
     if receipt.quarantined:
         console.print(render.quarantine_table(receipt))
     if command:

@@ -254,7 +254,7 @@ def listings_table(listings: Sequence[Any]) -> RenderableType:
     """Return listings, newest first, one line each."""
     table = Table(box=box.SIMPLE_HEAD, expand=True)
     for heading in ("id", "subject", "list type", "authority", "decision", "listed", "state"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading == "id")
     for each in listings:
         table.add_row(
             each.listing_id,
