@@ -317,7 +317,7 @@ class Maker:
         one, rarely = self.one, self.rarely
         return listing(
             id_,
-            list_type=one(*TYPES, "WAGE", "NOBODY"),
+            list_type=one(*TYPES, "WAGE", "WAGE", "TAX", "NOBODY"),
             subject_kind=one(*KINDS),
             recorded_on=LONG_AGO,
             served_date=rarely(*BEGINNINGS),
@@ -344,7 +344,7 @@ class Maker:
             code,
             objects=frozenset(one(*OBJECTS)),
             list_types=frozenset(one(TYPES, TYPES[:2], TYPES[1:], TYPES[:1])),
-            matters=frozenset(one({"root"}, {"root.a"}, {"root", "root.a"}, {"other"}, {"root.a.x"})),
+            matters=frozenset(one({"root"}, {"root.a"}, {"root", "root.a"}, set(MATTERS), {"root.a.x"})),
             effect=one(*Effect),
             trigger=trigger,
             decision_kinds=frozenset({"ban"}) if trigger is Trigger.LISTING_AND_DECISION else frozenset(),
@@ -359,7 +359,7 @@ class Maker:
         one = self.one
         level, region = LEVELS[id_]
         national = id_ == "nat"
-        matters = [matter(code, broader=one(None, code.rpartition(".")[0] or None)) for code in MATTERS]
+        matters = [matter(code, broader=one(None, *[code.rpartition(".")[0] or None] * 3)) for code in MATTERS]
         list_types = [
             list_type("WAGE", ends_with=one(*EndsWith)),
             list_type("TAX", source_max_age_days=30),
@@ -372,7 +372,7 @@ class Maker:
             region=region,
             publication_date=one(*BEGINNINGS) if number else LONG_AGO,
             effective_from=one(*BEGINNINGS) if number else LONG_AGO,
-            effective_to=self.rarely(*NEAR) if number else None,
+            effective_to=one(None, None, None, *NEAR) if number else None,
             revision=number,
             matters=tuple(matters) if national else (),
             list_types=tuple(list_types) if national else (),
@@ -386,10 +386,10 @@ class Maker:
         known = [self.edition(id_, number) for number, id_ in enumerate(names)]
         subject = [self.listing(f"L{number}") for number in range(one(0, 1, 2, 3, 4, 5))]
         asked = Question(
-            matter=one("root.a", "root.a.x", *MATTERS),
+            matter=one("root.a", "root.a", "root.a.x", *MATTERS),
             at=one(*INSTANTS),
             handling_region=one(SUZHOU, SUZHOU, NANJING, HEFEI, JIANGSU, "320505"),
-            role=one("applicant", "applicant", "applicant", "parent"),
+            role=one(*["applicant"] * 5, "parent"),
             implementer_kinds=rarely(frozenset(), frozenset({"buyer"})),
             kind_hint=rarely(*KINDS),
         )
