@@ -24,6 +24,7 @@ import re
 import string
 import unicodedata
 from dataclasses import dataclass, field
+from operator import mul
 from typing import Final
 
 NORMALISATION: Final = 1
@@ -35,6 +36,7 @@ MAX_TEXT: Final = 128
 USCC_ALPHABET: Final = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 _USCC_VALUE: Final = {character: value for value, character in enumerate(USCC_ALPHABET)}
 _USCC_WEIGHTS: Final = tuple(pow(3, place, 31) for place in range(17))
+_ORG_VALUE: Final = {character: int(character, 36) for character in string.digits + string.ascii_uppercase}
 _ORG_WEIGHTS: Final = (3, 7, 9, 10, 5, 8, 4, 2)
 _CITIZEN_WEIGHTS: Final = tuple(pow(2, 17 - place, 11) for place in range(17))
 _CITIZEN_CHECKS: Final = "10X98765432"
@@ -189,19 +191,19 @@ _DROPPED: Final = re.compile(r"[\s\-\u00ad\u2010-\u2015\u2212\u200b-\u200d\u2060
 
 def uscc_check(body: str) -> str:
     """Return the check character of the first 17 characters of a USCC (GB 32100-2015)."""
-    total = sum(_USCC_VALUE[character] * weight for character, weight in zip(body, _USCC_WEIGHTS, strict=True))
+    total = sum(map(mul, map(_USCC_VALUE.__getitem__, body), _USCC_WEIGHTS))
     return USCC_ALPHABET[-total % 31]
 
 
 def org_code_check(body: str) -> str:
     """Return the check character of the first 8 characters of an organisation code (GB 11714-1997)."""
-    total = sum(int(character, 36) * weight for character, weight in zip(body, _ORG_WEIGHTS, strict=True))
+    total = sum(map(mul, map(_ORG_VALUE.__getitem__, body), _ORG_WEIGHTS))
     return "0123456789X"[-total % 11]
 
 
 def citizen_check(body: str) -> str:
     """Return the check character of 17 digits (GB 11643-1999, ISO 7064 MOD 11-2)."""
-    total = sum(int(digit) * weight for digit, weight in zip(body, _CITIZEN_WEIGHTS, strict=True))
+    total = sum(map(mul, map(int, body), _CITIZEN_WEIGHTS))
     return _CITIZEN_CHECKS[total % 11]
 
 
@@ -232,7 +234,7 @@ def _date(digits: str) -> datetime.date:
 
 def _uscc(kind: IdentifierKind, number: str) -> Identifier:
     _length(number, 18)
-    if any(character not in _USCC_VALUE for character in number):
+    if not _USCC_VALUE.keys() >= set(number):
         raise IdentifierError("alphabet", "a USCC has digits and capital letters without I, O, S, V, Z")
     organisation = number[8:17]
     warnings = []

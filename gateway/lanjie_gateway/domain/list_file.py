@@ -18,10 +18,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from lanjie_gateway.domain.packed import Details
+from lanjie_gateway.domain.packed import Details, pack_entry
 from lanjie_matcher import identifiers as ids
 from lanjie_matcher.identifiers import Identifier, IdentifierError
-from lanjie_matcher.listings import Listing
 from lanjie_matcher.regions import REGION
 from lanjie_matcher.subjects import SubjectKind, kind_by_code, normalise_name
 
@@ -49,6 +48,7 @@ PROHIBITED: Final = tuple(
 _LIMITS: Final = {"reason": 4_000, "basis": 4_000, "removal_conditions": 4_000, "remedies": 4_000}
 _LIMIT: Final = 256
 _SHORT: Final = {"source": 64, "source_version": 64, "source_record_id": 128, "list_type": 64}
+_SHORTEST: Final = 64
 _MARKS: Final = 4_000
 _ADULT_FROM: Final = 16
 _ORDER: Final = (
@@ -155,45 +155,31 @@ class ListingDraft:
 
     def content_text(self) -> str:
         """Return the text whose keyed hash tells whether two rows say the same."""
-        return "\x1f".join(
-            (
-                *(each.reveal() for each in self.identifiers),
-                self.name,
-                self.subject_kind,
-                self.list_type,
-                self.source,
-                *self.related_persons,
-                *self.texts.values(),
-                *("" if day is None else day.isoformat() for day in self.dates.values()),
-            )
-        )
+        said = [each.reveal() for each in self.identifiers]
+        said += (self.name, self.subject_kind, self.list_type, self.source)
+        said += self.related_persons
+        said += self.texts.values()
+        said += [str(day) for day in self.dates.values()]
+        return "\x1f".join(said)
 
-    def listing(self, listing_id: str, recorded_on: datetime.date) -> Listing:
-        """Return the listing of this row."""
-        texts, dates = self.texts, self.dates
-        return Listing(
-            id=listing_id,
+    def packed(
+        self,
+        listing_id: str,
+        recorded_on: datetime.date,
+        identities: Sequence[tuple[str, bytes]],
+        name_token: bytes | None,
+    ) -> bytes:
+        """Return the packed form of the listing this row enters."""
+        return pack_entry(
+            listing_id=listing_id,
             list_type=self.list_type,
             subject_kind=self.subject_kind,
             recorded_on=recorded_on,
-            authority=texts["authority"],
-            decision_no=texts["decision_no"],
-            reason=texts["reason"],
-            basis=texts["basis"],
-            removal_conditions=texts["removal_conditions"],
-            remedies=texts["remedies"],
             source=self.source,
-            region=texts["region"],
-            decision_date=dates["decision_date"],
-            served_date=dates["served_date"],
-            listed_on=dates["listed_on"],
-            expires_on=dates["expires_on"],
-            publicity_until=dates["publicity_until"],
-            retention_until=dates["retention_until"],
-            sanction_no=texts["sanction_no"],
-            sanction_kind=texts["sanction_kind"],
-            sanction_from=dates["sanction_from"],
-            sanction_to=dates["sanction_to"],
+            texts=self.texts,
+            dates=self.dates,
+            identities=identities,
+            name_token=name_token,
         )
 
     def details(self) -> Details:
@@ -287,7 +273,7 @@ def _clean(row: Mapping[str, str]) -> dict[str, str]:
         column = next(column for column, value in cells.items() if _FORBIDDEN.search(value))
         raise RowRefused(column, "characters", "the cell holds control characters")
     for column, value in cells.items():
-        if len(value) > 64:
+        if len(value) > _SHORTEST:
             limit = _SHORT.get(column) or _LIMITS.get(column, _MARKS if column == "related_persons" else _LIMIT)
             if len(value) > limit:
                 raise RowRefused(column, "too-long", f"the cell has more than {limit} characters")

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import msgpack
 import sqlalchemy as sa
@@ -24,6 +24,13 @@ from lanjie_gateway.domain.import_rules import Effect, Known, QuarantinedRow, ju
 from lanjie_gateway.domain.list_file import Op, RowRefused
 from lanjie_gateway.domain.staged import StagedRow, listing_number
 from lanjie_matcher.listings import ended_by_event
+
+_LISTING_COLUMNS: Final = (
+    *("id", "batch_id", "changed_by", "natural_key", "content", "list_type", "source", "source_version"),
+    *("ended", "annulled", "packed", "sealed", "wrapped_key"),
+)
+_KEY_COLUMNS: Final = ("bucket", "listing_id", "view_digest", "current")
+_EVENT_COLUMNS: Final = ("batch_id", "listing_id", "kind", "actor", "reason", "document")
 
 
 @dataclass(slots=True)
@@ -205,45 +212,28 @@ def _insert(connection: sa.Connection, chunk: _Chunk) -> None:
     if not chunk.inserts:
         return
     batch = chunk.batch
-    listings: list[dict[str, Any]] = []
-    keys: list[dict[str, Any]] = []
-    listed: list[dict[str, Any]] = []
+    kind = events.EventKind.LISTED.value
+    listings: list[tuple[Any, ...]] = []
+    keys: list[tuple[Any, ...]] = []
+    listed: list[tuple[Any, ...]] = []
     for row in chunk.inserts:
         number = listing_number(batch, row.line)
-        listings.append(
-            {
-                "id": number,
-                "batch_id": batch,
-                "changed_by": batch,
-                "natural_key": row.natural_key,
-                "content": row.content,
-                "list_type": row.list_type,
-                "source": row.source,
-                "source_version": row.source_version,
-                "ended": False,
-                "annulled": False,
-                "packed": row.packed,
-                "sealed": row.sealed,
-                "wrapped_key": row.wrapped_key,
-            }
-        )
-        listed.append(
-            {
-                "batch_id": batch,
-                "listing_id": number,
-                "kind": events.EventKind.LISTED.value,
-                "actor": chunk.actor,
-                "reason": "",
-                "document": chunk.document,
-            }
-        )
-        keys.extend(
-            {"bucket": bucket, "listing_id": number, "view_digest": signed64(digest), "current": True}
-            for bucket, digest in row.keys
-        )
-    connection.execute(LISTING.insert(), listings)
-    connection.execute(LISTING_KEY.insert(), keys)
-    connection.execute(EVENT.insert(), listed)
+        listings.append((number, batch, batch, *row[2:7], False, False, *row[7:10]))
+        listed.append((batch, number, kind, chunk.actor, "", chunk.document))
+        keys.extend((bucket, number, signed64(digest), True) for bucket, digest in row.keys)
+    _bulk(connection, LISTING, _LISTING_COLUMNS, listings)
+    _bulk(connection, LISTING_KEY, _KEY_COLUMNS, keys)
+    _bulk(connection, EVENT, _EVENT_COLUMNS, listed)
+
+
+def _bulk(connection: sa.Connection, table: sa.Table, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    # Compiled here, handed to the driver as it is: converting parameters one by one costs more than the insert.
+    compiled = table.insert().inline().compile(dialect=connection.dialect, column_keys=columns)
+    order = list(compiled.positiontup or columns)
+    if order != list(columns):
+        places = [columns.index(name) for name in order]
+        rows = [tuple(row[place] for place in places) for row in rows]
+    connection.exec_driver_sql(str(compiled), rows)
 
 
 def _change(connection: sa.Connection, chunk: _Chunk) -> None:
