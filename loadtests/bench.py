@@ -51,7 +51,8 @@ def echo_server(size: int) -> Iterator[Callable[[bytes], bytes]]:
     assert process.stdout is not None
     try:
         with grpc.insecure_channel(f"127.0.0.1:{process.stdout.readline().strip()}") as channel:
-            yield channel.unary_unary("/echo.Echo/Echo")
+            echo: Any = channel.unary_unary("/echo.Echo/Echo")
+            yield echo
     finally:
         process.terminate()
         process.wait()

@@ -22,7 +22,7 @@ CHECKS = 5.3
 LATENCIES = Histogram()
 
 
-class Counter(User):  # type: ignore[misc]  # locust has no types of its own
+class Counter(User):
     """One counter. An approval checks the applicant for several matters."""
 
     wait_time = between(0.05, 0.15)

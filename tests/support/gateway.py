@@ -13,7 +13,7 @@ import lanjie
 from lanjie_gateway.bootstrap import Gateway, build
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.import_rules import FileFormat, ImportHeader, Receipt
-from lanjie_gateway.settings import Settings
+from lanjie_gateway.settings import Settings, configure_logs
 
 T = TypeVar("T")
 COLUMNS = (
@@ -45,6 +45,7 @@ class RunningGateway:
     def __init__(self, state: Path, clock: MovableClock, *, allow_examples: bool = True) -> None:
         self.clock = clock
         self.state = state
+        configure_logs("error")
         self._settings = Settings(state=state, listen="127.0.0.1:0", allow_examples=allow_examples)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)

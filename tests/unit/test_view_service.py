@@ -9,9 +9,7 @@ from lanjie_gateway.adapters.keys import KeyRing
 from lanjie_gateway.services.sync import BITS, View
 from lanjie_matcher.views import SHARDS, accept_snapshot, decode_shard
 
-KEYS = KeyRing(
-    store=b"s" * 32, index=b"i" * 32, view=b"v" * 32, signing=b"g" * 32, token=b"t" * 32, epoch=1
-)
+KEYS = KeyRing(store=b"s" * 32, index=b"i" * 32, view=b"v" * 32, signing=b"g" * 32, token=b"t" * 32, epoch=1)
 LINEAGE = "ab" * 16
 NOW = datetime.datetime(2026, 6, 1, tzinfo=datetime.UTC)
 Names = st.integers(0, 40).map(lambda number: f"org:{number:09d}")
