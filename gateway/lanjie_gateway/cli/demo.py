@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
@@ -52,12 +52,15 @@ def demo(
     examples = example_catalogues()
     started = time.perf_counter()
     today = datetime.datetime.now(SHANGHAI).date()
-    with _directory(state, keep=keep) as directory, _ending_on_signals(), running_gateway(directory) as gateway_file:
+    with _directory(state, keep=keep) as directory, _ending_on_signals(), running_gateway(directory) as wait_ready:
+        # Made up while the gateway starts.
+        rows = make_listings(directory / "invented.csv", today)
+        gateway_file = wait_ready()
         console.print("lanjie demo: every subject, listing, authority and catalogue is invented", style="bold")
         console.print(f"gateway ready after {time.perf_counter() - started:.1f} s in {directory}")
         target = Target(gateway_file=gateway_file)
         publish(target, examples, console)
-        rows = import_listings(target, directory / "invented.csv", today, console, quiet=as_json)
+        import_listings(target, directory / "invented.csv", console, quiet=as_json)
         walk = Walk(target, directory / "sdk", rows, today, console, seed=SEED)
         try:
             facts = walk.all()
@@ -117,12 +120,8 @@ def _ending_on_signals() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def running_gateway(state: Path) -> Iterator[Path]:
-    """Run `lanjie serve` as a child; yields its gateway file when it is ready.
-
-    Raises:
-        CommandError: it ended, or was not ready in time.
-    """
+def running_gateway(state: Path) -> Iterator[Callable[[], Path]]:
+    """Run `lanjie serve` as a child; yields a function that waits until it is ready and returns its gateway file."""
     file, log = state / "gateway.json", state / "serve.log"
     # What the environment sets for a real gateway, its ledger above all, is not for this one.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LANJIE_")}
@@ -135,13 +134,17 @@ def running_gateway(state: Path) -> Iterator[Path]:
             stderr=stream,
             env=environment,
         )
-    try:
+
+    def wait_ready() -> Path:
         deadline = time.monotonic() + START_SECONDS
         while not file.exists():
             if child.poll() is not None or time.monotonic() > deadline:
                 raise CommandError(f"the gateway did not start: {_last_line(log)}")
             time.sleep(0.02)
-        yield file
+        return file
+
+    try:
+        yield wait_ready
     finally:
         child.terminate()
         try:
@@ -170,16 +173,21 @@ def publish(target: Target, files: list[Path], console: Console) -> None:
     console.print(render.editions_table(editions))
 
 
-def import_listings(
-    target: Target, file: Path, today: datetime.date, console: Console, *, quiet: bool
-) -> list[dict[str, str]]:
-    """Make up listings of all list types, and import them as an operator does; a second person confirms if asked to."""
-    from lanjie.v1 import listing_pb2
-    from lanjie_gateway.cli import invented, lists
-    from lanjie_gateway.cli.admin import IMPORT_SECONDS, connect
+def make_listings(file: Path, today: datetime.date) -> list[dict[str, str]]:
+    """Make up listings of all list types, and write them as a list file."""
+    from lanjie_gateway.cli import invented
 
     rows = list(invented.listings(SEED, LISTINGS, today=today))
     invented.write_csv(file, rows)
+    return rows
+
+
+def import_listings(target: Target, file: Path, console: Console, *, quiet: bool) -> None:
+    """Import the listings as an operator does; a second person confirms if asked to."""
+    from lanjie.v1 import listing_pb2
+    from lanjie_gateway.cli import lists
+    from lanjie_gateway.cli.admin import IMPORT_SECONDS, connect
+
     header = lists.import_header(file, list_type="", source="", mode="delta", strict=True, dry_run=False)
     started = time.perf_counter()
     with connect(target.endpoint(Listener.ADMIN, Person.AUTHORITY)) as admin:
@@ -193,7 +201,6 @@ def import_listings(
     console.print(render.receipt_panel(receipt, "import receipt"))
     if lists.exit_code(receipt) != lists.DONE:
         raise CommandError("verification failed: the invented listings were not all taken", VERIFICATION_FAILED)
-    return rows
 
 
 def _heading(console: Console, text: str) -> None:

@@ -51,7 +51,8 @@ class Walk:
         self._today = today
         self._console = console
         self._seed = seed
-        self._random = random.Random(seed)  # noqa: S311  made-up subjects
+        # Another stream than that of the listings: equal draws would give equal organisation codes.
+        self._random = random.Random(seed + 1)  # noqa: S311  made-up subjects
         self._by_number = {row["id_number"]: row for row in rows}
         self._times = Counter(row["id_number"] for row in rows)
 
@@ -118,7 +119,7 @@ class Walk:
         verify(not passed or not decision.listings, f"{title}: a pass tells of a listing")
 
     def _tender(self, client: "lanjie.Client") -> tuple[dict[str, Any], Row]:
-        bidders = invented.tender(self._seed, self._rows, BIDDERS, LISTED, WITHOUT_MEASURE, today=self._today)
+        bidders = invented.tender(self._seed + 2, self._rows, BIDDERS, LISTED, WITHOUT_MEASURE, today=self._today)
         started = time.perf_counter()
         subjects, names = ([bidder[column] for bidder in bidders] for column in invented.BIDDER_COLUMNS)
         many = client.check_many(subjects, names=names, matter=TENDER, purpose=PURPOSE)
@@ -244,15 +245,16 @@ def _bears(row: Row | None) -> bool:
 
 def _bidders_table(found: Sequence[tuple[Row, "lanjie.Decision"]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, expand=True)
-    for heading, ratio in (("bidder (invented)", 6), ("outcome", 4), ("measures", 3), ("list", 6), ("decision", 6)):
-        table.add_column(heading, ratio=ratio, overflow="fold")
+    table.add_column("bidder (invented)", width=25, overflow="fold")
+    table.add_column("outcome", no_wrap=True)
+    table.add_column("measure, list", ratio=1, overflow="fold")
+    table.add_column("decision", ratio=1, overflow="fold")
     for bidder, each in found:
         table.add_row(
             f"{bidder['name']}\n{each.masked_identifier}",
             render.outcome_text(each.outcome.name),
-            "\n".join(measure.code for measure in each.measures),
-            "\n".join(listing.list_type_name for listing in each.listings),
-            "\n".join(f"{listing.authority} {listing.decision_no}" for listing in each.listings),
+            "\n".join([measure.code for measure in each.measures] + [one.list_type_name for one in each.listings]),
+            "\n".join(f"{listing.authority}\n{listing.decision_no}" for listing in each.listings),
         )
     return table
 

@@ -107,7 +107,7 @@ def decision_panel(decision: "Decision", *, title: str = "", question: str = "")
 def _measures_table(measures: "Sequence[Measure]") -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=Text("measures 惩戒措施"), title_justify="left", expand=True)
     for heading, ratio in (("code", 3), ("title", 5), ("effect", 2), ("basis", 6), ("department", 4)):
-        table.add_column(heading, ratio=ratio, overflow="fold")
+        table.add_column(heading, ratio=ratio, overflow="fold", min_width=8)
     for each in measures:
         table.add_row(each.code, each.title, each.effect.name.lower(), each.basis, each.department)
     return table
@@ -304,9 +304,9 @@ def editions_table(editions: Iterable[Any]) -> RenderableType:
     """Return editions of catalogues, one line each."""
     table = Table(box=box.SIMPLE_HEAD, expand=True)
     for heading in ("catalogue", "level", "region", "publication", "in effect", "list types", "matters", "measures"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading == "catalogue")
     for each in editions:
-        example = " (example, invented)" if each.example else ""
+        example = "\n(example, invented)" if each.example else ""
         table.add_row(
             f"{each.catalogue_id}@{each.edition}{example}",
             each.level,
