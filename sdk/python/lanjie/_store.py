@@ -87,7 +87,10 @@ class Spool:
         if not _HEX_NAME.fullmatch(lineage):
             raise ValueError("a lineage has 32 hexadecimal digits")
         parent = root / lineage / "spool"
-        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # One by one: `parents` would make those in between with the mode of the process.
+        for path in (parent.parent, parent):
+            path.mkdir(mode=0o700, exist_ok=True)
         directory = parent / secrets.token_hex(16)
         # The lock comes before the directory: nobody takes over a spool that is only just being made.
         lock = _take_lock(_lock_path(directory), os.O_CREAT | os.O_EXCL)

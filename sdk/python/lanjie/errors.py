@@ -22,7 +22,7 @@
 name.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -135,7 +135,7 @@ class ClientClosed(LanjieError):
     """The client was closed and asks nothing any more."""
 
 
-BY_REASON: Final[Mapping[str, Callable[..., LanjieError]]] = MappingProxyType(
+BY_REASON: Final[Mapping[str, type[LanjieError]]] = MappingProxyType(
     {
         "IDENTIFIER_INVALID": InvalidIdentifier,
         "ARGUMENT_INVALID": InvalidArgument,
@@ -159,7 +159,7 @@ BY_REASON: Final[Mapping[str, Callable[..., LanjieError]]] = MappingProxyType(
 )
 """Every reason of errors.proto and its class."""
 
-BY_STATUS: Final[Mapping[str, Callable[..., LanjieError]]] = MappingProxyType(
+BY_STATUS: Final[Mapping[str, type[LanjieError]]] = MappingProxyType(
     {
         "UNAVAILABLE": Unavailable,
         "DEADLINE_EXCEEDED": Unavailable,

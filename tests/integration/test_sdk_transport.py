@@ -1,0 +1,264 @@
+"""Over a real server on loopback: token, question, stream, error, and a gateway that goes away."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+
+import grpc
+import pytest
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+import lanjie
+from lanjie import Outcome, Source, SyncState, UndeterminedReason
+from lanjie.errors import BY_REASON, LanjieError
+from lanjie.testing import FakeGateway
+from lanjie.v1 import audit_pb2_grpc, screening_pb2_grpc, sync_pb2_grpc
+from tests.support.sdk import ASK
+from tests.support.subjects import citizen, uscc
+
+TOKEN = "token-of-the-inquirer"
+
+
+class Server:
+    """A grpc.aio server in a thread, in front of a gateway in memory."""
+
+    def __init__(self):
+        self.fake = FakeGateway()
+        self.refuse = None
+        self.unavailable = 0
+        self.calls = []
+        self.delay = 0.0
+        self.stopped = False
+        self.loop = asyncio.new_event_loop()
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+        self.address = self.run(self._start())
+
+    def run(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(20)
+
+    def stop(self):
+        if self.stopped:
+            return
+        self.stopped = True
+        self.run(self.server.stop(None))
+        self.loop.call_soon_threadsafe(self.loop.stop)
+
+    async def _start(self):
+        self.server = grpc.aio.server()
+        screening_pb2_grpc.add_ScreeningServiceServicer_to_server(self, self.server)
+        sync_pb2_grpc.add_SyncServiceServicer_to_server(self, self.server)
+        audit_pb2_grpc.add_InquiryServiceServicer_to_server(self, self.server)
+        port = self.server.add_insecure_port("127.0.0.1:0")
+        await self.server.start()
+        return f"127.0.0.1:{port}"
+
+    async def Check(self, request, context):
+        await self._admit("Check", context)
+        return await self._translated(self.fake.check, request, context)
+
+    async def BatchCheck(self, request, context):
+        await self._admit("BatchCheck", context)
+        return await self._translated(self.fake.batch_check, request, context)
+
+    async def Discover(self, request, context):
+        await self._admit("Discover", context)
+        found = self.fake.discover()
+        found.feed_address = self.address
+        return found
+
+    async def Pull(self, request, context):
+        await self._admit("Pull", context)
+        for message in self.fake.pull(request):
+            yield message
+
+    async def UploadLocalPasses(self, request, context):
+        await self._admit("UploadLocalPasses", context)
+        return self.fake.upload(request)
+
+    async def _admit(self, method, context):
+        self.calls.append(method)
+        if ("authorization", f"Bearer {TOKEN}") not in [tuple(each) for each in context.invocation_metadata()]:
+            await abort(context, grpc.StatusCode.UNAUTHENTICATED, "CREDENTIALS_INVALID", {})
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        if self.unavailable:
+            self.unavailable -= 1
+            await abort(context, grpc.StatusCode.UNAVAILABLE, "NOT_CURRENT", {})
+        if self.refuse and method in ("Check", "BatchCheck"):
+            await abort(context, *self.refuse)
+
+    async def _translated(self, call, request, context):
+        try:
+            return call(request)
+        except LanjieError as error:
+            code = grpc.StatusCode.OUT_OF_RANGE if error.reason == "REVISION_COMPACTED" else grpc.StatusCode.NOT_FOUND
+            await abort(context, code, error.reason, dict(error.metadata))
+
+
+async def abort(context, code, reason, metadata):
+    if not reason:
+        await context.abort(code, "plain")
+    detail = any_pb2.Any()
+    detail.Pack(error_details_pb2.ErrorInfo(reason=reason, domain="lanjie", metadata=metadata))
+    status = status_pb2.Status(code=code.value[0], message=f"text of {reason}", details=[detail])
+    await context.abort(code, status.message, (("grpc-status-details-bin", status.SerializeToString()),))
+
+
+@pytest.fixture
+def server():
+    made = Server()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def client(server, tmp_path):
+    made = lanjie.Client(
+        server.address, token=TOKEN, trust=server.fake.trust, state_dir=tmp_path, poll_interval=0.1, timeout=5.0
+    )
+    yield made
+    made.close()
+
+
+def test_a_set_a_question_and_an_upload(server, client):
+    server.fake.list_subject(uscc(1))
+    client.wait_ready(10)
+    assert client.check(uscc(2), **ASK).source is Source.LOCAL
+    assert client.check(uscc(1), **ASK).outcome is Outcome.INTERCEPT
+    many = client.check_many([uscc(1), uscc(3), *[citizen(number + 1) for number in range(400)]], **ASK)
+    assert [decision.source for decision in many[:3]] == [Source.GATEWAY, Source.LOCAL, Source.GATEWAY]
+    assert server.calls.count("BatchCheck") == 2
+    client.close()
+    assert [each.sequence for each in server.fake.local_passes] == [1, 2]
+
+
+@pytest.mark.parametrize("reason", sorted(BY_REASON))
+def test_every_reason_arrives_as_its_error(server, client, reason):
+    server.refuse = (grpc.StatusCode.INTERNAL, reason, {"rule": "length"})
+    wanted = BY_REASON[reason]
+    if wanted is lanjie.Unavailable:
+        assert client.check(citizen(1), **ASK).reason is UndeterminedReason.UNAVAILABLE
+        return
+    with pytest.raises(wanted, match=f"text of {reason}") as caught:
+        client.check(citizen(1), **ASK)
+    assert caught.value.reason == reason
+    assert caught.value.metadata["rule"] == "length"
+
+
+@pytest.mark.parametrize(
+    ("code", "wanted"),
+    [
+        (grpc.StatusCode.PERMISSION_DENIED, lanjie.PermissionDenied),
+        (grpc.StatusCode.UNIMPLEMENTED, lanjie.GatewayFault),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, lanjie.RateLimited),
+    ],
+)
+def test_a_plain_status_is_translated_by_its_code(server, client, code, wanted):
+    server.refuse = (code, "", {})
+    with pytest.raises(wanted, match=code.name):
+        client.check(citizen(1), **ASK)
+
+
+def test_unavailable_is_tried_again(server, tmp_path):
+    with lanjie.Client(server.address, token=TOKEN, state_dir=tmp_path) as client:
+        client.wait_ready(10)
+        server.unavailable = 2
+        assert client.check(citizen(1), **ASK).outcome is Outcome.PASS
+        assert server.calls.count("Check") == 3
+        server.unavailable = 3
+        assert client.check(citizen(1), **ASK).outcome is Outcome.UNDETERMINED
+
+
+def test_a_deadline_is_kept(server, tmp_path):
+    with lanjie.Client(server.address, token=TOKEN, state_dir=tmp_path) as client:
+        client.wait_ready(10)
+        server.delay = 1.0
+        assert client.check(citizen(1), **ASK, timeout=0.1).reason is UndeterminedReason.UNAVAILABLE
+        server.delay = 0.0
+
+
+def test_a_wrong_token_is_an_error(server, tmp_path):
+    with lanjie.Client(server.address, token="wrong", state_dir=tmp_path) as client:
+        with pytest.raises(lanjie.AuthenticationFailed):
+            client.check(uscc(1), **ASK)
+        with pytest.raises(lanjie.Unavailable, match="text of CREDENTIALS_INVALID"):
+            client.wait_ready(0.5)
+
+
+def test_a_gateway_that_went_away_is_undetermined(server, client):
+    server.fake.list_subject(uscc(1))
+    client.wait_ready(10)
+    server.stop()
+    decision = client.check(uscc(1), **ASK)
+    assert (decision.outcome, decision.source) == (Outcome.UNDETERMINED, Source.NONE)
+    assert client.check(uscc(2), **ASK).source is Source.LOCAL
+
+
+def test_a_feed_elsewhere_gets_no_token(server, client):
+    server.address, real = "192.0.2.1:7701", server.address
+    with pytest.raises(lanjie.Unavailable, match="in the clear"):
+        client.wait_ready(1.0)
+    assert client.sync_status().state is SyncState.STARTING
+    server.address = real
+
+
+@pytest.mark.asyncio
+async def test_the_asynchronous_client_over_a_server(server, tmp_path):
+    server.fake.list_subject(uscc(1))
+    made = lanjie.AsyncClient(server.address, token=TOKEN, trust=server.fake.trust, state_dir=tmp_path, timeout=5.0)
+    async with made as client:
+        await client.wait_ready(10)
+        assert (await client.check(uscc(1), **ASK)).outcome is Outcome.INTERCEPT
+        many = await client.check_many([uscc(1), uscc(2), citizen(1)], **ASK)
+        assert [decision.outcome.name for decision in many] == ["INTERCEPT", "PASS", "PASS"]
+        server.refuse = (grpc.StatusCode.NOT_FOUND, "NOT_PERMITTED", {})
+        with pytest.raises(lanjie.PermissionDenied):
+            await client.check(uscc(1), **ASK)
+        server.refuse = None
+        server.stop()
+        assert (await client.check(uscc(1), **ASK)).reason is UndeterminedReason.UNAVAILABLE
+
+
+FORKING = """
+import os, sys, warnings
+import lanjie
+warnings.simplefilter("ignore")
+client = lanjie.Client(sys.argv[1], token=sys.argv[2], trust={"sign-fake": sys.argv[3]}, state_dir=sys.argv[4],
+                       poll_interval=0.1, timeout=5.0)
+ask = {"matter": "procurement.supplier", "purpose": "x"}
+client.wait_ready(10)
+client.check(sys.argv[5], **ask)
+child = os.fork()
+if child == 0:
+    try:
+        remote = client.check(sys.argv[5], **ask).source.name
+        client.wait_ready(10)
+        local = client.check(sys.argv[6], **ask).source.name
+        client.close()
+        print("child", remote, local, flush=True)
+    except BaseException as error:
+        print("child", repr(error), flush=True)
+    finally:
+        os._exit(0)
+os.waitpid(child, 0)
+print("parent", client.check(sys.argv[5], **ask).source.name, client.check(sys.argv[6], **ask).source.name, flush=True)
+client.close()
+"""
+
+
+def test_a_client_in_use_may_be_forked(server, tmp_path):
+    server.fake.list_subject(uscc(1))
+    key = server.fake.trust["sign-fake"].hex()
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING, server.address, TOKEN, key, str(tmp_path), uscc(1), uscc(2)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env={**os.environ, "GRPC_VERBOSITY": "ERROR"},
+    )
+    assert done.stdout.splitlines() == ["child GATEWAY LOCAL", "parent GATEWAY LOCAL"]
+    assert len(server.fake.local_passes) == 2
