@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from lanjie_gateway.adapters.keys import KeysLostError
-from lanjie_gateway.bootstrap.shared import StateInUseError, socket_path, wall_clock
+from lanjie_gateway.adapters.state_lock import StateInUseError
+from lanjie_gateway.bootstrap.shared import socket_path, wall_clock
 from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.settings import Settings, configure_logs
 from lanjie_gateway.supervisor import FATAL

@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from lanjie_gateway.adapters.state_lock import SERVE, StateInUseError, hold
 from lanjie_gateway.settings import Settings, configure_logs
 
 STOP_SECONDS: Final = 15.0
@@ -45,8 +46,12 @@ def serve(state: Path, listen: str, feed: str, admin: str, *, allow_examples: bo
     )
     configure_logs(settings.log_level)
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (state / "gateway.json").unlink(missing_ok=True)
-    return asyncio.run(_supervise(settings))
+    try:
+        with hold(state, SERVE):
+            return asyncio.run(_supervise(settings))
+    except StateInUseError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return FATAL
 
 
 async def _supervise(settings: Settings) -> int:

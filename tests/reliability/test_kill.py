@@ -140,3 +140,20 @@ def test_a_signal_drains_and_no_child_stays(tmp_path: Path, number: signal.Signa
     assert time.monotonic() - started < 15
     assert not any(Path(f"/proc/{pid}").exists() for pid in children.stdout.split())
     assert not (state / "gateway.json").exists()
+
+
+def test_a_second_serve_on_a_live_state_refuses_and_disturbs_nothing(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    server = start(state)
+    try:
+        wait_ready(state, server, time.monotonic())
+        pid = gateway_pid(state)
+        second = start(state)
+        assert second.wait(40) == 2
+        assert "another gateway holds" in (tmp_path / "serve.log").read_text()
+        assert gateway_pid(state) == pid
+        assert lanjie(state, "status").returncode == 0
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(20) == 0

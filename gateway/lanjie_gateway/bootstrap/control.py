@@ -1,12 +1,8 @@
 """Control: one process, the ledger's only writer."""
 
-import asyncio
 import contextlib
-import fcntl
 import json
 import os
-import time
-from pathlib import Path
 
 import grpc
 
@@ -23,20 +19,19 @@ from lanjie.v1 import (
 from lanjie_gateway.adapters.feed_hub import FeedHub
 from lanjie_gateway.adapters.keys import open_keys
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
+from lanjie_gateway.adapters.state_lock import LEDGER, hold
 from lanjie_gateway.api.auth import Tokens
 from lanjie_gateway.api.catalogue import CatalogueServicer
 from lanjie_gateway.api.listing import ListingServicer
 from lanjie_gateway.api.server import ADMIN_MESSAGE_BYTES, Gate, options
 from lanjie_gateway.api.sync import InquiryServicer, SyncServicer
-from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, StateInUseError, describe, socket_path
+from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, describe, socket_path
 from lanjie_gateway.services.catalogue import CatalogueService
 from lanjie_gateway.services.imports import ImportService
 from lanjie_gateway.services.inquiries import InquiryService
 from lanjie_gateway.services.listings import ListingService
 from lanjie_gateway.services.sync import SyncService
 from lanjie_gateway.settings import Settings
-
-LOCK_SECONDS = 10.0
 
 
 class Control:
@@ -59,7 +54,7 @@ class Control:
         """
         state = self._settings.state
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        await self._lock(state / "lock")
+        self._stack.enter_context(hold(state, LEDGER))
         self.gateway_file.unlink(missing_ok=True)
         self.ledger = LedgerThread(
             lambda: Ledger.open(
@@ -109,20 +104,6 @@ class Control:
         await server.start()
         self._stack.push_async_callback(server.stop, DRAIN_SECONDS)
         return f"{address.rpartition(':')[0]}:{port}"
-
-    async def _lock(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        self._stack.callback(os.close, descriptor)
-        deadline = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise StateInUseError(f"another gateway holds {path.parent}") from None
-                await asyncio.sleep(0.05)
-            else:
-                return
 
     def _worker_ready(self, screening: str) -> None:
         keys = self.ledger.keys

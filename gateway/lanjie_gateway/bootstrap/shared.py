@@ -14,13 +14,11 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
+from lanjie_gateway.adapters.state_lock import StateInUseError
+
 Clock = Callable[[], datetime.datetime]
 DRAIN_SECONDS = 10.0
 VERSION = importlib.metadata.version("lanjie-gateway")
-
-
-class StateInUseError(RuntimeError):
-    """Another gateway holds the state directory."""
 
 
 def wall_clock() -> datetime.datetime:
