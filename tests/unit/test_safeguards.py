@@ -1,0 +1,84 @@
+"""docs/safeguards.md names only code and tests that exist."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = [ROOT / "matcher", ROOT / "gateway", ROOT / "sdk" / "python"]
+PAGE = ROOT / "docs" / "safeguards.md"
+CODE = re.compile(r"`([a-z_][\w.]*):([A-Za-z_][\w.]*)`")
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+
+def rows(heading):
+    section = PAGE.read_text(encoding="utf-8").partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+ENFORCED = rows("Enforced and tested")
+UNTESTED = rows("In the code, without a test that proves it by itself")
+PLANNED = rows("Not yet enforced, planned")
+CLAIMED_CODE = sorted({found for row in [*ENFORCED, *UNTESTED] for found in CODE.findall(row[2])})
+CLAIMED_TESTS = sorted({found for row in ENFORCED for found in TEST.findall(row[3])})
+
+
+@cache
+def names_of(path):
+    """Every function, class, method and constant of a file, dotted as `Class.method`."""
+    found = set()
+
+    def walk(body, prefix):
+        for node in body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                found.add(prefix + node.name)
+                if isinstance(node, ast.ClassDef):
+                    walk(node.body, f"{prefix}{node.name}.")
+
+    walk(ast.parse(path.read_text(encoding="utf-8")).body, "")
+    return found
+
+
+def file_of(module):
+    path = Path(*module.split("."))
+    candidates = [base / each for base in SOURCES for each in (path.with_suffix(".py"), path / "__init__.py")]
+    return next((each for each in candidates if each.exists()), None)
+
+
+def test_page_is_read():
+    assert len(ENFORCED) > 30
+    assert UNTESTED
+    assert PLANNED
+    assert all(len(row) == 4 for row in ENFORCED)
+    assert all(len(row) == 3 for row in [*UNTESTED, *PLANNED])
+
+
+def test_every_enforced_rule_names_code_and_test():
+    bare = [row[1] for row in ENFORCED if not CODE.findall(row[2]) or not TEST.findall(row[3])]
+    assert not bare
+    assert not [row[1] for row in UNTESTED if not CODE.findall(row[2])]
+
+
+def test_nothing_in_the_columns_escapes_the_reader():
+    for row in [*ENFORCED, *UNTESTED]:
+        assert len(CODE.findall(row[2])) == row[2].count("`") // 2, row[1]
+    for row in ENFORCED:
+        assert len(TEST.findall(row[3])) == row[3].count("`") // 2, row[1]
+
+
+@pytest.mark.parametrize(("module", "name"), CLAIMED_CODE)
+def test_named_code_exists(module, name):
+    path = file_of(module)
+    assert path is not None
+    assert name in names_of(path)
+
+
+@pytest.mark.parametrize(("file", "name"), CLAIMED_TESTS)
+def test_named_test_exists(file, name):
+    path = ROOT / file
+    assert path.exists()
+    assert name in names_of(path)
