@@ -22,7 +22,11 @@ from tests.support.subjects import citizen, uscc
 TOKEN = "token-of-the-inquirer"
 
 
-class Server:
+class Server(
+    screening_pb2_grpc.ScreeningServiceServicer,
+    sync_pb2_grpc.SyncServiceServicer,
+    audit_pb2_grpc.InquiryServiceServicer,
+):
     """A grpc.aio server in a thread, in front of a gateway in memory."""
 
     def __init__(self):

@@ -1,8 +1,10 @@
 """Clients of a gateway in memory, with clocks that move only when told and no thread of their own."""
 
 import datetime
+from pathlib import Path
 from typing import Any
 
+from lanjie._runtime import Runtime
 from lanjie.client import Client
 from lanjie.testing import FakeGateway
 
@@ -33,7 +35,7 @@ class Clock:
 class Counter:
     """One gateway, one clock, one client without a thread: `poll` does what the thread would."""
 
-    def __init__(self, tmp_path, **options) -> None:
+    def __init__(self, tmp_path: Path, **options: Any) -> None:
         self.clock = Clock(datetime.datetime(2026, 3, 2, 1, 0, tzinfo=datetime.UTC))
         self.gateway = FakeGateway(
             options.pop("matters", ["procurement.supplier"]),
@@ -48,7 +50,7 @@ class Counter:
         self.client: Client = self.gateway.client(**self.options)
 
     @property
-    def runtime(self):
+    def runtime(self) -> Runtime:
         """What runs behind the client."""
         return self.client._handle.running()
 

@@ -103,6 +103,7 @@ while True:
 
 def test_every_answered_pass_survives_kill_9(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
     for _ in range(700):
         child.stdout.readline()
     os.kill(child.pid, signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 import datetime
 import doctest
+import importlib.metadata
 import subprocess
 import sys
 
@@ -39,6 +40,10 @@ def test_all_names_what_can_be_imported():
         lanjie.nothing  # noqa: B018
 
 
+def test_the_version_is_that_of_the_distribution():
+    assert lanjie.__version__ == importlib.metadata.version("lanjie")
+
+
 def test_importing_the_package_loads_neither_grpc_nor_the_stubs():
     code = "import sys, lanjie; print(sorted(m for m in sys.modules if m.startswith(('grpc', 'lanjie.', 'google'))))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -58,8 +63,10 @@ def test_errors_are_what_callers_catch():
     assert issubclass(lanjie.InvalidIdentifier, ValueError)
     assert issubclass(lanjie.InvalidArgument, ValueError)
     assert issubclass(lanjie.UnknownMatter, LookupError)
-    assert errors.error_of("RESOURCE_EXHAUSTED", "OVERLOADED", "", {"retry_after_ms": "250"}).retry_after == 0.25
-    assert errors.error_of("RESOURCE_EXHAUSTED", "", "", {}).retry_after == 1.0
+    for reason, told, wanted in (("OVERLOADED", {"retry_after_ms": "250"}, 0.25), ("", {}, 1.0)):
+        error = errors.error_of("RESOURCE_EXHAUSTED", reason, "", told)
+        assert isinstance(error, lanjie.RateLimited)
+        assert error.retry_after == wanted
     assert isinstance(errors.error_of("DATA_LOSS", "", "uscc:91320102MA1ABCDE0X", {}), lanjie.GatewayFault)
     assert "9132" not in str(errors.error_of("DATA_LOSS", "", "uscc:91320102MA1ABCDE0X", {}))
 
@@ -80,9 +87,10 @@ def test_a_pass_leaves_no_trace_of_a_listing():
 
 
 def test_an_unknown_outcome_is_never_read_as_a_pass():
-    for outcome in (pb.OUTCOME_UNSPECIFIED, 99):
+    # The first field, as a varint: no outcome, and one of a later version.
+    for raw in (b"", b"\x08\x63"):
         with pytest.raises(ValueError, match="not know"):
-            decision_from(pb.Decision(outcome=outcome, source=pb.SOURCE_GATEWAY))
+            decision_from(pb.Decision.FromString(raw))
 
 
 def test_a_decision_reads_every_field_and_shows_little():

@@ -69,17 +69,13 @@ class Batch:
 
     def judge(self) -> Iterator[None]:
         """Answer what is local, a slice at a time."""
-        may, nanos = self._may_answer()
+        local, nanos = self._local, self._core.unix_nanos()
+        self._instant = instant_of(nanos)
         for start in range(0, len(self._asked), _SLICE):
+            # Asked anew for each slice: the set may go stale under a long batch.
+            may = local is not None and self._core.may_answer(local.view, self._context, self._at_least, nanos)
             self._judge_slice(range(start, min(start + _SLICE, len(self._asked))), nanos, may=may)
             yield
-
-    def _may_answer(self) -> tuple[bool, int]:
-        nanos = self._core.unix_nanos()
-        self._instant = instant_of(nanos)
-        local = self._local
-        may = local is not None and self._core.may_answer(local.view, self._context, self._at_least, nanos)
-        return may, nanos
 
     def _judge_slice(self, places: range, nanos: int, *, may: bool) -> None:
         missed: list[tuple[int, Identifier, int]] = []
