@@ -128,6 +128,7 @@ class ScreeningService:
             UnknownMatterError: no catalogue ever defined the matter.
         """
         identifier = parse(party.identifier)
+        _bounded(party)
         revision = await self._revision(at_least_revision, 0)
         answer = self._answer(self._admit(asker, inquiry, revision), identifier, party.name)
         if answer.ruling.outcome is not Outcome.PASS:
@@ -151,6 +152,7 @@ class ScreeningService:
         admitted = self._admit(asker, inquiry, revision)
         answers = []
         for party in parties:
+            _bounded(party)
             try:
                 identifier = parse(party.identifier)
             except IdentifierError as error:
@@ -210,7 +212,7 @@ class ScreeningService:
         # (3)
         own = [packed for packed in unpack_bucket(value) if _same(packed, identifier, token)] if value else []
         # (4)
-        stated = self._key.token(normalise_name(name[:MAX_NAME])) if name.strip() else None
+        stated = self._key.token(normalise_name(name)) if name.strip() else None
         question = Question(
             matter=admitted.inquiry.matter,
             at=admitted.at,
@@ -282,6 +284,11 @@ class ScreeningService:
             decision_id=decision_id,
             record_digest=digest(record),
         )
+
+
+def _bounded(party: Party) -> None:
+    if len(party.name) > MAX_NAME:
+        raise invalid_argument("name", "length", f"a name has at most {MAX_NAME} characters")
 
 
 def _same(packed: PackedListing, identifier: Identifier, token: bytes) -> bool:
