@@ -1,0 +1,146 @@
+"""A ledger in a directory of its own, a clock that tests move, and list files with invented subjects."""
+
+import contextlib
+import csv
+import datetime
+import io
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lanjie_gateway.adapters.keys import open_keys
+from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
+from lanjie_gateway.adapters.list_parser import _Maker
+from lanjie_gateway.domain.access import Principal, Role
+from lanjie_gateway.domain.import_rules import FileFormat, ImportHeader, ImportMode
+from lanjie_gateway.domain.list_file import FileRules, ListTypeRule, read_row
+from lanjie_gateway.domain.staged import StagedRow
+from lanjie_gateway.services.imports import ImportService
+from lanjie_gateway.services.listings import ListingService
+from lanjie_matcher.catalogues import CatalogueSet
+from tests.support import catalogues as catalogue
+from tests.support.core import uscc
+
+NOON = datetime.datetime(2026, 11, 2, 4, tzinfo=datetime.UTC)
+COLUMNS = (
+    "op subject_kind name id_kind id_number other_ids list_type decision_no reason decision_date listed_on source "
+    "source_record_id source_version related_persons"
+).split()
+
+
+class Clock:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self, now: datetime.datetime = NOON) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime.datetime:
+        return self.now
+
+    def pass_by(self, **time: int) -> None:
+        self.now += datetime.timedelta(**time)
+
+
+def open_ledger(state: Path, clock: Clock | None = None) -> Ledger:
+    return Ledger.open(
+        f"sqlite:///{state}/ledger.sqlite3",
+        lambda epoch, fresh: open_keys(state / "keys", epoch, fresh=fresh),
+        clock or Clock(),
+    )
+
+
+def person(name: str, *roles: Role) -> Principal:
+    return Principal(department="tax", person=name, roles=frozenset(roles or (Role.AUTHORITY,)), region="320000")
+
+
+def cells(number: int, **changes: Any) -> dict[str, Any]:
+    """A row that obeys all rules; `number` tells company, decision and name."""
+    return {
+        "id_kind": "uscc",
+        "id_number": uscc(number),
+        "name": f"示例企业{number}号",
+        "list_type": "TAX",
+        "decision_no": f"No. {number}",
+        "listed_on": "2026-01-02",
+        **changes,
+    }
+
+
+def csv_file(rows: Iterable[Mapping[str, str]], columns: Iterable[str] = COLUMNS) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def jsonl_file(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def staged(ledger: Ledger, batch: int, rows: Iterable[Mapping[str, str]], first_line: int = 2) -> list[StagedRow]:
+    """Rows as the parser would hand them over."""
+    day = datetime.date(2026, 11, 2)
+    rules = FileRules(
+        list_types={"TAX": ListTypeRule(code="TAX")}, list_type="TAX", source="tax", complete=False, today=day
+    )
+    maker = _Maker(
+        {
+            "batch": batch,
+            "today": day.toordinal(),
+            "store_key": ledger.keys.store,
+            "index_key": ledger.keys.index,
+            "view_key": ledger.keys.view,
+        }
+    )
+    return [maker.row(read_row(row, line, rules)) for line, row in enumerate(rows, first_line)]
+
+
+class Desk:
+    """Import and listing services over one ledger, and what they published."""
+
+    def __init__(self, state: Path, known: CatalogueSet | None = None) -> None:
+        self.clock = Clock()
+        self.published: list[int] = []
+        self.known = known or catalogue.catalogues()
+        self.thread = LedgerThread(lambda: open_ledger(state, self.clock))
+
+    async def start(self) -> None:
+        await self.thread.start()
+        shared = (self.thread, self.thread.keys, lambda: self.known, self.clock, self._publish)
+        self.imports = ImportService(*shared)
+        self.listings = ListingService(*shared)
+
+    async def take(self, file: bytes, who: str = "anna", **order: Any) -> Any:
+        """Import a file; a repeated call takes it a minute later."""
+        self.clock.pass_by(minutes=1)
+        header = ImportHeader(
+            **{"file_name": "list.csv", "format": FileFormat.CSV, "list_type": "TAX", "source": "tax", **order}
+        )
+        return await self.imports.run(header, chunks(file), person(who))
+
+    async def full(self, file: bytes, **order: Any) -> Any:
+        """Import a complete list."""
+        return await self.take(file, mode=ImportMode.FULL, **order)
+
+    async def find(self, number: int) -> list[Any]:
+        return await self.listings.find(f"uscc:{uscc(number)}", "test", person("reader", Role.AGENCY))
+
+    async def _publish(self, revision: int) -> None:
+        self.published.append(revision)
+
+
+async def chunks(file: bytes, size: int = 1000) -> AsyncIterator[bytes]:
+    for start in range(0, len(file), size):
+        yield file[start : start + size]
+
+
+@contextlib.asynccontextmanager
+async def desk(state: Path, known: CatalogueSet | None = None) -> AsyncIterator[Desk]:
+    made = Desk(state, known)
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.thread.close()
