@@ -44,7 +44,8 @@ async def test_a_retry_returns_the_first_receipt(tmp_path):
     async with desk(tmp_path) as at:
         file = csv_file(many())
         first = await at.take(file)
-        for order in ({}, {"sha256": hashlib.sha256(file).digest(), "file_name": "again.csv"}):
+        orders: list[dict[str, Any]] = [{}, {"sha256": hashlib.sha256(file).digest(), "file_name": "again.csv"}]
+        for order in orders:
             again = await at.take(file, **order)
             assert again.repeated
             assert (again.receipt_id, again.file_name, again.revision) == (first.receipt_id, "list.csv", 1)

@@ -136,6 +136,7 @@ def _parse(order: Mapping[str, Any], source: BinaryIO, answers: BinaryIO) -> int
         source=order["source"],
         complete=order["complete"],
         today=datetime.date.fromordinal(order["today"]),
+        source_as_of=datetime.date.fromordinal(order["source_as_of"]) if order["source_as_of"] else None,
     )
     maker = _Maker(order)
     records = _csv_records if order["format"] == "csv" else _jsonl_records

@@ -118,6 +118,7 @@ class FileRules:
         source: source for rows that name none; the only one of a complete list.
         complete: the file is the complete list of one type from one source.
         today: day in Asia/Shanghai.
+        source_as_of: day up to which the source vouches for the rows, where the order says so.
     """
 
     list_types: Mapping[str, ListTypeRule]
@@ -125,6 +126,7 @@ class FileRules:
     source: str
     complete: bool
     today: datetime.date
+    source_as_of: datetime.date | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +140,7 @@ class ListingDraft:
     subject_kind: SubjectKind
     list_type: str
     source: str
+    source_as_of: datetime.date | None
     related_persons: tuple[str, ...] = field(repr=False)
     texts: Mapping[str, str] = field(repr=False)
     dates: Mapping[str, datetime.date | None]
@@ -176,6 +179,7 @@ class ListingDraft:
             subject_kind=self.subject_kind,
             recorded_on=recorded_on,
             source=self.source,
+            source_as_of=self.source_as_of,
             texts=self.texts,
             dates=self.dates,
             identities=identities,
@@ -260,6 +264,7 @@ def read_row(row: Mapping[str, str], line: int, rules: FileRules) -> ListingDraf
         subject_kind=kind,
         list_type=rule.code,
         source=source,
+        source_as_of=rules.source_as_of,
         related_persons=_parts(cells.get("related_persons", "")),
         texts=texts,
         dates=dates,

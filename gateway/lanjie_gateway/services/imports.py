@@ -9,7 +9,6 @@
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -179,32 +178,35 @@ class ImportService:
     async def _read(self, work: _Work, chunks: AsyncIterator[bytes]) -> None:
         async with ParserProcess(self._order(work)) as parser:
             feeder = asyncio.create_task(_feed(work, chunks, parser))
+            stager = asyncio.create_task(self._stage_all(work, parser))
             try:
-                await self._stage_all(work, parser)
-                await feeder
-            except ParserDiedError:
-                if feeder.done() and not feeder.cancelled() and (error := feeder.exception()):
-                    raise error from None
-                raise GatewayError("INTERNAL", "the parser of list files ended early") from None
+                await asyncio.wait({feeder, stager}, return_when=asyncio.FIRST_EXCEPTION)
             finally:
+                # Whichever failed, the other would wait for it for ever.
                 feeder.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await feeder
+                stager.cancel()
+                await asyncio.gather(feeder, stager, return_exceptions=True)
+        for task in (stager, feeder):
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
         if work.header.sha256 not in {b"", work.sha256} or work.header.size not in {0, work.size}:
             message = "the bytes that arrived are not the file that was announced"
             raise Refused("FILE_REFUSED", message, rule="digest", line="0")
 
     async def _stage_all(self, work: _Work, parser: ParserProcess) -> None:
-        async for answer in parser.frames():
-            match answer:
-                case ("rows", good, bad):
-                    await self._stage(work, good, bad)
-                case ("done", rows):
-                    work.rows = rows
-                case ("refused", rule, line, message):
-                    raise Refused("FILE_REFUSED", message, rule=rule, line=str(line))
-                case _:
-                    raise GatewayError("INTERNAL", f"the parser of list files failed: {answer[1]}")
+        try:
+            async for answer in parser.frames():
+                match answer:
+                    case ("rows", good, bad):
+                        await self._stage(work, good, bad)
+                    case ("done", rows):
+                        work.rows = rows
+                    case ("refused", rule, line, message):
+                        raise Refused("FILE_REFUSED", message, rule=rule, line=str(line))
+                    case _:
+                        raise GatewayError("INTERNAL", f"the parser of list files failed: {answer[1]}")
+        except ParserDiedError:
+            raise GatewayError("INTERNAL", "the parser of list files ended early") from None
 
     async def _stage(self, work: _Work, good: tuple[Any, ...], bad: tuple[Any, ...]) -> None:
         tally = work.tally
@@ -282,6 +284,7 @@ class ImportService:
             "format": work.header.format.value,
             "batch": work.batch,
             "today": today.toordinal(),
+            "source_as_of": day_of(work.header.as_of).toordinal() if work.header.as_of else 0,
             "list_types": {code: (each.code, each.required_fields) for code, each in known.items() if each},
             "list_type": work.header.list_type,
             "source": work.header.source,
