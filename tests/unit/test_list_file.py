@@ -27,6 +27,7 @@ from lanjie_gateway.domain.list_file import (
     read_header,
     read_row,
 )
+from lanjie_gateway.domain.packed import unpack_details
 from lanjie_matcher.listings import Listing, ended_by_event
 from lanjie_matcher.subjects import SubjectKind
 from tests.support.core import citizen, org_code, uscc
@@ -172,7 +173,7 @@ def test_content_is_the_same_however_it_is_written():
 
 def test_related_persons_are_kept_sealed_only():
     made = draft(related_persons="某甲; 某乙；")
-    assert made.details().related_persons == ("某甲", "某乙")
+    assert unpack_details(made.details()).related_persons == ("某甲", "某乙")
     value = made.packed("1", RULES.today, (), None)
     assert "某甲".encode() not in value
     assert "某甲" not in repr(made)

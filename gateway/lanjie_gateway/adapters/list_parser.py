@@ -33,7 +33,6 @@ from lanjie_gateway.domain.list_file import (
     read_header,
     read_row,
 )
-from lanjie_gateway.domain.packed import pack_details
 from lanjie_gateway.domain.staged import StagedRow, listing_id
 from lanjie_matcher.fingerprints import IndexKey, ViewKey
 from lanjie_matcher.identifiers import Identifier
@@ -69,7 +68,7 @@ class _Maker:
             )
         identities = [(each.kind.value, token(each.reveal())) for each in draft.identifiers]
         name_token = token(normalise_name(draft.name)) if draft.name else None
-        sealed, wrapped = self._sealer.seal(pack_details(draft.details()), natural_key)
+        sealed, wrapped = self._sealer.seal(draft.details(), natural_key)
         return StagedRow(
             draft.line,
             draft.op,
@@ -85,6 +84,9 @@ class _Maker:
         )
 
     def _keys(self, identifiers: tuple[Identifier, ...]) -> tuple[tuple[bytes, int | None], ...]:
+        if len(identifiers) == 1:
+            (only,) = identifiers
+            return ((self._index.token(only.key), None if only.is_person else self._view.digest64(only.key)),)
         keys = {each.key: None if each.is_person else self._view.digest64(each.key) for each in identifiers}
         return tuple((self._index.token(key), digest) for key, digest in keys.items())
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from lanjie_gateway.domain.packed import Details, pack_entry
+from lanjie_gateway.domain.packed import pack_details_of, pack_entry
 from lanjie_matcher import identifiers as ids
 from lanjie_matcher.identifiers import Identifier, IdentifierError
 from lanjie_matcher.regions import REGION
@@ -45,11 +45,13 @@ PROHIBITED: Final = tuple(
 )
 """What Art. 62 forbids to collect, as words of column names."""
 
-_LIMITS: Final = {"reason": 4_000, "basis": 4_000, "removal_conditions": 4_000, "remedies": 4_000}
+_LIMITS: Final = {
+    **dict.fromkeys("reason basis removal_conditions remedies related_persons".split(), 4_000),
+    "source_record_id": 128,
+    **dict.fromkeys("source source_version list_type".split(), 64),
+}
 _LIMIT: Final = 256
-_SHORT: Final = {"source": 64, "source_version": 64, "source_record_id": 128, "list_type": 64}
 _SHORTEST: Final = 64
-_MARKS: Final = 4_000
 _ADULT_FROM: Final = 16
 _ORDER: Final = (
     ("notice_date", "decision_date"),
@@ -100,6 +102,10 @@ class FileRefused(Exception):
         self.line = line
 
 
+_OPS: Final = {text: op for op in Op for text in (op.value, op.value.lower())}
+_KINDS: Final = {kind.value: kind for kind in SubjectKind}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListTypeRule:
     """What an import needs to know of a list type: its code (aliases point here too) and what it requires."""
@@ -129,9 +135,12 @@ class FileRules:
     source_as_of: datetime.date | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ListingDraft:
-    """A row that obeys all rules. `texts` and `dates` are by column name."""
+    """A row that obeys all rules. `texts` and `dates` are by column name.
+
+    Not frozen: a million are made in one import, and freezing costs more than filling.
+    """
 
     line: int
     op: Op
@@ -186,10 +195,10 @@ class ListingDraft:
             name_token=name_token,
         )
 
-    def details(self) -> Details:
-        """Return what is stored sealed."""
-        return Details(
-            identifiers=tuple(each.reveal() for each in self.identifiers),
+    def details(self) -> bytes:
+        """Return what is stored sealed, packed as `Details` are."""
+        return pack_details_of(
+            identifiers=[each.reveal() for each in self.identifiers],
             name=self.name,
             related_persons=self.related_persons,
             authority_uscc=self.texts["authority_uscc"],
@@ -274,22 +283,24 @@ def read_row(row: Mapping[str, str], line: int, rules: FileRules) -> ListingDraf
 def _clean(row: Mapping[str, str]) -> dict[str, str]:
     # Only cells that say something; control characters and halves of surrogates are no text.
     cells = {column: text for column, value in row.items() if (text := value.strip())}
-    if _FORBIDDEN.search("".join(cells.values())):
+    if not cells:
+        return cells
+    whole = "".join(cells.values())
+    if not whole.isprintable() and _FORBIDDEN.search(whole):
         column = next(column for column, value in cells.items() if _FORBIDDEN.search(value))
         raise RowRefused(column, "characters", "the cell holds control characters")
-    for column, value in cells.items():
-        if len(value) > _SHORTEST:
-            limit = _SHORT.get(column) or _LIMITS.get(column, _MARKS if column == "related_persons" else _LIMIT)
+    if max(map(len, cells.values())) > _SHORTEST:
+        for column, value in cells.items():
+            limit = _LIMITS.get(column, _LIMIT)
             if len(value) > limit:
                 raise RowRefused(column, "too-long", f"the cell has more than {limit} characters")
     return cells
 
 
 def _op(cells: Mapping[str, str], rules: FileRules) -> Op:
-    try:
-        op = Op(cells.get("op", "I").upper())
-    except ValueError:
-        raise RowRefused("op", "op", "an operation is I, U or D") from None
+    op = _OPS.get(cells.get("op", "I"))
+    if op is None:
+        raise RowRefused("op", "op", "an operation is I, U or D")
     if rules.complete and op is Op.DELETE:
         raise RowRefused("op", "op", "a complete list has no removals: what it does not hold is removed")
     return op
@@ -342,10 +353,9 @@ def _identifier(kind: str, number: str, column: str) -> Identifier:
 
 
 def _subject_kind(stated: str, identifiers: Sequence[Identifier]) -> SubjectKind:
-    try:
-        kind = SubjectKind(stated.lower()) if stated else SubjectKind.ORGANISATION
-    except ValueError:
-        raise RowRefused("subject_kind", "subject-kind", "unknown kind of subject") from None
+    kind = _KINDS.get(stated.lower()) if stated else SubjectKind.ORGANISATION
+    if kind is None:
+        raise RowRefused("subject_kind", "subject-kind", "unknown kind of subject")
     person = identifiers[0].is_person
     if not stated and person:
         kind = SubjectKind.NATURAL_PERSON

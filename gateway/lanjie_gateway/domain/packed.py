@@ -166,20 +166,31 @@ def unpack_bucket(value: bytes) -> list[PackedListing]:
 
 def pack_details(details: Details) -> bytes:
     """Return the bytes of details, for sealing alone."""
-    return bytes(
-        msgpack.packb(
-            (
-                VERSION,
-                details.identifiers,
-                details.name,
-                details.related_persons,
-                details.authority_uscc,
-                _ordinal(details.notice_date),
-                details.measure_hints,
-                details.source_record_id,
-            )
-        )
+    return pack_details_of(
+        identifiers=details.identifiers,
+        name=details.name,
+        related_persons=details.related_persons,
+        authority_uscc=details.authority_uscc,
+        notice_date=details.notice_date,
+        measure_hints=details.measure_hints,
+        source_record_id=details.source_record_id,
     )
+
+
+def pack_details_of(
+    *,
+    identifiers: Sequence[str],
+    name: str,
+    related_persons: Sequence[str],
+    authority_uscc: str,
+    notice_date: datetime.date | None,
+    measure_hints: str,
+    source_record_id: str,
+) -> bytes:
+    """Return the bytes of details without making them first."""
+    notice = _ordinal(notice_date)
+    values = (VERSION, identifiers, name, related_persons, authority_uscc, notice, measure_hints, source_record_id)
+    return bytes(_packer.pack(values))
 
 
 def unpack_details(value: bytes) -> Details:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
-from typing import Any
+from operator import itemgetter
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -10,6 +11,7 @@ from lanjie_gateway.adapters.ledger.rows import BucketState, CommitInfo, unsigne
 from lanjie_gateway.adapters.ledger.tables import BATCH, EVENT, LISTING, LISTING_KEY
 from lanjie_gateway.domain import packed
 
+_TWO_64: Final = 1 << 64
 _VISIBLE = (
     sa.select(
         LISTING_KEY.c.bucket,
@@ -67,15 +69,34 @@ def commits_after(connection: sa.Connection, revision: int, limit: int) -> list[
     return [CommitInfo(row.revision, row.kind, packed.instant(row.committed_at), row.actor) for row in rows]
 
 
+def listed_digests(connection: sa.Connection) -> list[int]:
+    """Return the view digests of all companies with a listing that no event has ended."""
+    rows = connection.execute(
+        sa.select(LISTING_KEY.c.view_digest)
+        .distinct()
+        .join(LISTING, LISTING.c.id == LISTING_KEY.c.listing_id)
+        .join(BATCH, BATCH.c.id == LISTING.c.batch_id)
+        .where(
+            BATCH.c.revision.is_not(None),
+            LISTING_KEY.c.view_digest.is_not(None),
+            LISTING_KEY.c.current,
+            LISTING.c.ended.is_(False),
+            LISTING.c.annulled.is_(False),
+        )
+    )
+    return [digest + _TWO_64 if digest < 0 else digest for digest in rows.scalars()]
+
+
 def _states(rows: Iterable[Any]) -> Iterator[BucketState]:
-    for bucket, group in groupby(rows, key=lambda row: row.bucket):
+    # A start reads every listing through here: columns by place, not by name.
+    for bucket, group in groupby(rows, key=itemgetter(0)):
         values = []
         listed = False
         digest = None
-        for row in group:
-            digest = row.view_digest if digest is None else digest
+        for _, view_digest, current, value, ended, annulled in group:
+            digest = view_digest if digest is None else digest
             # A corrected identifier leaves its old key behind, so that the old bucket is told too.
-            if row.current and not row.annulled:
-                values.append(row.packed)
-                listed = listed or not row.ended
+            if current and not annulled:
+                values.append(value)
+                listed = listed or not ended
         yield BucketState(bucket, packed.join(values), unsigned64(digest), listed)

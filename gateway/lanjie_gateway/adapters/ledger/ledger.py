@@ -115,6 +115,11 @@ class Ledger:
         with self._engine.begin() as connection:
             return feed.bucket_page(connection, after, limit)
 
+    def listed_digests(self) -> list[int]:
+        """Return the view digests of all companies with a listing that no event has ended."""
+        with self._engine.begin() as connection:
+            return feed.listed_digests(connection)
+
     def changed(self, revision: int, after: int, limit: int) -> tuple[list[BucketState], int | None]:
         """Return buckets that the commit of a revision touched, as they are now.
 
