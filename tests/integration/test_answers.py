@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 import lanjie
+from lanjie_gateway.adapters.ledger import Ledger
 from lanjie_gateway.domain.access import Role
+from lanjie_gateway.services.sync import View
 from lanjie_matcher.civil_time import SHANGHAI
 from tests.support.gateway import RunningGateway, person, running
 from tests.support.subjects import citizen, org_code, uscc
@@ -497,8 +499,6 @@ def test_a_removed_subject_passes_at_once(tmp_path: Path) -> None:
 
 
 def test_every_answer_leaves_a_record(tmp_path: Path) -> None:
-    from lanjie_gateway.adapters.ledger import Ledger
-
     with running(tmp_path, NOW) as gateway:
         gateway.publish(DATA / "national.yaml")
         gateway.import_rows([row(uscc(43), "WAGE")])
@@ -514,3 +514,13 @@ def test_every_answer_leaves_a_record(tmp_path: Path) -> None:
         assert {each.kind for each in rows} == {"gateway", "local"}
         text = b"".join(each.record for each in rows)
         assert uscc(43)[5:].encode() not in text
+
+
+def test_the_view_read_at_a_start_is_the_view_kept_since(gateway: RunningGateway) -> None:
+    control = gateway.inner.control
+    kept = control.sync.view
+    fresh = View(control.ledger.keys, control.ledger.lineage)
+    for digest in gateway.run(control.ledger.call(Ledger.listed_digests)):
+        fresh.put(digest, listed=True)
+    assert fresh.head() == kept.head()
+    assert kept.head()[1] > len([case for case in CASES if case.rows]) / 2

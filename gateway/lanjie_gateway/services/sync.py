@@ -155,12 +155,8 @@ class SyncService:
     async def start(self) -> None:
         """Read the whole set from the ledger."""
         revision = await self._ledger.call(Ledger.head)
-        after = b""
-        while page := await self._ledger.call(Ledger.bucket_page, after, PAGE):
-            for state in page:
-                if state.view_digest is not None:
-                    self.view.put(state.view_digest, listed=state.listed)
-            after = page[-1].bucket
+        for digest in await self._ledger.call(Ledger.listed_digests):
+            self.view.put(digest, listed=True)
         self.view.revision = revision
         await self.follow(await self._ledger.call(Ledger.head))
 
