@@ -130,16 +130,19 @@ def test_a_signal_drains_and_no_child_stays(tmp_path: Path, number: signal.Signa
     state = tmp_path / "state"
     state.mkdir()
     server = start(state)
-    wait_ready(state, server, time.monotonic())
-    children = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(server.pid)], capture_output=True, text=True, check=True
-    )
-    started = time.monotonic()
-    server.send_signal(number)
-    assert server.wait(20) == 0
-    assert time.monotonic() - started < 15
-    assert not any(Path(f"/proc/{pid}").exists() for pid in children.stdout.split())
-    assert not (state / "gateway.json").exists()
+    try:
+        wait_ready(state, server, time.monotonic())
+        children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+        assert len(children) == 2
+        started = time.monotonic()
+        server.send_signal(number)
+        assert server.wait(20) == 0
+        assert time.monotonic() - started < 15
+        assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+        assert not (state / "gateway.json").exists()
+    finally:
+        server.kill()
+        server.wait()
 
 
 def test_a_second_serve_on_a_live_state_refuses_and_disturbs_nothing(tmp_path: Path) -> None:
