@@ -325,6 +325,29 @@ async def test_a_cancelled_import_ends_its_parser(tmp_path):
         assert (await at.take(csv_file(many()))).revision == 1
 
 
+async def test_a_commit_is_told_to_the_workers_even_if_the_caller_leaves(tmp_path):
+    async with desk(tmp_path) as at:
+        telling, told = asyncio.Event(), asyncio.Event()
+        publish = at.imports._published
+
+        async def slowly(revision):
+            telling.set()
+            await told.wait()
+            await publish(revision)
+
+        at.imports._published = slowly
+        task = asyncio.create_task(at.take(csv_file(many())))
+        await telling.wait()
+        task.cancel()
+        await asyncio.sleep(0.01)
+        assert not task.done()
+        told.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert at.published == [1]
+        assert (await at.take(csv_file(many()))).repeated
+
+
 async def test_a_killed_parser_is_an_error_and_leaves_nothing(tmp_path):
     async with desk(tmp_path) as at:
 

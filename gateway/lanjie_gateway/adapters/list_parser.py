@@ -40,7 +40,7 @@ from lanjie_matcher.subjects import normalise_name
 
 MAX_LINE: Final = 64 * 1024
 """Longest line, and longest cell, in bytes."""
-CHUNK_ROWS: Final = 2_000
+CHUNK_ROWS: Final = 1_000
 """Rows of one frame, good and bad."""
 _DIE_WITH_PARENT: Final = 1  # PR_SET_PDEATHSIG
 _ANY_BITS: Final = 56

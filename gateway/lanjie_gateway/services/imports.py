@@ -32,11 +32,13 @@ from lanjie_gateway.domain.import_rules import (
     reasons_to_wait,
 )
 from lanjie_gateway.domain.staged import StagedRow
+from lanjie_gateway.services.acts import carried_through
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.civil_time import day_of
 
 _ABSENT_CHUNK: Final = 1_000
 _PURGE_CHUNK: Final = 2_000
+_KEPT: Final = frozenset({ImportState.COMMITTED, ImportState.WAITING})
 
 
 @dataclasses.dataclass(slots=True)
@@ -107,17 +109,12 @@ class ImportService:
                 pass
             batch = await self._ledger.call(Ledger.begin_import, principal.actor)
             work = _Work(header, principal.actor, self._clock(), batch, Tally())
-            kept = False
             try:
                 await self._read(work, chunks)
-                receipt = await self._settle(work)
-                kept = receipt.state in {ImportState.COMMITTED, ImportState.WAITING} and receipt.batch == batch
-            finally:
-                if not kept:
-                    await asyncio.shield(self._ledger.call(Ledger.give_up_import, batch))
-        if receipt.state is ImportState.COMMITTED and not receipt.repeated:
-            await self._published(receipt.revision)
-        return receipt
+            except BaseException:
+                await carried_through(self._ledger.call(Ledger.give_up_import, batch))
+                raise
+            return await carried_through(self._conclude(work))
 
     async def confirm(self, receipt_id: str, principal: Principal) -> Receipt:
         """Commit a waiting import; by another person than the importer (Art. 61).
@@ -139,13 +136,7 @@ class ImportService:
                 return receipt
             if receipt.state is not ImportState.WAITING:
                 raise Refused("IMPORT_OUTDATED", "the import no longer waits; import the file again")
-            try:
-                receipt = await self._ledger.call(Ledger.commit_import, receipt, principal.actor)
-            except Refused:
-                await self._ledger.call(Ledger.give_up_import, receipt.batch)
-                raise
-        await self._published(receipt.revision)
-        return receipt
+            return await carried_through(self._commit(receipt, principal.actor))
 
     def _checked(self, header: ImportHeader, principal: Principal) -> ImportHeader:
         if not header.file_name or len(header.file_name) > 255:
@@ -260,7 +251,26 @@ class ImportService:
             return dataclasses.replace(receipt, state=state, reasons=reasons, quarantine=shown)
         if receipt.reasons:
             return await self._ledger.call(Ledger.park_import, receipt)
-        return await self._ledger.call(Ledger.commit_import, receipt)
+        return await self._commit(receipt, None)
+
+    async def _conclude(self, work: _Work) -> Receipt:
+        receipt = None
+        try:
+            receipt = await self._settle(work)
+        finally:
+            kept = receipt is not None and receipt.batch == work.batch and receipt.state in _KEPT
+            if not kept:
+                await self._ledger.call(Ledger.give_up_import, work.batch)
+        return receipt
+
+    async def _commit(self, receipt: Receipt, confirmer: str | None) -> Receipt:
+        try:
+            done = await self._ledger.call(Ledger.commit_import, receipt, confirmer)
+        except Refused:
+            await self._ledger.call(Ledger.give_up_import, receipt.batch)
+            raise
+        await self._published(done.revision)
+        return done
 
     async def _end_absent(self, work: _Work) -> None:
         header = work.header

@@ -12,6 +12,7 @@ from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.errors import invalid_argument, invalid_identifier, not_found
 from lanjie_gateway.domain.events import EventKind
 from lanjie_gateway.domain.packed import Details
+from lanjie_gateway.services.acts import carried_through
 from lanjie_matcher import identifiers
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.civil_time import day_of, start_of
@@ -134,10 +135,15 @@ class ListingService:
         _stated("reason", reason, 500)
         _stated("document", document, 200)
         effective_at = self._effective(effective_date)
-        revision = await self._ledger.call(
-            Ledger.record, listing_id, kind, effective_at, actor=principal.actor, reason=reason, document=document
-        )
-        await self._published(revision)
+
+        async def act() -> int:
+            recorded = await self._ledger.call(
+                Ledger.record, listing_id, kind, effective_at, actor=principal.actor, reason=reason, document=document
+            )
+            await self._published(recorded)
+            return recorded
+
+        revision = await carried_through(act())
         view, _ = await self._get(listing_id)
         return revision, view
 

@@ -87,9 +87,7 @@ class Ledger:
             with engine.begin() as connection:
                 lineage, epoch, keys = _open_head(connection, keys_for)
                 # What was on its way when the process ended is nobody's.
-                connection.execute(
-                    BATCH.update().where(BATCH.c.state == commits.STAGING).values(state=commits.ABANDONED)
-                )
+                cls._abandon(connection)
             ledger = cls(engine, lineage, epoch, keys, clock)
             left = _PURGE_AT_START
             while left > 0 and ledger.purge():
@@ -229,8 +227,9 @@ class Ledger:
     # Imports.
 
     def begin_import(self, actor: str) -> int:
-        """Begin an import that nobody sees; return its batch."""
+        """Begin an import that nobody sees; return its batch. One that was left half-way is thrown away."""
         with self._engine.begin() as connection:
+            self._abandon(connection)
             return commits.begin(connection, actor, packed.micros(self._clock()), inserts=True)
 
     def stage(
@@ -394,6 +393,10 @@ class Ledger:
             )
             for row in rows
         ]
+
+    @staticmethod
+    def _abandon(connection: sa.Connection) -> None:
+        connection.execute(BATCH.update().where(BATCH.c.state == commits.STAGING).values(state=commits.ABANDONED))
 
     def _stored(self, row: Any) -> StoredListing:
         details = None
