@@ -13,7 +13,7 @@ from lanjie_gateway.domain.catalogue_file import load
 from lanjie_matcher.catalogues import CatalogueSet, Edition
 
 BEAT_SECONDS: Final = 1.0
-LAG_SECONDS: Final = 30.0
+LAG_SECONDS: Final = 60.0
 SLICE: Final = 500
 
 
@@ -110,6 +110,6 @@ class FeedClient:
             self._ready.set()
         elif kind == "head":
             self._index.compact(self._monotonic())
-        if kind in ("commit", "head"):
+        if kind in ("slice", "commit", "head"):
             behind = self._index.revision < frame[1]
             self._behind_since = (self._behind_since or self._heard) if behind else None

@@ -17,12 +17,13 @@ from typing import Final
 
 import structlog
 
-from lanjie_gateway.adapters.feed_client import BEAT_SECONDS, SLICE
+from lanjie_gateway.adapters.feed_client import BEAT_SECONDS, LAG_SECONDS, SLICE
 from lanjie_gateway.adapters.frames import read_frame, write_frame
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
 
-LOAD_SLICE: Final = 5_000
-ACK_SECONDS: Final = 10.0
+PAGE: Final = 5_000
+ACK_SECONDS: Final = LAG_SECONDS + 3 * BEAT_SECONDS
+"""Longer than a worker answers while it is behind: whoever waited this long is not contradicted any more."""
 _log = structlog.get_logger("lanjie.feed")
 
 
@@ -73,7 +74,7 @@ class FeedHub:
     async def announce(self, revision: int) -> None:
         """Tell every worker of a commit and return when all live ones have applied it.
 
-        A worker that does not within `ACK_SECONDS` is let go: it refuses by itself, as it cannot prove to be current.
+        One that has not within `ACK_SECONDS` is not waited for: it refuses by itself, being behind for too long.
         """
         self._head = max(self._head, revision)
         for worker in self._workers:
@@ -137,7 +138,7 @@ class FeedHub:
         revision = await self._ledger.call(Ledger.head)
         await write_frame(worker.writer, ["begin", self._ledger.lineage, self._ledger.epoch])
         after = b""
-        while page := await self._ledger.call(Ledger.bucket_page, after, LOAD_SLICE):
+        while page := await self._ledger.call(Ledger.bucket_page, after, PAGE):
             await write_frame(worker.writer, ["load", [[state.bucket, state.value] for state in page]])
             after = page[-1].bucket
         await self._send_catalogues(worker)
@@ -150,9 +151,10 @@ class FeedHub:
                 await self._send_catalogues(worker)
             cursor: int | None = 0
             while cursor is not None:
-                states, cursor = await self._ledger.call(Ledger.changed, commit.revision, cursor, SLICE)
-                slice_ = [[state.bucket, state.value] for state in states]
-                await write_frame(worker.writer, ["slice", commit.revision, slice_])
+                states, cursor = await self._ledger.call(Ledger.changed, commit.revision, cursor, PAGE)
+                for place in range(0, len(states), SLICE):
+                    slice_ = [[state.bucket, state.value] for state in states[place : place + SLICE]]
+                    await write_frame(worker.writer, ["slice", commit.revision, slice_])
             await write_frame(worker.writer, ["commit", commit.revision])
             worker.sent = commit.revision
             self._head = max(self._head, commit.revision)

@@ -1,0 +1,66 @@
+"""A worker's proof that it is current: heard from control, and not behind for too long."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lanjie_gateway.adapters.feed_client import BEAT_SECONDS, LAG_SECONDS, FeedClient
+from lanjie_gateway.adapters.frames import read_frame, write_frame
+from lanjie_gateway.adapters.index import ExactIndex
+
+
+class Control:
+    """Control's end of the socket, played by the test."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.writer: asyncio.StreamWriter
+        self.frames: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writer = writer
+        while (frame := await read_frame(reader)) is not None:
+            self.frames.put_nowait(frame)
+        writer.close()
+
+    async def tell(self, *frame: Any) -> None:
+        await write_frame(self.writer, list(frame))
+
+
+@pytest.mark.asyncio
+async def test_a_worker_answers_only_while_it_can_prove_that_it_is_current(tmp_path: Path) -> None:
+    control, index = Control(), ExactIndex()
+    path = tmp_path / "feed.sock"
+    server = await asyncio.start_unix_server(control.serve, path=str(path))
+    client = FeedClient(path, index, "127.0.0.1:1", monotonic=lambda: control.now)
+    await client.start()
+    assert await control.frames.get() == ["hello", "127.0.0.1:1"]
+    assert not client.current()
+    await control.tell("begin", "ab" * 16, 1)
+    await control.tell("load", [[b"a" * 16, b"1"]])
+    await control.tell("commit", 7)
+    assert await control.frames.get() == ["ack", 7]
+    assert client.current()
+    assert index.get(b"a" * 16, index.pin(0)) == b"1"
+
+    # silence
+    control.now += 3 * BEAT_SECONDS + 0.1
+    assert not client.current()
+    await control.tell("head", 7)
+    await asyncio.sleep(0.05)
+    assert client.current()
+
+    # a long commit: the old revision answers for a while, then not at all until the new one is whole
+    for second in range(int(LAG_SECONDS) + 2):
+        await control.tell("slice", 8, [[b"b" * 16, b"%d" % second]])
+        await asyncio.sleep(0.01)
+        assert index.get(b"b" * 16, index.pin(0)) == b""
+        assert client.current() is (second <= LAG_SECONDS)
+        control.now += 1.0
+    await control.tell("commit", 8)
+    assert await control.frames.get() == ["ack", 8]
+    assert client.current()
+    await client.close()
+    server.close()
