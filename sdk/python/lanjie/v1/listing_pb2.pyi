@@ -365,7 +365,7 @@ class QuarantinedRow(google.protobuf.message.Message):
     column: builtins.str
     """Column at fault; empty where the whole row is."""
     rule: builtins.str
-    """Name of the rule, see docs/operations.md."""
+    """Name of the rule, see docs/import-rules.md."""
     message: builtins.str
     """The rule in words."""
     def __init__(
