@@ -415,6 +415,15 @@ def test_an_unknown_matter_is_an_error(client: lanjie.Client) -> None:
             client.check(subject, matter="no.such.matter", purpose=PURPOSE)
 
 
+@pytest.mark.parametrize("mode", [lanjie.InquiryMode.AUTHORISED, lanjie.InquiryMode.SELF])
+def test_inquiries_whose_proof_cannot_be_checked_yet_are_refused(
+    client: lanjie.Client, mode: lanjie.InquiryMode
+) -> None:
+    for subject in (uscc(1), uscc(3)):
+        with pytest.raises(lanjie.PermissionDenied):
+            client.check(subject, matter="tendering.bidder", purpose=PURPOSE, mode=mode)
+
+
 def test_purpose_and_case_number_are_required(client: lanjie.Client) -> None:
     for subject in (uscc(1), uscc(3)):
         with pytest.raises(lanjie.LanjieError):
