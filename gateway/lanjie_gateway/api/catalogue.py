@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from lanjie.v1 import catalogue_pb2 as pb
 from lanjie.v1 import catalogue_pb2_grpc
 from lanjie_gateway.api.auth import caller
+from lanjie_gateway.api.messages import timestamp
 from lanjie_gateway.services.catalogue import CatalogueRecord, CatalogueService
 
 
@@ -56,7 +55,5 @@ def _message(record: CatalogueRecord, *, with_file: bool = False) -> pb.Catalogu
     )
     if stored is not None:
         message.actor = stored.actor
-        published = Timestamp()
-        published.FromDatetime(stored.published_at)
-        message.published_time.CopyFrom(published)
+        message.published_time.CopyFrom(timestamp(stored.published_at))
     return message

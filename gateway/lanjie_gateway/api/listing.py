@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from lanjie.v1 import listing_pb2, listing_pb2_grpc, subject_pb2
 from lanjie_gateway.adapters.ledger import StoredEvent
 from lanjie_gateway.api.auth import caller
+from lanjie_gateway.api.messages import date_text, timestamp
 from lanjie_gateway.domain.errors import invalid_argument
 from lanjie_gateway.domain.events import EventKind
 from lanjie_gateway.domain.import_rules import FileFormat, ImportHeader, ImportMode, ImportState, Receipt
@@ -157,7 +157,7 @@ def _receipt(receipt: Receipt) -> listing_pb2.ImportReceipt:
         reasons=receipt.reasons,
         repeated_file=receipt.repeated,
         file_name=receipt.file_name,
-        received_time=_time(receipt.received_at),
+        received_time=timestamp(receipt.received_at),
     )
 
 
@@ -174,21 +174,21 @@ def _listing(view: ListingView) -> listing_pb2.Listing:
         authority_uscc=details.authority_uscc,
         reason=listing.reason,
         basis=listing.basis,
-        notice_date=_date(details.notice_date),
-        decision_date=_date(listing.decision_date),
-        served_date=_date(listing.served_date),
-        listed_date=_date(listing.listed_on),
-        expires_date=_date(listing.expires_on),
-        publicity_end_date=_date(listing.publicity_until),
-        retention_end_date=_date(listing.retention_until),
+        notice_date=date_text(details.notice_date),
+        decision_date=date_text(listing.decision_date),
+        served_date=date_text(listing.served_date),
+        listed_date=date_text(listing.listed_on),
+        expires_date=date_text(listing.expires_on),
+        publicity_end_date=date_text(listing.publicity_until),
+        retention_end_date=date_text(listing.retention_until),
         removal_conditions=listing.removal_conditions,
         remedies=listing.remedies,
         measure_hints=details.measure_hints,
         region=listing.region,
         sanction_no=listing.sanction_no,
         sanction_kind=listing.sanction_kind,
-        sanction_start_date=_date(listing.sanction_from),
-        sanction_end_date=_date(listing.sanction_to),
+        sanction_start_date=date_text(listing.sanction_from),
+        sanction_end_date=date_text(listing.sanction_to),
         source=listing.source,
         source_record_id=details.source_record_id,
         source_version=view.source_version,
@@ -203,20 +203,10 @@ def _listing(view: ListingView) -> listing_pb2.Listing:
 def _event(event: StoredEvent) -> listing_pb2.ListingEvent:
     return listing_pb2.ListingEvent(
         kind=_EVENTS[event.kind],
-        effective_time=_time(event.effective_at),
-        recorded_time=_time(event.recorded_at),
+        effective_time=timestamp(event.effective_at),
+        recorded_time=timestamp(event.recorded_at),
         actor=event.actor,
         reason=event.reason,
         document=event.document,
         revision=event.revision,
     )
-
-
-def _time(at: datetime.datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(at)
-    return stamp
-
-
-def _date(day: datetime.date | None) -> str:
-    return "" if day is None else day.isoformat()

@@ -4,11 +4,10 @@ import datetime
 from collections.abc import Callable
 from typing import Any, Final
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from lanjie.v1 import screening_pb2 as pb
 from lanjie.v1 import screening_pb2_grpc
 from lanjie_gateway.api.auth import caller
+from lanjie_gateway.api.messages import date_text, timestamp
 from lanjie_gateway.domain.records import DIGEST_ALGORITHM
 from lanjie_gateway.services.screening import Answer, Inquiry, Party, ScreeningService
 from lanjie_matcher.catalogues import APPLICANT, Effect
@@ -50,7 +49,7 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
             _inquiry(request.context),
             request.at_least_revision,
         )
-        return pb.CheckResponse(decision=self._decision(answer))
+        return pb.CheckResponse(decision=_decision(answer))
 
     async def BatchCheck(self, request: pb.BatchCheckRequest, context: Any) -> pb.BatchCheckResponse:
         """Answer questions that share a context."""
@@ -61,7 +60,7 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
             at_least_revision=request.at_least_revision,
             pinned=request.pinned_revision,
         )
-        return pb.BatchCheckResponse(decisions=[self._decision(answer) for answer in answers], revision=revision)
+        return pb.BatchCheckResponse(decisions=[_decision(answer) for answer in answers], revision=revision)
 
     async def Discover(self, request: pb.DiscoverRequest, context: Any) -> pb.DiscoverResponse:
         """Say where the other services listen."""
@@ -69,37 +68,38 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
         caller(context)
         return self._discover()
 
-    def _decision(self, answer: Answer) -> pb.Decision:
-        ruling, here = answer.ruling, self._discover()
-        decision = pb.Decision(
-            outcome=pb.Outcome.Value(f"OUTCOME_{ruling.outcome.name}"),
-            instruction=ruling.instruction,
-            measures=[_measure(each) for each in ruling.measures],
-            listings=[_listing(each, answer) for each in ruling.listings],
-            confirmation_required=ruling.confirmation_required,
-            officer_verifies=ruling.officer_verifies,
-            missing_facts=[
-                pb.MissingFact(listing_id=each.listing.id, measure_code=each.measure.code, fact=each.fact)
-                for each in ruling.missing
-            ],
-            warnings=answer.warnings,
-            source=pb.SOURCE_GATEWAY,
-            revision=answer.revision,
-            epoch=here.epoch,
-            lineage=here.lineage,
-            as_of_time=_time(answer.as_of),
-            decided_time=_time(answer.decided_at),
-            decision_id=answer.decision_id,
-            record_digest=answer.record_digest,
-            digest_algorithm=DIGEST_ALGORITHM,
-            catalogue_editions=ruling.editions,
-            masked_identifier=answer.masked,
-        )
-        if ruling.outcome is Outcome.UNDETERMINED:
-            assert ruling.reason is not None and answer.resolve_by is not None  # noqa: S101, PT018  they come together
-            decision.undetermined_reason = pb.UndeterminedReason.Value(f"UNDETERMINED_REASON_{ruling.reason.name}")
-            decision.resolve_by_time.CopyFrom(_time(answer.resolve_by))
-        return decision
+
+def _decision(answer: Answer) -> pb.Decision:
+    ruling = answer.ruling
+    decision = pb.Decision(
+        outcome=pb.Outcome.Value(f"OUTCOME_{ruling.outcome.name}"),
+        instruction=ruling.instruction,
+        measures=[_measure(each) for each in ruling.measures],
+        listings=[_listing(each, answer) for each in ruling.listings],
+        confirmation_required=ruling.confirmation_required,
+        officer_verifies=ruling.officer_verifies,
+        missing_facts=[
+            pb.MissingFact(listing_id=each.listing.id, measure_code=each.measure.code, fact=each.fact)
+            for each in ruling.missing
+        ],
+        warnings=answer.warnings,
+        source=pb.SOURCE_GATEWAY,
+        revision=answer.revision,
+        epoch=answer.epoch,
+        lineage=answer.lineage,
+        as_of_time=timestamp(answer.as_of),
+        decided_time=timestamp(answer.decided_at),
+        decision_id=answer.decision_id,
+        record_digest=answer.record_digest,
+        digest_algorithm=DIGEST_ALGORITHM,
+        catalogue_editions=ruling.editions,
+        masked_identifier=answer.masked,
+    )
+    if ruling.outcome is Outcome.UNDETERMINED:
+        assert ruling.reason is not None and answer.resolve_by is not None  # noqa: S101, PT018  they come together
+        decision.undetermined_reason = pb.UndeterminedReason.Value(f"UNDETERMINED_REASON_{ruling.reason.name}")
+        decision.resolve_by_time.CopyFrom(timestamp(answer.resolve_by))
+    return decision
 
 
 def _inquiry(context: pb.InquiryContext) -> Inquiry:
@@ -140,9 +140,9 @@ def _listing(listing: Listing, answer: Answer) -> pb.ListingEvidence:
         list_type_name=list_type.name if list_type else "",
         authority=listing.authority,
         decision_no=listing.decision_no,
-        decision_date=_date(listing.decision_date),
-        listed_date=_date(listing.listed_on),
-        expires_date=_date(listing.expires_on),
+        decision_date=date_text(listing.decision_date),
+        listed_date=date_text(listing.listed_on),
+        expires_date=date_text(listing.expires_on),
         reason=listing.reason,
         basis=listing.basis,
         removal_conditions=listing.removal_conditions,
@@ -150,15 +150,5 @@ def _listing(listing: Listing, answer: Answer) -> pb.ListingEvidence:
         objection=listing.objection,
         source=listing.source,
         sanction_no=listing.sanction_no,
-        sanction_end_date=_date(listing.sanction_to),
+        sanction_end_date=date_text(listing.sanction_to),
     )
-
-
-def _date(day: datetime.date | None) -> str:
-    return day.isoformat() if day is not None else ""
-
-
-def _time(at: datetime.datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(at.astimezone(datetime.UTC))
-    return stamp

@@ -4,11 +4,10 @@ import datetime
 from collections.abc import AsyncIterator
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from lanjie.v1 import audit_pb2, audit_pb2_grpc, sync_pb2_grpc
 from lanjie.v1 import sync_pb2 as pb
 from lanjie_gateway.api.auth import caller
+from lanjie_gateway.api.messages import timestamp
 from lanjie_gateway.domain.access import Role
 from lanjie_gateway.domain.errors import invalid_argument
 from lanjie_gateway.services.inquiries import InquiryService, UploadedPass
@@ -66,8 +65,8 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
             normalisation=manifest.normalisation,
             canaries_hit=manifest.canaries_hit,
             canaries_miss=manifest.canaries_miss,
-            issued_time=_time(manifest.issued_at),
-            expires_time=_time(manifest.expires_at),
+            issued_time=timestamp(manifest.issued_at),
+            expires_time=timestamp(manifest.expires_at),
         ).SerializeToString(deterministic=True)
         key_id, value = self._service.sign(SIGNED_PREFIX + raw)
         signature = pb.Signature(key_id=key_id, algorithm=pb.SIGNATURE_ALGORITHM_ED25519, value=value)
@@ -125,9 +124,3 @@ def _pass(each: audit_pb2.LocalPass) -> UploadedPass:
 
 def _first(shards: list[Any]) -> dict[str, Any]:
     return {"shard": 0, "count": shards[0].count, "planes": shards[0].planes} if shards else {}
-
-
-def _time(at: datetime.datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(at.astimezone(datetime.UTC))
-    return stamp

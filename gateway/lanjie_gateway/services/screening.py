@@ -59,6 +59,8 @@ class Answer:
     catalogues: CatalogueSet
     masked: str
     warnings: tuple[str, ...]
+    lineage: str
+    epoch: int
     revision: int
     as_of: datetime.datetime
     decided_at: datetime.datetime
@@ -277,6 +279,8 @@ class ScreeningService:
             catalogues=self._index.catalogues(revision),
             masked=masked,
             warnings=warnings,
+            lineage=lineage,
+            epoch=epoch,
             revision=revision,
             as_of=admitted.at,
             decided_at=now,
