@@ -74,6 +74,10 @@ def company(number):
     return f"uscc:{uscc(number)}"
 
 
+def everything(ledger):
+    return [state for number in range(256) for state in ledger.shard(number)]
+
+
 def remove(ledger, listing_id, kind=EventKind.REMOVED, at=None):
     return ledger.record(listing_id, kind, at, actor="tax/bert", reason="paid up", document="No. 9")
 
@@ -104,7 +108,7 @@ def test_a_batch_is_invisible_until_its_commit(ledger):
     batch, done = stage(ledger, cells(1))
     assert done.added == {"TAX": 1}
     assert find(ledger, company(1)) == []
-    assert ledger.bucket_page(b"", 10) == []
+    assert everything(ledger) == []
     assert ledger.commits_after(0, 10) == []
     assert ledger.changed(1, 0, 10) == ([], None)
     assert ledger.get(f"{batch << 32 | 2:016x}") is None
@@ -255,12 +259,12 @@ def test_buckets_tell_what_is_in_them(ledger):
         cells(3, other_ids="registration_no:320100000000003"),
     ]
     take(ledger, *rows)
-    pages = [*ledger.bucket_page(b"", 3)]
-    pages += ledger.bucket_page(pages[-1].bucket, 3)
-    assert ledger.bucket_page(pages[-1].bucket, 3) == []
-    assert [state.bucket for state in pages] == sorted(state.bucket for state in pages)
-    by_bucket = {state.bucket: state for state in pages}
+    whole = everything(ledger)
+    assert [state.bucket for state in whole] == sorted(state.bucket for state in whole)
+    by_bucket = {state.bucket: state for state in whole}
     assert len(by_bucket) == 4
+    assert ledger.buckets([*by_bucket, bytes(16)]) == whole
+    assert {state.revision for state in whole} == {1}
     view = ViewKey(ledger.keys.view, 40)
     both = by_bucket[bucket(ledger, company(1))]
     assert len(unpack_bucket(both.value)) == 2
@@ -289,7 +293,7 @@ def test_an_ended_listing_leaves_the_view_and_an_annulled_one_the_index(ledger):
     remove(ledger, find(ledger, company(2))[0].id, EventKind.ANNULLED)
     states, _ = ledger.changed(5, 0, 10)
     assert [(state.value, state.listed) for state in states] == [(b"", False)]
-    assert len(ledger.bucket_page(b"", 10)) == 1
+    assert [state.revision for state in everything(ledger)] == [4]
 
 
 def test_changes_come_in_pages(ledger):

@@ -22,6 +22,7 @@ from lanjie_gateway.adapters.frames import read_frame, write_frame
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
 
 PAGE: Final = 5_000
+SHARDS: Final = 256
 ACK_SECONDS: Final = LAG_SECONDS + 3 * BEAT_SECONDS
 """Longer than a worker answers while it is behind: whoever waited this long is not contradicted any more."""
 _log = structlog.get_logger("lanjie.feed")
@@ -137,10 +138,9 @@ class FeedHub:
         # Values are absolute, so a commit that lands between two pages is simply sent again as a change.
         revision = await self._ledger.call(Ledger.head)
         await write_frame(worker.writer, ["begin", self._ledger.lineage, self._ledger.epoch])
-        after = b""
-        while page := await self._ledger.call(Ledger.bucket_page, after, PAGE):
-            await write_frame(worker.writer, ["load", [[state.bucket, state.value] for state in page]])
-            after = page[-1].bucket
+        for number in range(SHARDS):
+            shard = await self._ledger.call(Ledger.shard, number)
+            await write_frame(worker.writer, ["load", [[state.bucket, state.value] for state in shard]])
         await self._send_catalogues(worker)
         await write_frame(worker.writer, ["commit", revision])
         worker.sent = revision

@@ -1,7 +1,7 @@
 """What the change feed reads: buckets of the exact index, whole and by commit."""
 
-from collections.abc import Iterable, Iterator
-from itertools import groupby, islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from lanjie_gateway.adapters.ledger.tables import BATCH, EVENT, LISTING, LISTING
 from lanjie_gateway.domain import packed
 
 _TWO_64: Final = 1 << 64
+_CHANGED_BY = BATCH.alias("changed_by_batch")
 _VISIBLE = (
     sa.select(
         LISTING_KEY.c.bucket,
@@ -20,21 +21,26 @@ _VISIBLE = (
         LISTING.c.packed,
         LISTING.c.ended,
         LISTING.c.annulled,
+        _CHANGED_BY.c.revision,
     )
     .join(LISTING, LISTING.c.id == LISTING_KEY.c.listing_id)
     .join(BATCH, BATCH.c.id == LISTING.c.batch_id)
+    .join(_CHANGED_BY, _CHANGED_BY.c.id == LISTING.c.changed_by)
     .where(BATCH.c.revision.is_not(None))
     .order_by(LISTING_KEY.c.bucket, LISTING_KEY.c.listing_id)
 )
 
 
-def bucket_page(connection: sa.Connection, after: bytes, limit: int) -> list[BucketState]:
-    """Return the next visible buckets, in bucket order."""
-    rows = connection.execution_options(yield_per=1000).execute(_VISIBLE.where(LISTING_KEY.c.bucket > after))
-    try:
-        return list(islice((state for state in _states(rows) if state.value), limit))
-    finally:
-        rows.close()
+def shard(connection: sa.Connection, number: int) -> list[BucketState]:
+    """Return the buckets with listings whose token begins with the byte `number`, in order."""
+    first, last = bytes([number]) + bytes(15), bytes([number]) + b"\xff" * 15
+    rows = connection.execute(_VISIBLE.where(LISTING_KEY.c.bucket.between(first, last)))
+    return [state for state in _states(rows) if state.value]
+
+
+def buckets(connection: sa.Connection, tokens: Sequence[bytes]) -> list[BucketState]:
+    """Return those of the buckets that ever held a listing, in order."""
+    return list(_states(connection.execute(_VISIBLE.where(LISTING_KEY.c.bucket.in_(tokens)))))
 
 
 def changed(connection: sa.Connection, revision: int, after: int, limit: int) -> tuple[list[BucketState], int | None]:
@@ -92,10 +98,12 @@ def _states(rows: Iterable[Any]) -> Iterator[BucketState]:
         values = []
         listed = False
         digest = None
-        for _, view_digest, current, value, ended, annulled in group:
+        newest = 0
+        for _, view_digest, current, value, ended, annulled, revision in group:
+            newest = max(newest, revision)
             digest = view_digest if digest is None else digest
             # A corrected identifier leaves its old key behind, so that the old bucket is told too.
             if current and not annulled:
                 values.append(value)
                 listed = listed or not ended
-        yield BucketState(bucket, packed.join(values), unsigned64(digest), listed)
+        yield BucketState(bucket, newest, packed.join(values), unsigned64(digest), listed)

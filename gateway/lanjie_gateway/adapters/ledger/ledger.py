@@ -108,10 +108,15 @@ class Ledger:
 
     # The change feed.
 
-    def bucket_page(self, after: bytes, limit: int) -> list[BucketState]:
-        """Return up to `limit` buckets behind `after` in bucket order; empty at the end."""
+    def shard(self, number: int) -> list[BucketState]:
+        """Return the buckets with listings whose token begins with the byte `number`, in order."""
         with self._engine.begin() as connection:
-            return feed.bucket_page(connection, after, limit)
+            return feed.shard(connection, number)
+
+    def buckets(self, tokens: Sequence[bytes]) -> list[BucketState]:
+        """Return those of the buckets that ever held a listing, in order; the emptied ones included."""
+        with self._engine.begin() as connection:
+            return feed.buckets(connection, tokens)
 
     def listed_digests(self) -> list[int]:
         """Return the view digests of all companies with a listing that no event has ended."""

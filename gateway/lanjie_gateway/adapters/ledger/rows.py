@@ -17,12 +17,14 @@ class BucketState:
 
     Attributes:
         bucket: index token of the canonical key, 16 bytes.
+        revision: of the newest commit that changed it.
         value: its packed listings, joined; empty if no listing is left in it.
         view_digest: 64-bit view digest of the canonical key of a company; `None` for persons.
         listed: some listing in it has not been ended by an event.
     """
 
     bucket: bytes
+    revision: int
     value: bytes
     view_digest: int | None
     listed: bool
