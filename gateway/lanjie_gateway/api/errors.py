@@ -32,6 +32,8 @@ CODES: Final = {
     "OVERLOADED": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "RECORD_NOT_DURABLE": grpc.StatusCode.INTERNAL,
     "INTERNAL": grpc.StatusCode.INTERNAL,
+    "LEDGER_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
+    "INDEX_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
 }
 """Every reason of errors.proto and its status code."""
 

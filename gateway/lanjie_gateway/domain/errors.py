@@ -2,7 +2,7 @@
 
     GatewayError
     ├── Refused             the caller's fault: argument, file, catalogue, grant, state
-    └── Unanswerable        ours: not current, overloaded, record not durable
+    └── Unanswerable        ours: not current, overloaded, ledger or index not reachable, record not durable
 
 `api.errors` translates them, and nothing else does. No message ever holds an identifier or a name.
 """

@@ -155,6 +155,8 @@ BY_REASON: Final[Mapping[str, type[LanjieError]]] = MappingProxyType(
         "OVERLOADED": RateLimited,
         "RECORD_NOT_DURABLE": GatewayFault,
         "INTERNAL": GatewayFault,
+        "LEDGER_UNAVAILABLE": Unavailable,
+        "INDEX_UNAVAILABLE": Unavailable,
     }
 )
 """Every reason of errors.proto and its class."""

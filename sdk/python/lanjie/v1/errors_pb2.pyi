@@ -60,6 +60,10 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """INTERNAL. The inquiry record could not be made durable, so no answer may leave (Art. 39)."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 18
     """INTERNAL. Anything else; the log has the request id."""
+    ERROR_REASON_LEDGER_UNAVAILABLE: _ErrorReason.ValueType  # 19
+    """UNAVAILABLE. The ledger cannot be reached. A change may or may not have been made: look before doing it again."""
+    ERROR_REASON_INDEX_UNAVAILABLE: _ErrorReason.ValueType  # 20
+    """UNAVAILABLE. The exact index cannot be read at this moment."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reason of a `google.rpc.ErrorInfo` whose domain is `lanjie`. Every error carries exactly one. No error, message or
@@ -104,4 +108,8 @@ ERROR_REASON_RECORD_NOT_DURABLE: ErrorReason.ValueType  # 17
 """INTERNAL. The inquiry record could not be made durable, so no answer may leave (Art. 39)."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 18
 """INTERNAL. Anything else; the log has the request id."""
+ERROR_REASON_LEDGER_UNAVAILABLE: ErrorReason.ValueType  # 19
+"""UNAVAILABLE. The ledger cannot be reached. A change may or may not have been made: look before doing it again."""
+ERROR_REASON_INDEX_UNAVAILABLE: ErrorReason.ValueType  # 20
+"""UNAVAILABLE. The exact index cannot be read at this moment."""
 global___ErrorReason = ErrorReason

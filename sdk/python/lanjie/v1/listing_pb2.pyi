@@ -121,6 +121,8 @@ class _FileFormatEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     """RFC 4180, UTF-8, a header line."""
     FILE_FORMAT_JSONL: _FileFormat.ValueType  # 2
     """One JSON object a line, UTF-8."""
+    FILE_FORMAT_XLSX: _FileFormat.ValueType  # 3
+    """Office Open XML workbook; the first sheet that the profile, or a header of canonical columns, fits."""
 
 class FileFormat(_FileFormat, metaclass=_FileFormatEnumTypeWrapper):
     """Format of a list file."""
@@ -131,6 +133,8 @@ FILE_FORMAT_CSV: FileFormat.ValueType  # 1
 """RFC 4180, UTF-8, a header line."""
 FILE_FORMAT_JSONL: FileFormat.ValueType  # 2
 """One JSON object a line, UTF-8."""
+FILE_FORMAT_XLSX: FileFormat.ValueType  # 3
+"""Office Open XML workbook; the first sheet that the profile, or a header of canonical columns, fits."""
 global___FileFormat = FileFormat
 
 class _ImportState:
@@ -207,6 +211,7 @@ class ImportHeader(google.protobuf.message.Message):
     DRY_RUN_FIELD_NUMBER: builtins.int
     SHA256_FIELD_NUMBER: builtins.int
     SIZE_FIELD_NUMBER: builtins.int
+    PROFILE_FIELD_NUMBER: builtins.int
     file_name: builtins.str
     """Name of the file, for the receipt; at most 255 characters."""
     format: global___FileFormat.ValueType
@@ -225,6 +230,8 @@ class ImportHeader(google.protobuf.message.Message):
     """SHA-256 of the whole file; a file that was taken before returns its first receipt."""
     size: builtins.int
     """Length of the file in bytes."""
+    profile: builtins.bytes
+    """Profile (TOML, UTF-8, at most 64 KiB) that says how the file's own shape is read; empty for canonical columns."""
     @property
     def as_of_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """FULL only: the list is complete as of this instant; now when absent."""
@@ -242,9 +249,10 @@ class ImportHeader(google.protobuf.message.Message):
         dry_run: builtins.bool = ...,
         sha256: builtins.bytes = ...,
         size: builtins.int = ...,
+        profile: builtins.bytes = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["as_of_time", b"as_of_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["as_of_time", b"as_of_time", "dry_run", b"dry_run", "file_name", b"file_name", "format", b"format", "list_type", b"list_type", "mode", b"mode", "sha256", b"sha256", "size", b"size", "source", b"source", "strict", b"strict"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["as_of_time", b"as_of_time", "dry_run", b"dry_run", "file_name", b"file_name", "format", b"format", "list_type", b"list_type", "mode", b"mode", "profile", b"profile", "sha256", b"sha256", "size", b"size", "source", b"source", "strict", b"strict"]) -> None: ...
 
 global___ImportHeader = ImportHeader
 
