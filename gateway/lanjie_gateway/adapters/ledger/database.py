@@ -1,7 +1,13 @@
-"""The SQLite file under the ledger: one connection, WAL, full sync; upgraded by itself after a copy was put aside."""
+"""The database under the ledger: SQLite in a file, or PostgreSQL for several hosts. One code path from here on.
 
+SQLite: one connection, WAL, full sync; upgrades itself after a copy was put aside. PostgreSQL: one connection of a host,
+READ COMMITTED; `migrate` brings it to the newest schema, and nothing else does.
+"""
+
+import contextlib
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,9 +17,15 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from lanjie_gateway.adapters.ledger.locks import lock_number
 from lanjie_gateway.adapters.ledger.rows import LedgerError
+from lanjie_gateway.domain.errors import Unanswerable
 
+OLDEST_POSTGRESQL: Final = 13
 _PRAGMAS: Final = (
     "journal_mode=WAL",
     # An acknowledged commit survives a loss of power; NORMAL may lose it.
@@ -23,36 +35,101 @@ _PRAGMAS: Final = (
     "wal_autocheckpoint=8000",
     "temp_store=FILE",
 )
+_SESSION: Final = {
+    # An acknowledged commit is on disk, whatever the server's default says.
+    "synchronous_commit": "on",
+    # No transaction of ours waits for anything but the server, so an idle one belongs to a host that is frozen; it
+    # would hold its locks, the one on the head among them, and stop all the others.
+    "idle_in_transaction_session_timeout": "60s",
+    # The same for a host that has gone without a word: its locks go within a minute.
+    "tcp_keepalives_idle": "20s",
+    "tcp_keepalives_interval": "10s",
+    "tcp_keepalives_count": "3",
+}
+_CONNECT: Final = {
+    "connect_timeout": 5,
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    "application_name": "lanjie",
+    "options": " ".join(f"-c {name}={value}" for name, value in _SESSION.items()),
+}
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 
 def connect(url: str) -> sa.Engine:
-    """Return an engine over one SQLite connection at the newest schema.
+    """Return an engine over one connection at the newest schema.
 
-    The connection is used by the ledger's thread alone (3.40.1 has the WAL-reset race with several).
+    The connection is used by the ledger's thread alone (SQLite 3.40.1 has the WAL-reset race with several).
+
+    Args:
+        url: ``sqlite:////absolute/path`` or ``postgresql+psycopg://…``.
 
     Raises:
-        LedgerError: not a SQLite URL, or the file is of a newer version.
+        LedgerError: another URL, a schema of another version, a server that is too old or keeps no UTF-8.
+        Unanswerable: LEDGER_UNAVAILABLE: PostgreSQL cannot be reached.
     """
-    parsed = sa.make_url(url)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
-        raise LedgerError("the ledger's URL is sqlite:////absolute/path")
-    path = Path(parsed.database)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists() or path.stat().st_size == 0
-    if new:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    engine = sa.create_engine(
-        parsed, poolclass=sa.StaticPool, connect_args={"check_same_thread": False, "isolation_level": None}
-    )
-    sa.event.listen(engine, "connect", _prepare)
-    sa.event.listen(engine, "begin", _begin)
+    engine = _engine(url)
     try:
-        _upgrade(engine, path, new=new)
+        if shared(engine):
+            _check(engine)
+        else:
+            _upgrade(engine)
     except BaseException:
         engine.dispose()
         raise
     return engine
+
+
+def migrate(url: str) -> tuple[str, str]:
+    """Bring a database to the newest schema; return the version it had, empty for none, and the one it has.
+
+    Hosts may do so at once. Errors as for `connect`.
+    """
+    engine = _engine(url)
+    try:
+        return _upgrade(engine)
+    finally:
+        engine.dispose()
+
+
+def shared(engine: sa.Engine | sa.Connection) -> bool:
+    """Whether other hosts may write too: PostgreSQL."""
+    return engine.dialect.name == "postgresql"
+
+
+def parameters(url: str) -> dict[str, Any]:
+    """Return psycopg's connection parameters of a PostgreSQL URL; what the URL states goes before our defaults."""
+    _, stated = PGDialect_psycopg().create_connect_args(sa.make_url(url))  # type: ignore[no-untyped-call]
+    return {**_CONNECT, **stated}
+
+
+@contextlib.contextmanager
+def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Run a transaction; the one place where a database that is out of reach gets its name.
+
+    A refusal leaves nothing behind. When the connection breaks during the commit itself, nobody can tell whether the
+    commit was made.
+
+    Raises:
+        Unanswerable: LEDGER_UNAVAILABLE: the server is gone, starts, ends, or is out of resources; the next
+            transaction connects anew.
+    """
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except sa.exc.DBAPIError as error:
+        # With SQLite these are defects of the file or of ours, and no other attempt would do better.
+        broken = error.connection_invalidated or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
+        if shared(engine) and broken:
+            raise Unanswerable("LEDGER_UNAVAILABLE", "the ledger's database cannot be reached; try again") from error
+        raise
+
+
+def insert(connection: sa.Connection, table: sa.Table) -> Any:
+    """Return an INSERT that knows ON CONFLICT, which both databases spell alike."""
+    return postgresql_insert(table) if shared(connection) else sqlite_insert(table)
 
 
 def migration_config() -> Config:
@@ -63,21 +140,91 @@ def migration_config() -> Config:
     return config
 
 
-def _upgrade(engine: sa.Engine, path: Path, *, new: bool) -> None:
+def newest() -> str:
+    """Return the newest schema's version."""
+    return str(ScriptDirectory.from_config(migration_config()).get_current_head())
+
+
+def _engine(url: str) -> sa.Engine:
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        # Its text would repeat the URL, and a password in it.
+        raise LedgerError(_ADDRESSES) from None
+    if parsed.drivername == "postgresql+psycopg" and parsed.database:
+        return sa.create_engine(
+            parsed,
+            pool_size=1,
+            max_overflow=0,
+            pool_pre_ping=True,
+            isolation_level="READ COMMITTED",
+            hide_parameters=True,
+            connect_args=parameters(url),
+        )
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        raise LedgerError(_ADDRESSES)
+    path = Path(parsed.database)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    engine = sa.create_engine(
+        parsed,
+        poolclass=sa.StaticPool,
+        hide_parameters=True,
+        connect_args={"check_same_thread": False, "isolation_level": None},
+    )
+    sa.event.listen(engine, "connect", _prepare)
+    sa.event.listen(engine, "begin", _begin)
+    return engine
+
+
+_ADDRESSES: Final = "the ledger's URL is sqlite:////absolute/path or postgresql+psycopg://user:password@host/database"
+
+
+def _check(engine: sa.Engine) -> None:
+    with transaction(engine) as connection:
+        _check_server(connection)
+        current = MigrationContext.configure(connection).get_current_revision()
+    if current != newest():
+        at = f"has schema {current}" if current else "has no ledger in it yet"
+        raise LedgerError(f"{_shown(engine)} {at}, this version wants {newest()}: run `lanjie migrate`")
+
+
+def _check_server(connection: sa.Connection) -> None:
+    version = connection.dialect.server_version_info or (0,)
+    if version[0] < OLDEST_POSTGRESQL:
+        raise LedgerError(f"the server is PostgreSQL {version[0]}; {OLDEST_POSTGRESQL} or later is needed")
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding != "UTF8":
+        raise LedgerError(f"{_shown(connection.engine)} is kept in {encoding}; a database in UTF8 is needed")
+
+
+def _upgrade(engine: sa.Engine) -> tuple[str, str]:
+    target = newest()
+    if not shared(engine):
+        _put_aside(engine, target)
     config = migration_config()
-    newest = ScriptDirectory.from_config(config).get_current_head()
+    try:
+        with transaction(engine) as connection:
+            if shared(engine):
+                _check_server(connection)
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock_number("migrate"))))
+            current = MigrationContext.configure(connection).get_current_revision() or ""
+            if current != target:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+    except CommandError as error:
+        raise LedgerError(f"{_shown(engine)} is not of this version: {error}") from error
+    return current, target
+
+
+def _put_aside(engine: sa.Engine, target: str) -> None:
     with engine.connect() as connection:
         current = MigrationContext.configure(connection).get_current_revision()
-    if current == newest:
-        return
-    if not new:
-        _copy_aside(engine, path.with_name(f"{path.name}.before-{newest}"))
-    try:
-        with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    except CommandError as error:
-        raise LedgerError(f"the ledger {path} is not of this version: {error}") from error
+        empty = not sa.inspect(connection).get_table_names()
+    if current != target and not empty:
+        path = Path(engine.url.database or "")
+        _copy_aside(engine, path.with_name(f"{path.name}.before-{target}"))
 
 
 def _copy_aside(engine: sa.Engine, target: Path) -> None:
@@ -95,6 +242,10 @@ def _copy_aside(engine: sa.Engine, target: Path) -> None:
             copy.close()
     finally:
         raw.close()
+
+
+def _shown(engine: sa.Engine) -> str:
+    return f"the ledger {engine.url.set(query={}).render_as_string(hide_password=True)}"
 
 
 def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
