@@ -4,6 +4,7 @@
 ``view-EPOCH`` makes the fingerprints of one epoch, ``signing`` signs manifests, ``token`` hashes bearer tokens.
 """
 
+import hashlib
 import os
 import secrets
 from dataclasses import dataclass, field
@@ -11,7 +12,11 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from lanjie_matcher.fingerprints import IndexKey
+
 KEY_BYTES = 32
+RESTORING = "restoring"
+"""A file in ``DIR/keys`` while a restore is under way: until it is gone, nothing may serve this state."""
 
 
 class KeysLostError(RuntimeError):
@@ -44,6 +49,12 @@ class KeyRing:
         """Raw Ed25519 public key that SDKs are told to trust."""
         return Ed25519PrivateKey.from_private_bytes(self.signing).public_key().public_bytes_raw()
 
+    @property
+    def check(self) -> bytes:
+        """What a ledger keeps to tell the right keys from wrong ones; it tells nothing of the keys."""
+        store = hashlib.blake2b(b"lanjie store key", key=self.store, digest_size=8).digest()
+        return IndexKey(self.index).token("key-check") + store
+
     def sign(self, message: bytes) -> bytes:
         """Sign with Ed25519."""
         return Ed25519PrivateKey.from_private_bytes(self.signing).sign(message)
@@ -58,9 +69,11 @@ def open_keys(directory: Path, epoch: int, *, fresh: bool) -> KeyRing:
         fresh: whether there is no ledger yet; only then may a key be made.
 
     Raises:
-        KeysLostError: a key of a state in use is missing or has another length.
+        KeysLostError: a key of a state in use is missing or has another length, or a restore was not finished.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if (directory / RESTORING).exists():
+        raise KeysLostError(f"a restore into {directory.parent} was not finished: run `lanjie restore` again")
     names = {"store": "store", "index": "index", "view": f"view-{epoch}", "signing": "signing", "token": "token"}
     values = {field_name: _open_key(directory / name, fresh=fresh) for field_name, name in names.items()}
     return KeyRing(epoch=epoch, **values)
@@ -75,9 +88,31 @@ def _open_key(path: Path, *, fresh: bool) -> bytes:
     if not fresh:
         raise KeysLostError(f"{path} is missing; restore it from the backup, a new one would not fit the ledger")
     value = secrets.token_bytes(KEY_BYTES)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    keep(path, value)
+    return value
+
+
+def keep(path: Path, content: bytes) -> None:
+    """Write a secret, 0600: whole or not at all, and on the disk with its name when this returns.
+
+    A key whose file or name a power cut can undo would take the listings with it that were acknowledged meanwhile.
+    """
+    new = path.with_name(f".{path.name}.new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(value)
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    return value
+    new.replace(path)
+    # The file's name is an entry of its directory, and the directory's name one of the directory above.
+    for directory in (path.parent, path.parent.parent):
+        sync_directory(directory)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,5 +1,6 @@
 """The ledger (SQLAlchemy Core, alembic, SQLite): the record everything else is derived from."""
 
+from lanjie_gateway.adapters.ledger.copy import OnlineCopy
 from lanjie_gateway.adapters.ledger.ledger import Ledger
 from lanjie_gateway.adapters.ledger.rows import (
     BucketState,
@@ -19,6 +20,7 @@ __all__ = [
     "Ledger",
     "LedgerError",
     "LedgerThread",
+    "OnlineCopy",
     "StoredEdition",
     "StoredEvent",
     "StoredListing",

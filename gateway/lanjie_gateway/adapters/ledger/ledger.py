@@ -1,16 +1,16 @@
 """The ledger: the record of listings, catalogues and inquiries. Everything else is derived from it."""
 
 import datetime
-import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from lanjie_gateway.adapters.keys import KeyRing
-from lanjie_gateway.adapters.ledger import commits, database, feed, receipts, staging
+from lanjie_gateway.adapters.ledger import commits, database, editions, feed, inquiries, locks, receipts, staging
+from lanjie_gateway.adapters.ledger.copy import OnlineCopy
 from lanjie_gateway.adapters.ledger.rows import (
     BucketState,
     CommitInfo,
@@ -23,19 +23,19 @@ from lanjie_gateway.adapters.ledger.rows import (
 )
 from lanjie_gateway.adapters.ledger.tables import (
     BATCH,
-    EDITION,
     EVENT,
     HEAD,
-    INQUIRY,
-    INQUIRY_SOURCE,
     LISTING,
     LISTING_KEY,
+    SEEN,
+    STAGED_CHANGE,
+    STAGED_KEY,
 )
 from lanjie_gateway.adapters.sealing import Sealer
 from lanjie_gateway.domain import events, packed
-from lanjie_gateway.domain.errors import Refused, not_found
+from lanjie_gateway.domain.errors import Unanswerable, not_found
 from lanjie_gateway.domain.events import EventKind
-from lanjie_gateway.domain.import_rules import ImportMode, QuarantinedRow, Receipt
+from lanjie_gateway.domain.import_rules import ImportMode, ImportState, QuarantinedRow, Receipt
 from lanjie_gateway.domain.staged import StagedRow
 from lanjie_matcher.catalogues import Edition
 from lanjie_matcher.fingerprints import IndexKey
@@ -44,6 +44,8 @@ from lanjie_matcher.listings import ended_by_event
 
 TOKEN_ALGORITHM: Final = "blake2b-128"
 """Algorithm id of bucket, identity and natural-key tokens."""
+_ANALYSED_FROM: Final = 5_000
+"""Rows of an import from which PostgreSQL is told to look at the tables anew, rather than at its own time."""
 _PURGE_AT_START: Final = 20_000
 """Rows of a crashed import that a start clears; the rest goes in small steps with the next import."""
 
@@ -55,6 +57,11 @@ class Ledger:
         lineage: identity of this ledger, 32 hexadecimal digits.
         epoch: epoch of the view key.
         keys: the keys that fit this ledger.
+        shared: whether other hosts may write too (PostgreSQL).
+
+    Every call raises `Unanswerable` LEDGER_UNAVAILABLE while PostgreSQL cannot be reached, and the next one connects
+    anew. Where the connection broke during a commit nobody can tell whether it was made. An import or a publication
+    that is sent again then gives the first one's receipt or revision; for an event see `record`.
     """
 
     def __init__(
@@ -67,6 +74,7 @@ class Ledger:
         self.lineage = lineage
         self.epoch = epoch
         self.keys = keys
+        self.shared = locks.shared(engine)
 
     @classmethod
     def open(
@@ -75,52 +83,61 @@ class Ledger:
         """Open the ledger; make it where there is none.
 
         Args:
-            url: ``sqlite:////absolute/path``.
+            url: ``sqlite:////absolute/path`` or ``postgresql+psycopg://…``.
             keys_for: gives the keys of an epoch; may make them only when told that the ledger is fresh.
             clock: aware instants.
 
         Raises:
-            LedgerError: the file is of another version, or the keys are not the ones it was written with.
+            LedgerError: it is of another version, or the keys are not the ones it was written with.
+            KeysLostError: it is in use, by another host for instance, and its keys are not here.
+            Unanswerable: LEDGER_UNAVAILABLE.
         """
         engine = database.connect(url)
         try:
-            with engine.begin() as connection:
+            with database.transaction(engine) as connection:
+                # Hosts that open a fresh database at once: one makes keys and head, the others find them.
+                locks.wait(connection, "head")
                 lineage, epoch, keys = _open_head(connection, keys_for)
-                # What was on its way when the process ended is nobody's.
-                cls._abandon(connection)
             ledger = cls(engine, lineage, epoch, keys, clock)
-            left = _PURGE_AT_START
-            while left > 0 and ledger.purge():
-                left -= 2_000
+            if ledger.hold_imports():
+                # What was on its way when the process ended is nobody's.
+                ledger.end_import()
+                left = _PURGE_AT_START
+                while left > 0 and ledger.purge():
+                    left -= 2_000
         except BaseException:
             engine.dispose()
             raise
         return ledger
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file or the connection."""
         self._engine.dispose()
 
     def head(self) -> int:
         """Return the newest revision; 0 before the first commit."""
-        with self._engine.begin() as connection:
+        with database.transaction(self._engine) as connection:
             return int(connection.execute(sa.select(HEAD.c.revision)).scalar_one())
+
+    def copy_to(self, target: Path) -> OnlineCopy:
+        """Begin a copy of the SQLite file that goes on while the ledger is used; see `OnlineCopy`."""
+        return OnlineCopy(self._engine, target)
 
     # The change feed.
 
     def shard(self, number: int) -> list[BucketState]:
         """Return the buckets with listings whose token begins with the byte `number`, in order."""
-        with self._engine.begin() as connection:
+        with database.transaction(self._engine) as connection:
             return feed.shard(connection, number)
 
     def buckets(self, tokens: Sequence[bytes]) -> list[BucketState]:
         """Return those of the buckets that ever held a listing, in order; the emptied ones included."""
-        with self._engine.begin() as connection:
+        with database.transaction(self._engine) as connection:
             return feed.buckets(connection, tokens)
 
     def listed_digests(self) -> list[int]:
         """Return the view digests of all companies with a listing that no event has ended."""
-        with self._engine.begin() as connection:
+        with database.transaction(self._engine) as connection:
             return feed.listed_digests(connection)
 
     def changed(self, revision: int, after: int, limit: int) -> tuple[list[BucketState], int | None]:
@@ -134,12 +151,12 @@ class Ledger:
         Returns:
             The buckets, and the cursor to go on with, `None` when done.
         """
-        with self._engine.begin() as connection:
+        with database.transaction(self._engine) as connection:
             return feed.changed(connection, revision, after, limit)
 
     def commits_after(self, revision: int, limit: int) -> list[CommitInfo]:
         """Return up to `limit` commits after a revision, in order."""
-        with self._engine.begin() as connection:
+        with database.transaction(self._engine) as connection:
             return feed.commits_after(connection, revision, limit)
 
     # Listings.
@@ -151,7 +168,7 @@ class Ledger:
         keys = sa.select(LISTING_KEY.c.listing_id).where(
             LISTING_KEY.c.bucket == bucket, LISTING_KEY.c.current.is_(True)
         )
-        with self._engine.begin() as connection:
+        with database.transaction(self._engine) as connection:
             rows = connection.execute(_STORED.where(LISTING.c.id.in_(keys)).order_by(LISTING.c.id.desc())).all()
         found = [self._stored(row) for row in rows]
         return [each for each in found if each.packed.concerns(identifier.kind.value, token)]
@@ -161,7 +178,7 @@ class Ledger:
         number = row_id(listing_id)
         if number is None:
             return None
-        with self._engine.begin() as connection:
+        with database.transaction(self._engine) as connection:
             row = connection.execute(_STORED.where(LISTING.c.id == number)).first()
             if row is None:
                 return None
@@ -194,13 +211,16 @@ class Ledger:
             document: number of the document that orders it (Art. 61).
 
         Raises:
-            Refused: NOT_FOUND; or see `events.apply`.
+            Refused: NOT_FOUND; or see `events.apply`: TRANSITION_ILLEGAL is also what an event gets that is sent again
+                after LEDGER_UNAVAILABLE, if the first one was recorded after all; `get` then shows it with its actor.
         """
         number = row_id(listing_id)
         now = self._clock()
         at = now if effective_at is None else effective_at
-        with self._engine.begin() as connection:
-            row = None if number is None else connection.execute(_STORED.where(LISTING.c.id == number)).first()
+        with database.transaction(self._engine) as connection:
+            # By a statement of its own: one that waits for a lock reads everything else as it was before.
+            connection.execute(sa.select(LISTING.c.id).where(LISTING.c.id == number).with_for_update())
+            row = connection.execute(_STORED.where(LISTING.c.id == number)).first()
             if row is None:
                 raise not_found("no such listing")
             before = packed.unpack(row.packed)
@@ -231,177 +251,151 @@ class Ledger:
 
     # Imports.
 
-    def begin_import(self, actor: str) -> int:
-        """Begin an import that nobody sees; return its batch. One that was left half-way is thrown away."""
-        with self._engine.begin() as connection:
-            self._abandon(connection)
+    def hold_imports(self) -> bool:
+        """Keep other hosts from importing and confirming until `end_import`; return False while one of them does."""
+        with database.transaction(self._engine) as connection:
+            return locks.hold(connection, locks.IMPORTS)
+
+    def begin_import(self, actor: str) -> int | None:
+        """Begin an import that nobody sees; return its batch, `None` while another host imports.
+
+        One that was left half-way is thrown away.
+        """
+        with database.transaction(self._engine) as connection:
+            if not locks.hold(connection, locks.IMPORTS):
+                return None
+            commits.abandon(connection)
             return commits.begin(connection, actor, packed.micros(self._clock()), inserts=True)
+
+    def end_import(self) -> None:
+        """Throw away what was staged and neither committed nor parked, and let other hosts import."""
+        with database.transaction(self._engine) as connection:
+            if locks.holds(connection, locks.IMPORTS):
+                commits.abandon(connection)
+            locks.release(connection, locks.IMPORTS)
 
     def stage(
         self, batch: int, rows: Sequence[StagedRow], *, actor: str, received_at: datetime.datetime, document: str
     ) -> staging.Staged:
         """Stage one chunk of good rows, about 2,000; see `staging.stage`."""
-        with self._engine.begin() as connection:
+        with database.transaction(self._engine) as connection:
             return staging.stage(
                 connection, batch, rows, actor=actor, now=packed.micros(received_at), document=document
             )
 
     def quarantine(self, batch: int, rows: Sequence[QuarantinedRow]) -> None:
         """Keep rows that were not taken."""
-        with self._engine.begin() as connection:
+        with database.transaction(self._engine) as connection:
+            commits.fence(connection, batch, commits.STAGING)
             staging.quarantine(connection, batch, rows)
 
     def stage_absent(
         self, batch: int, list_type: str, source: str, *, as_of: datetime.datetime, document: str, limit: int
     ) -> int:
         """Stage the end of some live listings that a complete list does not hold; return how many, 0 when done."""
-        with self._engine.begin() as connection:
+        with database.transaction(self._engine) as connection:
             return staging.stage_absent(
                 connection, batch, list_type, source, as_of=packed.micros(as_of), document=document, limit=limit
             )
 
     def live_counts(self, list_types: Iterable[str]) -> dict[str, int]:
         """Return the number of live listings by list type."""
-        with self._engine.begin() as connection:
+        with database.transaction(self._engine) as connection:
             return receipts.live_counts(connection, list_types)
 
     def commit_import(self, receipt: Receipt, confirmer: str | None = None) -> Receipt:
-        """Commit a staged or waiting import; see `receipts.commit_import`."""
-        with self._engine.begin() as connection:
+        """Commit a staged or waiting import; see `receipts.commit_import`.
+
+        Raises:
+            Unanswerable: OVERLOADED: another host imports, so that one that waits cannot be confirmed now.
+        """
+        if self.shared and receipt.counts.rows >= _ANALYSED_FROM:
+            self._analyse()
+        with database.transaction(self._engine) as connection:
+            if receipt.state is ImportState.WAITING and not locks.hold(connection, locks.IMPORTS):
+                raise Unanswerable("OVERLOADED", "another host imports, try again", retry_after_ms="1000")
             return receipts.commit_import(connection, receipt, packed.micros(self._clock()), confirmer)
 
     def park_import(self, receipt: Receipt) -> Receipt:
         """Let a staged import wait for another person."""
-        with self._engine.begin() as connection:
+        with database.transaction(self._engine) as connection:
             return receipts.park(connection, receipt)
 
     def give_up_import(self, batch: int) -> None:
-        """Throw a staged or waiting import away."""
-        with self._engine.begin() as connection:
+        """Throw a waiting import away."""
+        with database.transaction(self._engine) as connection:
             receipts.give_up(connection, batch)
 
     def quarantined(self, batch: int) -> tuple[QuarantinedRow, ...]:
         """Return the first rows of an import that were not taken."""
-        with self._engine.begin() as connection:
+        with database.transaction(self._engine) as connection:
             return receipts.read_quarantine(connection, batch)
 
     def find_receipt(self, sha256: bytes, mode: ImportMode, list_type: str, source: str) -> Receipt | None:
         """Return the first receipt of a file under the same order."""
-        with self._engine.begin() as connection:
+        with database.transaction(self._engine) as connection:
             return receipts.find_receipt(connection, sha256, mode, list_type, source)
 
     def receipt(self, receipt_id: str) -> Receipt | None:
         """Return a receipt."""
-        with self._engine.begin() as connection:
+        with database.transaction(self._engine) as connection:
             return receipts.read_receipt(connection, receipt_id)
 
     def purge(self, limit: int = 2_000) -> bool:
         """Delete some rows that nobody needs any more; return whether there may be others."""
-        with self._engine.begin() as connection:
+        with database.transaction(self._engine) as connection:
             return receipts.purge(connection, limit)
 
     # Catalogues.
 
-    def publish_edition(self, edition: Edition, file: bytes, file_name: str, actor: str) -> int:
-        """Keep an edition as a commit of its own; return the revision, the first one where it was kept before.
+    def publish_edition(self, edition: Edition, file: bytes, file_name: str, actor: str, *, known: int) -> int | None:
+        """Keep an edition as a commit of its own.
+
+        Args:
+            edition: what the file says.
+            file: its bytes.
+            file_name: its name.
+            actor: who publishes it.
+            known: number of editions that it was judged with.
+
+        Returns:
+            The revision, the first one where it was kept before; `None` when another host has published since, and
+            it must be judged again.
 
         Raises:
             Refused: CATALOGUE_REFUSED: the same edition was published with another content (Art. 45).
         """
         now = packed.micros(self._clock())
-        mine = (EDITION.c.catalogue_id == edition.id) & (EDITION.c.edition == edition.edition)
-        with self._engine.begin() as connection:
-            held = connection.execute(
-                sa.select(EDITION.c.file, BATCH.c.revision).join(BATCH, BATCH.c.id == EDITION.c.batch_id).where(mine)
-            ).first()
-            if held is not None:
-                if held.file == file:
-                    return int(held.revision)
-                message = "this edition was published with another content; publish a new edition"
-                raise Refused(
-                    "CATALOGUE_REFUSED", message, file=file_name, entry=edition.name, rule="edition-published"
-                )
-            batch = commits.begin(connection, actor, now, kind="catalogue")
-            connection.execute(
-                EDITION.insert().values(
-                    catalogue_id=edition.id,
-                    edition=edition.edition,
-                    batch_id=batch,
-                    file=file,
-                    file_name=file_name,
-                    actor=actor,
-                    published_at=now,
-                )
-            )
-            return commits.commit(connection, batch, now)
+        with database.transaction(self._engine) as connection:
+            return editions.publish(connection, edition, file, file_name, actor=actor, known=known, now=now)
 
     def editions(self) -> list[StoredEdition]:
         """Return all editions in the order of their publication."""
-        with self._engine.begin() as connection:
-            rows = connection.execute(
-                sa.select(EDITION, BATCH.c.revision)
-                .join(BATCH, BATCH.c.id == EDITION.c.batch_id)
-                .order_by(BATCH.c.revision)
-            ).all()
-        return [
-            StoredEdition(
-                catalogue_id=row.catalogue_id,
-                edition=row.edition,
-                file=row.file,
-                file_name=row.file_name,
-                actor=row.actor,
-                published_at=packed.instant(row.published_at),
-                revision=row.revision,
-            )
-            for row in rows
-        ]
+        with database.transaction(self._engine) as connection:
+            return editions.read(connection)
 
     # Inquiries.
 
     def add_inquiries(self, source: str, position: int, rows: Sequence[InquiryRow]) -> None:
         """Keep inquiry records and how far their source was read, in one transaction; known ones are passed over."""
-        with self._engine.begin() as connection:
-            if rows:
-                connection.execute(
-                    sqlite_insert(INQUIRY).on_conflict_do_nothing(index_elements=["source", "sequence"]),
-                    [_inquiry_values(source, row) for row in rows],
-                )
-            put = sqlite_insert(INQUIRY_SOURCE).values(source=source, position=position)
-            connection.execute(
-                put.on_conflict_do_update(index_elements=["source"], set_={"position": put.excluded.position})
-            )
+        with database.transaction(self._engine) as connection:
+            inquiries.add(connection, source, position, rows)
 
     def inquiry_position(self, source: str) -> int:
         """Return how far a source was read; 0 where it never was."""
-        with self._engine.begin() as connection:
-            position = connection.execute(
-                sa.select(INQUIRY_SOURCE.c.position).where(INQUIRY_SOURCE.c.source == source)
-            ).scalar()
-        return int(position or 0)
+        with database.transaction(self._engine) as connection:
+            return inquiries.position(connection, source)
 
     def inquiries(self, limit: int = 1_000, after: int = 0) -> list[InquiryRow]:
         """Return inquiry records in the order they were kept, behind the `after` first ones."""
-        with self._engine.begin() as connection:
-            rows = connection.execute(sa.select(INQUIRY).order_by(INQUIRY.c.id).limit(limit).offset(after)).all()
-        return [
-            InquiryRow(
-                sequence=row.sequence,
-                decision_id=row.decision_id,
-                decided_at=packed.instant(row.decided_at),
-                department=row.department,
-                matter=row.matter,
-                outcome=row.outcome,
-                kind=row.kind,
-                subject_token=row.subject_token,
-                record=row.record,
-                digest=row.digest,
-            )
-            for row in rows
-        ]
+        with database.transaction(self._engine) as connection:
+            return inquiries.read(connection, limit, after)
 
-    @staticmethod
-    def _abandon(connection: sa.Connection) -> None:
-        connection.execute(BATCH.update().where(BATCH.c.state == commits.STAGING).values(state=commits.ABANDONED))
+    def _analyse(self) -> None:
+        # Without statistics a plan for a table that was just filled reads all of it for each row.
+        names = ", ".join(t.name for t in (LISTING, LISTING_KEY, EVENT, SEEN, STAGED_CHANGE, STAGED_KEY))
+        with database.transaction(self._engine) as connection:
+            connection.exec_driver_sql(f"ANALYZE {names}")
 
     def _stored(self, row: Any) -> StoredListing:
         details = None
@@ -437,7 +431,7 @@ def _open_head(connection: sa.Connection, keys_for: Callable[[int, bool], KeyRin
     head = connection.execute(sa.select(HEAD)).first()
     if head is not None:
         keys = keys_for(head.epoch, False)
-        if (head.key_check, head.token_algorithm) != (_key_check(keys), TOKEN_ALGORITHM):
+        if (head.key_check, head.token_algorithm) != (keys.check, TOKEN_ALGORITHM):
             raise LedgerError("the keys are not the ones this ledger was written with")
         return head.lineage, head.epoch, keys
     lineage, epoch = secrets.token_hex(16), 1
@@ -449,16 +443,10 @@ def _open_head(connection: sa.Connection, keys_for: Callable[[int, bool], KeyRin
             epoch=epoch,
             revision=0,
             token_algorithm=TOKEN_ALGORITHM,
-            key_check=_key_check(keys),
+            key_check=keys.check,
         )
     )
     return lineage, epoch, keys
-
-
-def _key_check(keys: KeyRing) -> bytes:
-    # Tells right keys from wrong ones without telling anything of the keys.
-    store = hashlib.blake2b(b"lanjie store key", key=keys.store, digest_size=8).digest()
-    return IndexKey(keys.index).token("key-check") + store
 
 
 def _event(row: Any) -> StoredEvent:
@@ -472,19 +460,3 @@ def _event(row: Any) -> StoredEvent:
         document=row.document,
         revision=row.revision,
     )
-
-
-def _inquiry_values(source: str, row: InquiryRow) -> dict[str, Any]:
-    return {
-        "source": source,
-        "sequence": row.sequence,
-        "decision_id": row.decision_id,
-        "decided_at": packed.micros(row.decided_at),
-        "department": row.department,
-        "matter": row.matter,
-        "outcome": row.outcome,
-        "kind": row.kind,
-        "subject_token": row.subject_token,
-        "record": row.record,
-        "digest": row.digest,
-    }

@@ -1,0 +1,398 @@
+"""Restoring a backup into an empty state: the same ledger, in a new epoch.
+
+1. Everything that can be told of the file is told before anything is written: its digests, that it holds the keys and
+   that they are the ledger's, that its tables are those of its schema and that this schema is known here. An older
+   schema is restored as it was and then upgraded, as a state of that age would be.
+2. The target is empty, or it is what an interrupted restore left: the file ``keys/restoring`` tells, and while it is
+   there no gateway serves the state. Such leftovers are cleared and the work is done again from the beginning.
+3. A restored ledger knows less than its past did: SDKs, answers and records out there may name revisions that are
+   given again, to other commits. So it enters a new epoch, the second of the restore, which no other restore of the
+   same backup shares; (epoch, revision) goes up and SDKs take the whole set again. The view key stays, under the new
+   epoch's name: the ledger holds digests made with it, of listings whose identifiers may have been erased since.
+4. The numbers of listings that are given out from now on begin at the epoch too, so that an id from the lost future
+   never names another listing.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import json
+import os
+import re
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final
+
+import msgpack
+import sqlalchemy as sa
+from alembic import command
+from alembic.runtime.migration import MigrationContext
+from alembic.util.exc import CommandError
+
+from lanjie_gateway.adapters.backup import FORMAT, MANIFEST, Manifest, Part, Table
+from lanjie_gateway.adapters.keys import KEY_BYTES, RESTORING, KeyRing
+from lanjie_gateway.adapters.ledger.database import migration_config
+from lanjie_gateway.adapters.ledger.tables import BATCH, HEAD
+from lanjie_gateway.adapters.state_lock import LEDGER, SERVE, hold
+
+_NAMES: Final = re.compile(r"segments/[0-9a-z-]+\.segment|(keys|tokens)/[0-9a-z][0-9a-z.-]*|tables/[0-9a-z_]+/[0-9]+")
+_PIECE_BYTES: Final = 1 << 20
+_HELD: Final = ("keys", "tokens", "inquiry")
+_FIRST_SECOND: Final = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+"""Ids of listings hold the batch in 31 bits: seconds since then fit until 2088."""
+Told = Callable[[str, int, int], None]
+
+
+class BackupDamagedError(Exception):
+    """The file is not a whole backup."""
+
+
+class RestoreRefusedError(Exception):
+    """The backup is sound, and it cannot be restored here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """What was restored.
+
+    Attributes:
+        created: when the backup was made, ISO 8601.
+        revision: newest revision in it.
+        rows: by table.
+        segments: number of inquiry segments that the next start loads.
+    """
+
+    lineage: str
+    created: str
+    old_epoch: int
+    epoch: int
+    revision: int
+    rows: dict[str, int]
+    segments: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    manifest: Manifest
+    secrets: dict[str, bytes] = field(repr=False)
+    """Keys and tokens by name of the part."""
+    tables: dict[str, sa.Table]
+
+
+def restore(path: Path, state: Path, url: str, now: datetime.datetime, told: Told) -> Restored:
+    """Restore a backup.
+
+    Args:
+        path: of the backup.
+        state: state directory, empty or not there yet.
+        url: address of the ledger; an empty database.
+        now: aware instant.
+        told: hears (what is done, done, total).
+
+    Raises:
+        BackupDamagedError: the file is not a whole backup; nothing was written.
+        RestoreRefusedError: it cannot be restored here; nothing was written.
+        StateInUseError: a gateway holds the state.
+    """
+    verified = _verify(path, told)  # (1)
+    manifest = verified.manifest
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with hold(state, SERVE), hold(state, LEDGER):
+        marker = state / "keys" / RESTORING
+        left = marker.read_text() if marker.exists() else None
+        _require_empty(state, url, left)  # (2)
+        epochs = [manifest.epoch, *(int(name.rpartition("-")[2]) for name in _view_keys(verified.secrets))]
+        epoch = max(*epochs, int(now.timestamp()) - 1) + 1  # (3)
+        _clear(state, url)
+        for name in _HELD:
+            (state / name).mkdir(mode=0o700, exist_ok=True)
+        _write(marker, f"{manifest.lineage} {epoch}".encode())
+        _sync(marker.parent, state)
+        with _target(url) as connection:
+            _load(connection, path, state / "inquiry", verified, told)
+            connection.execute(HEAD.update().values(epoch=epoch))
+            _set_sequences(connection, max(epoch - int(_FIRST_SECOND.timestamp()), 0))  # (4)
+        for name, value in verified.secrets.items():
+            _write(state / name, value)
+        _write(state / "keys" / f"view-{epoch}", verified.secrets[f"keys/view-{manifest.epoch}"])
+        _sync(*(state / name for name in _HELD), state)
+        marker.unlink()
+        _sync(marker.parent)
+    return Restored(
+        lineage=manifest.lineage,
+        created=manifest.created,
+        old_epoch=manifest.epoch,
+        epoch=epoch,
+        revision=manifest.revision,
+        rows={name: table.rows for name, table in manifest.tables.items()},
+        segments=sum(part.name.startswith("segments/") for part in manifest.parts),
+    )
+
+
+def _verify(path: Path, told: Told) -> _Verified:
+    total = path.stat().st_size
+    parts: list[Part] = []
+    secrets: dict[str, bytes] = {}
+    first: dict[str, bytes] = {}
+    text = b""
+    for name, size, content in _members(path):
+        if text or not (name == MANIFEST or _NAMES.fullmatch(name)):
+            raise BackupDamagedError(f"{path}: a part that does not belong to a backup")
+        digest = hashlib.sha256()
+        kept = bytearray()
+        while piece := content.read(_PIECE_BYTES):
+            digest.update(piece)
+            if (
+                name == MANIFEST
+                or not name.startswith(("segments/", "tables/"))
+                or name == f"tables/{HEAD.name}/000000"
+            ):
+                kept += piece
+        if name == MANIFEST:
+            text = bytes(kept)
+            continue
+        parts.append(Part(name, size, digest.hexdigest()))
+        (first if name.startswith("tables/") else secrets).update({name: bytes(kept)} if kept else {})
+        told("verify", sum(part.size for part in parts), total)
+    manifest = _manifest(path, text)
+    if parts != manifest.parts:
+        raise BackupDamagedError(f"{path}: a part is missing, or its digest does not fit")
+    tables = _schema(manifest)
+    _require_keys(manifest, secrets, msgpack.unpackb(first.get(f"tables/{HEAD.name}/000000", b"\x90")))
+    return _Verified(manifest, secrets, tables)
+
+
+def _members(path: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                content = archive.extractfile(member)
+                if content is None:
+                    raise BackupDamagedError(f"{path}: a part that does not belong to a backup")
+                yield member.name, member.size, content
+    except tarfile.TarError:
+        raise BackupDamagedError(f"{path} is no backup, or was cut short") from None
+
+
+def _manifest(path: Path, text: bytes) -> Manifest:
+    if not text:
+        raise BackupDamagedError(f"{path} was cut short: it has no {MANIFEST}")
+    try:
+        values = json.loads(text)
+        if values["format"] > FORMAT:
+            raise RestoreRefusedError(
+                f"the backup was written by lanjie {values['version']}, in a newer format; restore it with that version"
+            )
+        values["tables"] = {name: Table(**table) for name, table in values["tables"].items()}
+        values["parts"] = [Part(**part) for part in values["parts"]]
+        return Manifest(**values)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BackupDamagedError(f"{path}: {MANIFEST} cannot be read") from None
+
+
+def _schema(manifest: Manifest) -> dict[str, sa.Table]:
+    """Return the tables as they were at the backup's schema."""
+    engine = sa.create_engine("sqlite://")
+    with engine.begin() as connection:
+        try:
+            _upgrade(connection, manifest.schema)
+        except CommandError:
+            raise RestoreRefusedError(
+                f"the backup was written by lanjie {manifest.version}, with tables that are not known here; "
+                "restore it with that version"
+            ) from None
+        known = sa.MetaData()
+        known.reflect(connection)
+    engine.dispose()
+    tables = {name: table for name, table in known.tables.items() if name != "alembic_version"}
+    wanted = {name: sorted(table.columns.keys()) for name, table in tables.items()}
+    if {name: sorted(table.columns) for name, table in manifest.tables.items()} != wanted:
+        raise BackupDamagedError("the backup's tables are not those of its schema")
+    return tables
+
+
+def _require_keys(manifest: Manifest, secrets: dict[str, bytes], head: list[Any]) -> None:
+    names = {
+        "store": "store",
+        "index": "index",
+        "view": f"view-{manifest.epoch}",
+        "signing": "signing",
+        "token": "token",
+    }
+    values = {field_: secrets.get(f"keys/{name}", b"") for field_, name in names.items()}
+    missing = [names[field_] for field_, value in values.items() if len(value) != KEY_BYTES]
+    if missing:
+        raise RestoreRefusedError(
+            f"the backup lacks keys ({', '.join(missing)}): without them its listings can be neither read nor found"
+        )
+    row = dict(zip(manifest.tables[HEAD.name].columns, head, strict=False))
+    if row.get("key_check") != KeyRing(epoch=manifest.epoch, **values).check:
+        raise BackupDamagedError("the keys are not the ones the ledger was written with")
+
+
+def _view_keys(names: Iterable[str]) -> list[str]:
+    return [name for name in names if re.fullmatch(r"keys/view-[0-9]+", name)]
+
+
+def _require_empty(state: Path, url: str, left: str | None) -> None:
+    """Refuse a target that holds anything but what an interrupted restore left; `left` is what its marker says."""
+    held = [name for name in _HELD if (state / name).is_dir() and any((state / name).iterdir())]
+    if sqlite := _sqlite_path(url):
+        held += [path.name for path in sqlite.parent.glob(f"{sqlite.name}*") if path.stat().st_size]
+    if held and left is None:
+        raise RestoreRefusedError(
+            f"{state} is in use: it holds {', '.join(held)}. Move that away, or give another directory"
+        )
+    if not sqlite and (head := _head(url)) is not None and head != left:
+        raise RestoreRefusedError("the database is in use: give one that is empty")
+
+
+def _head(url: str) -> str | None:
+    """Return what the marker of a database's restore would say; `None` for an empty one."""
+    engine = sa.create_engine(url)
+    try:
+        with engine.connect() as connection:
+            tables = sa.inspect(connection).get_table_names()
+            if HEAD.name not in tables:
+                return "another program's" if tables else None
+            row = connection.execute(sa.select(HEAD.c.lineage, HEAD.c.epoch)).first()
+    except sa.exc.OperationalError:
+        raise RestoreRefusedError("the database cannot be reached") from None
+    finally:
+        engine.dispose()
+    return None if row is None else f"{row.lineage} {row.epoch}"
+
+
+def _clear(state: Path, url: str) -> None:
+    """Clear what an interrupted restore left; the marker goes last."""
+    for name in ("inquiry", "tokens", "keys"):
+        for path in (state / name).glob("*"):
+            if path.name != RESTORING:
+                path.unlink()
+    if sqlite := _sqlite_path(url):
+        for path in sqlite.parent.glob(f"{sqlite.name}*"):
+            path.unlink()
+
+
+@contextlib.contextmanager
+def _target(url: str) -> Iterator[sa.Connection]:
+    """Yield one transaction that holds the whole ledger; a SQLite file takes its name once it is complete."""
+    sqlite = _sqlite_path(url)
+    if sqlite is None:
+        engine = sa.create_engine(url)
+        try:
+            with engine.begin() as connection:
+                yield connection
+        finally:
+            engine.dispose()
+        return
+    sqlite.parent.mkdir(parents=True, exist_ok=True)
+    partial = sqlite.with_name(f"{sqlite.name}.restoring")
+    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    engine = sa.create_engine(f"sqlite:///{partial}")
+    try:
+        with engine.connect() as connection:
+            # Nothing is to be rolled back: an incomplete file is never used.
+            for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-196608"):
+                connection.exec_driver_sql(f"PRAGMA {pragma}")
+            yield connection
+            connection.commit()
+    finally:
+        engine.dispose()
+    _sync(partial)
+    partial.rename(sqlite)
+    _sync(sqlite.parent)
+
+
+def _load(connection: sa.Connection, path: Path, inquiry: Path, verified: _Verified, told: Told) -> None:
+    manifest = verified.manifest
+    config = _upgrade(connection, manifest.schema)
+    if MigrationContext.configure(connection).get_current_revision() != manifest.schema:
+        raise RestoreRefusedError("the database has newer tables than the backup: give one that is wholly empty")
+    for table in verified.tables.values():
+        # There is something only where a restore into PostgreSQL was interrupted after its commit.
+        connection.execute(table.delete())
+    rows = dict.fromkeys(manifest.tables, 0)
+    for name, _, content in _members(path):
+        kind, _, rest = name.partition("/")
+        if kind == "segments":
+            _write(inquiry / rest, content.read())
+        elif kind == "tables":
+            of = rest.partition("/")[0]
+            rows[of] += _insert(connection, verified.tables[of], manifest.tables[of].columns, content.read())
+            told(of, rows[of], manifest.tables[of].rows)
+    for name, table in verified.tables.items():
+        found = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+        if not found == rows[name] == manifest.tables[name].rows:
+            raise BackupDamagedError(
+                f"table {name} has {found} rows where the backup counts {manifest.tables[name].rows}"
+            )
+    command.upgrade(config, "head")
+
+
+def _insert(connection: sa.Connection, table: sa.Table, columns: list[str], packed: bytes) -> int:
+    unpacker = msgpack.Unpacker(max_buffer_size=0, use_list=True)
+    unpacker.feed(packed)
+    rows = list(unpacker)
+    if connection.dialect.name != "postgresql":
+        connection.execute(table.insert(), [dict(zip(columns, row, strict=True)) for row in rows])
+        return len(rows)
+    from psycopg.types.json import Json  # noqa: PLC0415  an embedded ledger does not need the driver
+
+    documents = [place for place, name in enumerate(columns) if isinstance(table.c[name].type, sa.JSON)]
+    names = ", ".join(f'"{name}"' for name in columns)
+    cursor: Any = connection.connection.cursor()
+    with cursor.copy(f'COPY "{table.name}" ({names}) FROM STDIN') as copy:
+        for row in rows:
+            for place in documents:
+                row[place] = Json(row[place])
+            copy.write_row(row)
+    return len(rows)
+
+
+def _set_sequences(connection: sa.Connection, first_batch: int) -> None:
+    """Let no number be given twice: neither of this backup nor of what came after it."""
+    newest = connection.execute(sa.select(sa.func.max(BATCH.c.id))).scalar() or 0
+    first_batch = max(newest, first_batch)
+    if connection.dialect.name != "postgresql":
+        # The other tables go on from their newest row by themselves.
+        connection.exec_driver_sql("DELETE FROM sqlite_sequence WHERE name = ?", (BATCH.name,))
+        connection.exec_driver_sql("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (BATCH.name, first_batch))
+        return
+    for table in BATCH.metadata.sorted_tables:
+        (column, *others) = table.primary_key.columns
+        sequence = connection.execute(sa.select(sa.func.pg_get_serial_sequence(table.name, column.name))).scalar()
+        if sequence is not None and not others:
+            newest = connection.execute(sa.select(sa.func.max(column))).scalar() or 0
+            last = first_batch if table is BATCH else newest
+            connection.execute(sa.select(sa.func.setval(sequence, max(last, 1), last > 0)))
+
+
+def _upgrade(connection: sa.Connection, schema: str) -> Any:
+    config = migration_config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, schema)
+    return config
+
+
+def _sqlite_path(url: str) -> Path | None:
+    parsed = sa.make_url(url)
+    return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+
+
+def _write(path: Path, value: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(value)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(*paths: Path) -> None:
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
