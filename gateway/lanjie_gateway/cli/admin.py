@@ -8,7 +8,7 @@ import grpc
 
 from lanjie import _transport
 from lanjie.errors import Unavailable
-from lanjie.v1 import catalogue_pb2_grpc, listing_pb2_grpc, screening_pb2_grpc
+from lanjie.v1 import catalogue_pb2_grpc, ledger_pb2_grpc, listing_pb2_grpc, screening_pb2_grpc
 from lanjie_gateway.cli.gateway_file import CommandError, Endpoint, unreachable
 
 SECONDS: Final = 30.0
@@ -35,6 +35,7 @@ class Connection:
         self._metadata = (("authorization", f"Bearer {endpoint.token}"),)
         self.listings = listing_pb2_grpc.ListingServiceStub(self.channel)
         self.catalogues = catalogue_pb2_grpc.CatalogueServiceStub(self.channel)
+        self.ledger = ledger_pb2_grpc.LedgerServiceStub(self.channel)
         self.screening = screening_pb2_grpc.ScreeningServiceStub(self.channel)
 
     def call(self, method: Any, request: Any, *, seconds: float = SECONDS) -> Any:
@@ -47,10 +48,20 @@ class Connection:
         try:
             return method(request, timeout=seconds, metadata=self._metadata)
         except grpc.RpcError as error:
-            translated = _transport.translate(error)
-            if isinstance(translated, Unavailable) and not translated.reason:
-                raise CommandError(unreachable(self.address)) from None
-            raise translated from None
+            raise self._translated(error) from None
+
+    def stream(self, method: Any, request: Any, *, seconds: float) -> Iterator[Any]:
+        """Call `method` and yield its messages; raises as `call` does."""
+        try:
+            yield from method(request, timeout=seconds, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise self._translated(error) from None
+
+    def _translated(self, error: grpc.RpcError) -> Exception:
+        translated = _transport.translate(error)
+        if isinstance(translated, Unavailable) and not translated.reason:
+            return CommandError(unreachable(self.address))
+        return translated
 
 
 @contextmanager

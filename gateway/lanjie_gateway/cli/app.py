@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from lanjie_gateway.cli import catalogues, checks, lists, status
+from lanjie_gateway.cli import backup, catalogues, checks, lists, status
 from lanjie_gateway.cli.demo import demo
 from lanjie_gateway.cli.gateway_file import CommandError
 from lanjie_gateway.cli.serve import serve
@@ -30,6 +30,8 @@ app.command("check-file")(checks.check_file)
 app.add_typer(lists.app, name="list")
 app.add_typer(catalogues.app, name="catalogue")
 app.command()(status.status)
+app.command()(backup.backup)
+app.command()(backup.restore)
 app.command()(demo)
 
 
