@@ -6,7 +6,6 @@ schedule cuts the recording somewhere and opens what is left. A few hundred sche
 """
 
 import asyncio
-import functools
 import os
 import random
 import shutil
@@ -14,32 +13,24 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from lanjie_gateway.adapters import segments
-from lanjie_gateway.adapters.keys import KeysLostError
-from lanjie_gateway.adapters.ledger import InquiryRow, Ledger, LedgerError
-from lanjie_gateway.domain.events import EventKind
-from lanjie_gateway.domain.import_rules import Counts, ImportMode, ImportState, Receipt
-from lanjie_matcher.fingerprints import IndexKey
-from lanjie_matcher.identifiers import parse
-from tests.support.apsw_dbapi import Driver
-from tests.support.catalogues import edition
-from tests.support.core import uscc
-from tests.support.ledger import NOON, Clock, cells, open_ledger, staged
+from lanjie_gateway.adapters.keys import KeysLostError, open_keys
+from lanjie_gateway.adapters.ledger import LedgerError
+from lanjie_gateway.api.auth import Tokens
+from lanjie_gateway.domain.errors import Refused
+from tests.support.ledger import open_ledger
+from tests.support.ledger_run import Recording, publish, recorded, rows, told
 from tests.support.power import Disk, Op, Recorder, put, read
 
 SEED = int(os.environ.get("LANJIE_POWER_SEED", "20260105"))
 SCHEDULES = int(os.environ.get("LANJIE_POWER_SCHEDULES", "5000"))
 PER_RECORDING = 250
 OPENED = 25  # every so many schedules the ledger itself opens what is left
-COMPANIES = 150
-SPOOLS = ("sdk-a", "sdk-b")
 LONG = pytest.param(SCHEDULES, marks=pytest.mark.long)
 
 
@@ -48,170 +39,6 @@ def scratch() -> Iterator[Path]:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
         yield Path(name)
-
-
-# What runs.
-
-
-@dataclass
-class Recording:
-    """A run of the ledger. States are numbered; `rows` by commit of the database, `told` by call that returned."""
-
-    tape: list[Op]
-    rows: list[dict[str, int]] = field(default_factory=lambda: [{}])
-    told: list[dict[str, Any]] = field(default_factory=lambda: [{}])
-    receipts: list[str] = field(default_factory=list)
-
-
-def rows(connection: Any) -> dict[str, int]:
-    """A digest of every table."""
-    tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-    return {name: hash(frozenset(connection.execute(f'SELECT * FROM "{name}"').fetchall())) for (name,) in tables}
-
-
-def told(ledger: Ledger, receipts: list[str]) -> dict[str, Any]:
-    """What the ledger says about everything."""
-    index = IndexKey(ledger.keys.index)
-    companies = [parse(f"uscc:{uscc(number)}") for number in range(COMPANIES)]
-    found = [listing for company in companies[:4] for listing in ledger.find(company)]
-    return {
-        "lineage": ledger.lineage,
-        "head": ledger.head(),
-        "commits": ledger.commits_after(0, 10_000),
-        "buckets": ledger.buckets([index.token(company.key) for company in companies]),
-        "listings": [ledger.get(listing.id) for listing in found],
-        "receipts": [ledger.receipt(name) for name in receipts if ledger.receipt(name)],
-        "editions": ledger.editions(),
-        "inquiries": ledger.inquiries(10_000),
-        "positions": [ledger.inquiry_position(spool) for spool in SPOOLS],
-    }
-
-
-class Operator:
-    """Does at random what a gateway does with its ledger."""
-
-    def __init__(self, state: Path, rng: random.Random, recorder: Recorder, recording: Recording) -> None:
-        self._state = state
-        self._rng = rng
-        self._recorder = recorder
-        self._recording = recording
-        self._clock = Clock()
-        self._positions = dict.fromkeys(SPOOLS, 0)
-        self._open()
-
-    def run(self, acts: int) -> None:
-        kinds = (self._import, self._remove, self._publish, self._inquire, self._purge, self._reopen)
-        self._publish()
-        for act in [self._import, *self._rng.choices(kinds, (5, 8, 1, 5, 1, 1), k=acts)]:
-            self._clock.pass_by(minutes=1)
-            act()
-        self._ledger.close()
-
-    def _returned(self) -> None:
-        self._recording.told.append(told(self._ledger, self._recording.receipts))
-        self._recorder.mark("told", len(self._recording.told) - 1)
-
-    def _open(self) -> None:
-        self._ledger = open_ledger(self._state, self._clock)
-        self._returned()
-
-    def _reopen(self) -> None:
-        self._ledger.close()
-        self._open()
-
-    def _import(self) -> None:
-        ledger, rng = self._ledger, self._rng
-        batch = ledger.begin_import("tax/anna")
-        assert batch is not None
-        for chunk in range(rng.randint(1, 3)):
-            numbers = rng.sample(range(COMPANIES), rng.randint(1, 15))
-            changes = [cells(number, reason=rng.choice(("", "corrected"))) for number in numbers]
-            taken = staged(ledger, batch, changes, first_line=2 + 100 * chunk)
-            ledger.stage(batch, taken, actor="tax/anna", received_at=self._clock(), document="file list.csv")
-        end = rng.choice(("commit", "commit", "commit", "park", "give up", "leave"))
-        if end in ("commit", "park"):
-            receipt = Receipt(
-                receipt_id=f"r{batch}",
-                batch=batch,
-                state=ImportState.DRY_RUN,
-                sha256=batch.to_bytes(32, "big"),
-                mode=ImportMode.DELTA,
-                list_type="TAX",
-                source="tax",
-                file_name="list.csv",
-                importer="tax/anna",
-                received_at=NOON,
-                counts=Counts(),
-            )
-            self._recording.receipts.append(receipt.receipt_id)
-            (ledger.commit_import if end == "commit" else ledger.park_import)(receipt)
-        elif end == "give up":
-            ledger.give_up_import(batch)
-        self._returned()
-
-    def _remove(self) -> None:
-        found = self._ledger.find(parse(f"uscc:{uscc(self._rng.randrange(COMPANIES))}"))
-        if found and found[0].packed.listing.removed_at is None:
-            order = {"actor": "tax/bert", "reason": "paid up", "document": "No. 9"}
-            self._ledger.record(found[0].id, EventKind.REMOVED, None, **order)
-            self._returned()
-
-    def _publish(self) -> None:
-        name = f"edition-{len(self._recording.told)}"
-        self._ledger.publish_edition(edition(edition=name), self._rng.randbytes(5_000), "a.yaml", "tax/mara")
-        self._returned()
-
-    def _inquire(self) -> None:
-        spool = self._rng.choice(SPOOLS)
-        first = self._positions[spool] + 1
-        self._positions[spool] += self._rng.randint(1, 8)
-        records = [
-            InquiryRow(
-                sequence=number,
-                decision_id=f"{spool}-{number}",
-                decided_at=self._clock(),
-                department="tax",
-                matter="procurement.supplier",
-                outcome="PASS",
-                kind="local",
-                subject_token=self._rng.randbytes(16),
-                record=self._rng.randbytes(300),
-                digest=bytes(32),
-            )
-            for number in range(first, self._positions[spool] + 1)
-        ]
-        self._ledger.add_inquiries(spool, self._positions[spool], records)
-        self._returned()
-
-    def _purge(self) -> None:
-        self._ledger.purge()
-        self._returned()
-
-
-@functools.cache
-def recorded(seed: int, synchronous: str = "FULL", acts: int = 30) -> Recording:
-    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        recorder = Recorder(Path(name))
-        recording = Recording(recorder.tape)
-
-        def committed(connection: Any) -> None:
-            now = rows(connection)
-            if now != recording.rows[-1]:
-                recording.rows.append(now)
-                recorder.mark("rows", len(recording.rows) - 1)
-
-        # Small figures, so that a short run meets checkpoints and pages that are written before their commit.
-        pragmas = {"wal_autocheckpoint": "60", "cache_size": "30", "synchronous": synchronous}
-        driver = Driver(recorder.vfs, pragmas, committed)
-        patch.setattr(SQLiteDialect_pysqlite, "import_dbapi", classmethod(lambda cls: driver))
-        with recorder.watching():
-            Operator(Path(name), random.Random(seed), recorder, recording).run(acts)
-        disk = Disk()
-        for op in recorder.tape:
-            disk.play(op)
-        # The recording is complete: played back without a cut it gives the very files.
-        assert disk.all_arrived() == read(Path(name))
-    return recording
 
 
 # What must be true after a cut.
@@ -242,7 +69,7 @@ def database_faults(path: Path, recording: Recording, reached: int) -> Iterator[
 
 
 def ledger_faults(state: Path, recording: Recording, reached: int) -> Iterator[str]:
-    """The ledger opens, says what the last call that returned left or the next one would, shows nothing staged, goes on."""
+    """The ledger opens, says what the last call that returned left or the one on its way would, and goes on."""
     try:
         ledger = open_ledger(state)
     except (KeysLostError, LedgerError) as error:
@@ -256,14 +83,14 @@ def ledger_faults(state: Path, recording: Recording, reached: int) -> Iterator[s
             query = "SELECT count(*) FROM batch WHERE state = 'staging'"
             if connection.exec_driver_sql(query).scalar():
                 yield "an import goes on that nobody carries on"
-        if ledger.publish_edition(edition(edition="after"), b"a: 1", "a.yaml", "tax/mara") != now["head"] + 1:
+        if publish(ledger, "after", b"a: 1") != now["head"] + 1:
             yield "the next revision is not the next"
     finally:
         ledger.close()
 
 
 def cut(
-    scratch: Path, schedules: int, *, strict: bool = False, lying: bool = False, synchronous: str = "FULL"
+    scratch: Path, schedules: int, *, strict: bool = False, lying: bool = False, synchronous: str | None = None
 ) -> list[str]:
     """Run schedules; return what was wrong after which."""
     found: list[str] = []
@@ -297,10 +124,10 @@ def cut(
             bad += bool(faults)
             found.extend(f"recording {SEED + first}, cut {each} at {place}: {fault}" for fault in faults)
     seconds = time.perf_counter() - started
+    disk_kind = f"synchronous {synchronous or 'as it is'}{', strict' * strict}{', lying' * lying}"
     print(
-        f"seed {SEED}, synchronous={synchronous}{', strict' * strict}{', lying' * lying}: {bad} of {schedules} bad, "
-        f"{schedules / (seconds - recording_seconds):.0f} schedules/s, {operations} operations recorded "
-        f"in {recording_seconds:.1f} s"
+        f"seed {SEED}, {disk_kind}: {bad} of {schedules} bad, {schedules / (seconds - recording_seconds):.0f} a second; "
+        f"{operations} operations recorded in {recording_seconds:.1f} s"
     )
     return found
 
@@ -321,3 +148,108 @@ def test_a_normal_sync_would_lose_commits(scratch: Path, schedules: int) -> None
 @pytest.mark.parametrize("schedules", [20, pytest.param(500, marks=pytest.mark.long)])
 def test_a_disk_that_lies_about_its_syncs_loses_commits(scratch: Path, schedules: int) -> None:
     assert len(cut(scratch, schedules, lying=True)) > schedules / 2
+
+
+# Keys and tokens.
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["ordered", "strict"])
+def test_keys_and_tokens_that_were_handed_out_stay_and_half_made_ones_stop_nothing(
+    scratch: Path, *, strict: bool
+) -> None:
+    state = scratch / "first"
+    state.mkdir()
+    recorder = Recorder(state)
+    with recorder.watching():
+        keys = open_keys(state / "keys", 1, fresh=True)
+        recorder.mark("keys", 1)
+        Tokens(state / "tokens", keys.token, "320000")
+        recorder.mark("tokens", 1)
+    tokens = read(state / "tokens")
+    rng = random.Random(f"{SEED}-{strict}")
+    for place in range(len(recorder.tape) + 1):
+        disk = Disk(strict=strict)
+        for op in recorder.tape[:place]:
+            disk.play(op)
+        for each in range(3):
+            left = scratch / f"{place}-{each}"
+            left.mkdir()
+            put(disk.cut(rng), left)
+            after = open_keys(left / "keys", 1, fresh="keys" not in disk.marks)
+            assert after == keys or "keys" not in disk.marks
+            principals = Tokens(left / "tokens", after.token, "320000")
+            assert read(left / "tokens") == tokens or "tokens" not in disk.marks
+            with pytest.raises(Refused):
+                principals.principal([("authorization", "Bearer ")], "ipv4:127.0.0.1:1")
+
+
+# Inquiry segments.
+
+
+async def inquiries(state: Path, rng: random.Random, patch: pytest.MonkeyPatch) -> tuple[list[Op], list[bytes]]:
+    """Write records as a worker does; an acknowledged one is marked with its number."""
+    recorder = Recorder(state)
+    written: list[bytes] = []
+
+    async def in_turn(function: Any, *arguments: Any) -> None:
+        # A thread would make another recording each time.
+        await asyncio.sleep(0)
+        function(*arguments)
+        await asyncio.sleep(0)
+
+    async def answer(writer: segments.SegmentWriter, *, durable: bool) -> None:
+        for _ in range(rng.randrange(4)):
+            await asyncio.sleep(0)
+        number = len(written)
+        written.append(b"%d " % number + rng.randbytes(rng.randint(0, 1_500)))
+        writer.append(written[number])
+        if durable:
+            await writer.durable()
+            recorder.mark(str(number), 1)
+
+    patch.setattr(segments, "SEGMENT_BYTES", 8_000)
+    patch.setattr(asyncio, "to_thread", in_turn)
+    with recorder.watching():
+        writer = segments.SegmentWriter(state / "inquiry")
+        for _ in range(25):
+            await asyncio.gather(*(answer(writer, durable=rng.random() < 0.5) for _ in range(rng.randint(1, 6))))
+        await writer.close()
+        for number in range(len(written)):
+            recorder.mark(str(number), 1)
+    return recorder.tape, written
+
+
+def segment_faults(scratch: Path, tape: list[Op], written: list[bytes], schedules: int, **kind: bool) -> list[str]:
+    rng = random.Random(f"{SEED}-{kind}")
+    found: list[str] = []
+    disk = Disk(**kind)
+    played = 0
+    for place in sorted(rng.randint(0, len(tape)) for _ in range(schedules)):
+        for op in tape[played:place]:
+            disk.play(op)
+        played = place
+        state = scratch / "left"
+        state.mkdir()
+        put(disk.cut(rng), state)
+        back = [record for path in segments.segments(state / "inquiry") for record in segments.read_records(path, 0)[0]]
+        shutil.rmtree(state)
+        lost = {int(number) for number in disk.marks} - {written.index(record) for record in back if record in written}
+        if lost:
+            found.append(f"cut at {place}: records {sorted(lost)} are lost")
+        if not set(back) <= set(written):
+            found.append(f"cut at {place}: a record that nobody wrote")
+    print(f"seed {SEED}, {kind}: {len(found)} faults after {schedules} cuts of {len(written)} records")
+    return found
+
+
+@pytest.mark.parametrize("schedules", [300, LONG])
+@pytest.mark.parametrize("strict", [False, True], ids=["ordered", "strict"])
+async def test_no_acknowledged_inquiry_is_lost_and_no_torn_one_is_read(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch, schedules: int, *, strict: bool
+) -> None:
+    state = scratch / "worker"
+    state.mkdir()
+    tape, written = await inquiries(state, random.Random(SEED), monkeypatch)
+    assert len(segments.segments(state / "inquiry")) > 3
+    assert segment_faults(scratch, tape, written, schedules, strict=strict) == []
+    assert segment_faults(scratch, tape, written, 20, lying=True) != []

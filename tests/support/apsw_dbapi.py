@@ -1,4 +1,4 @@
-"""A DB-API driver over apsw, whose SQLite takes file systems written in Python; SQLAlchemy's pysqlite dialect uses it."""
+"""A DB-API driver over apsw, whose SQLite takes file systems written in Python, for SQLAlchemy's pysqlite dialect."""
 
 import contextlib
 import sqlite3
@@ -7,15 +7,14 @@ from typing import Any
 
 import apsw
 
-_ERRORS = ((apsw.ConstraintError, sqlite3.IntegrityError), (apsw.Error, sqlite3.OperationalError))
-
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
     except apsw.Error as error:
-        raise next(ours for theirs, ours in _ERRORS if isinstance(error, theirs))(str(error)) from error
+        kind = sqlite3.IntegrityError if isinstance(error, apsw.ConstraintError) else sqlite3.OperationalError
+        raise kind(str(error)) from error
 
 
 class Cursor:
@@ -38,21 +37,22 @@ class Cursor:
 
     def _run(self, sql: str, go: Callable[[apsw.Cursor, str], apsw.Cursor]) -> "Cursor":
         raw = self._connection.raw
-        self.description = None
+        columns: list[Any] = []
+
+        def described(cursor: apsw.Cursor, _sql: str, _bindings: Any) -> bool:
+            # apsw tells the columns only before the first step of a statement that gives no row.
+            columns[:] = cursor.get_description()
+            return True
+
         with _translated():
             before = raw.total_changes()
             cursor = raw.cursor()
-            cursor.exec_trace = self._described
+            cursor.exec_trace = described
             self._rows = iter(go(cursor, self._connection.overridden(sql)).fetchall())
-            self.rowcount = raw.total_changes() - before if self.description is None else -1
+            self.rowcount = -1 if columns else raw.total_changes() - before
             self.lastrowid = raw.last_insert_rowid()
-        return self
-
-    def _described(self, cursor: apsw.Cursor, _sql: str, _bindings: Any) -> bool:
-        # apsw tells the columns only before the first step of a statement that gives no row.
-        columns = cursor.get_description()
         self.description = tuple((name, kind, None, None, None, None, None) for name, kind in columns) or None
-        return True
+        return self
 
     def fetchone(self) -> tuple[Any, ...] | None:
         return next(self._rows, None)
@@ -74,7 +74,6 @@ class Connection:
         self.raw = raw
         self._pragmas = pragmas
         self._committed = committed
-        self._changes = 0
 
     def overridden(self, sql: str) -> str:
         pragma = sql.removeprefix("PRAGMA ").partition("=")[0]

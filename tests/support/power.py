@@ -281,7 +281,7 @@ class _Vfs(apsw.VFS):
         self._recorder = recorder
         super().__init__(recorder.vfs, "")
 
-    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
         path = name.filename() if isinstance(name, apsw.URIFilename) else name
         seen = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_WAL
         known = self._recorder.name(path) if path is not None and flags[0] & seen else None
@@ -291,7 +291,7 @@ class _Vfs(apsw.VFS):
             self._recorder.tape.append(("make", known))
         return file
 
-    def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: FBT001, N802
+    def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: FBT001
         known = self._recorder.name(filename)
         if known is not None:
             self._recorder.tape.append(("unlink", known))
@@ -304,15 +304,15 @@ class _VfsFile(apsw.VFSFile):
         self._known = known
         super().__init__("", name, flags)
 
-    def xWrite(self, data: Any, offset: int) -> None:  # noqa: N802
+    def xWrite(self, data: Any, offset: int) -> None:
         self._record("write", offset, bytes(data))
         super().xWrite(data, offset)
 
-    def xTruncate(self, newsize: int) -> None:  # noqa: N802
+    def xTruncate(self, newsize: int) -> None:
         self._record("truncate", newsize)
         super().xTruncate(newsize)
 
-    def xSync(self, flags: int) -> None:  # noqa: N802
+    def xSync(self, flags: int) -> None:
         self._record("sync")
         super().xSync(flags)
 

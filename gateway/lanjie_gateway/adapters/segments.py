@@ -17,6 +17,7 @@ from typing import Final
 
 import structlog
 
+from lanjie_gateway.adapters.keys import sync_directory
 from lanjie_gateway.domain.errors import Unanswerable
 
 MAGIC: Final = b"LJSEG1\n"
@@ -53,9 +54,8 @@ class SegmentWriter:
         fcntl.flock(self._file, fcntl.LOCK_EX)
         os.write(self._file, MAGIC)
         os.fsync(self._file)
-        directory = os.open(self._directory, os.O_RDONLY)
-        os.fsync(directory)
-        os.close(directory)
+        for directory in (self._directory, self._directory.parent):
+            sync_directory(directory)
 
     def start(self) -> None:
         """Begin to sync written passes every second."""
@@ -110,12 +110,7 @@ class SegmentWriter:
     async def _flush(self) -> None:
         while self._waiting:
             waiting, self._waiting = self._waiting, []
-            self._dirty = False
-            try:
-                await asyncio.to_thread(os.fdatasync, self._file)
-            except OSError:
-                self._broken = True
-                _log.error("record_not_synced")
+            await asyncio.to_thread(self._sync)
             for future in waiting:
                 if future.done():
                     continue
@@ -124,8 +119,19 @@ class SegmentWriter:
                 else:
                     future.set_result(None)
         if self._size > SEGMENT_BYTES and not self._broken:
-            os.close(self._file)
-            self._open()
+            # Passes may have come while the last sync ran, and no later one reaches this file.
+            self._sync()
+            if not self._broken:
+                os.close(self._file)
+                self._open()
+
+    def _sync(self) -> None:
+        self._dirty = False
+        try:
+            os.fdatasync(self._file)
+        except OSError:
+            self._broken = True
+            _log.error("record_not_synced")
 
     async def _tick(self) -> None:
         while True:
@@ -152,7 +158,8 @@ def read_records(path: Path, position: int, most: int = 2_000) -> tuple[list[byt
             head = file.read(_HEAD)
             size = int.from_bytes(head[:4], "big")
             record = file.read(size) if len(head) == _HEAD else b""
-            if len(head) < _HEAD or len(record) < size or zlib.crc32(record) != int.from_bytes(head[4:], "big"):
+            # A file may have grown without its data; zeros have the checksum of nothing.
+            if size == 0 or len(record) < size or zlib.crc32(record) != int.from_bytes(head[4:], "big"):
                 break
             records.append(record)
             position += _HEAD + size

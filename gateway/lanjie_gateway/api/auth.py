@@ -5,13 +5,13 @@ the listing authority. Tokens are kept as keyed hashes and compared so; the file
 """
 
 import hashlib
-import os
 import secrets
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
+from lanjie_gateway.adapters.keys import keep
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.errors import Refused
 
@@ -75,8 +75,9 @@ def set_caller(principal: Principal) -> None:
 
 
 def _open_token(path: Path) -> str:
-    if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(32))
-    return path.read_text().strip()
+    token = path.read_text().strip() if path.exists() else ""
+    # An empty file would be a token that everybody knows.
+    if not token:
+        token = secrets.token_urlsafe(32)
+        keep(path, token.encode())
+    return token
