@@ -1,4 +1,8 @@
-"""The children of `lanjie serve`: ``python -m lanjie_gateway.processes control|worker SETTINGS PARENT``."""
+"""The children of `lanjie serve`.
+
+``python -m lanjie_gateway.processes PARENT control``, the same with ``worker``, each with its settings (JSON) on stdin,
+and ``PARENT exec COMMAND...`` for a program that is not ours and yet must die with its parent.
+"""
 
 import asyncio
 import ctypes
@@ -10,8 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from lanjie_gateway.adapters.keys import KeysLostError
-from lanjie_gateway.adapters.state_lock import StateInUseError
-from lanjie_gateway.bootstrap.shared import socket_path, wall_clock
+from lanjie_gateway.adapters.state_lock import StateInUseError, feed_socket
+from lanjie_gateway.bootstrap.shared import wall_clock
 from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.settings import Settings, configure_logs
 from lanjie_gateway.supervisor import FATAL
@@ -40,7 +44,7 @@ async def _control(settings: Settings) -> None:
 async def _worker(settings: Settings) -> None:
     state = settings.state
     # Control makes the keys of a fresh state; its socket may be a leftover, and then the feed's client tries again.
-    while not (socket_path(state).exists() and _epoch(state / "keys")):  # noqa: ASYNC110  files appear without telling
+    while not (feed_socket(state).exists() and _epoch(state / "keys")):  # noqa: ASYNC110  files appear without telling
         await asyncio.sleep(0.02)
     from lanjie_gateway.bootstrap.worker import Worker  # noqa: PLC0415
 
@@ -71,9 +75,12 @@ def _die_with_parent(parent: int) -> None:
         sys.exit(1)
 
 
-def _child(role: str, settings_json: str, parent: str) -> int:
+def main(parent: str, role: str, *command: str) -> int:
+    """Run a child; return its exit code."""
     _die_with_parent(int(parent))
-    settings = Settings(**json.loads(settings_json))
+    if role == "exec":
+        os.execv(command[0], command)  # noqa: S606  the supervisor's own choice of program
+    settings = Settings(**json.load(sys.stdin))
     configure_logs(settings.log_level)
     try:
         asyncio.run({"control": _control, "worker": _worker}[role](settings))
@@ -84,4 +91,4 @@ def _child(role: str, settings_json: str, parent: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_child(*sys.argv[1:]))
+    sys.exit(main(*sys.argv[1:]))

@@ -1,11 +1,13 @@
 """Settings of `serve` and its log: arguments first, then `LANJIE_*`, then these defaults. Built once, frozen."""
 
 import logging
+import os
 import sys
 from pathlib import Path
+from typing import Any, Literal
 
 import structlog
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -21,7 +23,26 @@ class Settings(BaseSettings):
     allow_examples: bool = Field(default=False, description="Take catalogues marked `example: true`.")
     region: str = Field(default="320000", pattern="^[0-9]{6}$", description="Region of department `local`, GB/T 2260.")
     ledger_url: str = Field(default="", description="Address of the ledger; SQLite below the state when empty.")
+    redis_url: str = Field(
+        default="",
+        description="Valkey or Redis for the shared index: redis://, rediss://, unix://, redis+sentinel:// or "
+        "redis+cluster://; a private server when empty; `none` to go without.",
+    )
+    index: Literal["memory", "redis"] = Field(
+        default="memory", description="Where workers keep the records of the exact index."
+    )
+    workers: int = Field(default=1, ge=1, le=64, description="Screening workers on one port; one a core at most.")
     log_level: str = Field(default="warning", description="Least level that is logged: debug, info, warning, error.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_files(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Addresses hold passwords: LANJIE_LEDGER_URL_FILE and LANJIE_REDIS_URL_FILE name files that hold them."""
+        for name in ("ledger_url", "redis_url"):
+            file = os.environ.get(f"LANJIE_{name.upper()}_FILE")
+            if file and not values.get(name):
+                values[name] = Path(file).read_text().strip()
+        return values
 
     @property
     def ledger(self) -> str:

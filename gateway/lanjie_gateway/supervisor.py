@@ -1,23 +1,30 @@
-"""`lanjie serve`: supervises control (one) and workers (one for now). Children die with it and are restarted.
+"""`lanjie serve`: supervises control (one), workers, and a private Redis server where none is given.
 
-It imports little, so that the children (`lanjie_gateway.processes`) start at once.
+Children die with it and are restarted. It imports little, so that they (`lanjie_gateway.processes`) start at once.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from lanjie_gateway.adapters.state_lock import SERVE, StateInUseError, hold
+from lanjie_gateway.adapters import redis_server
+from lanjie_gateway.adapters.state_lock import SERVE, StateInUseError, hold, socket_directory
 from lanjie_gateway.settings import Settings, configure_logs
 
 STOP_SECONDS: Final = 15.0
 RESTART_SECONDS: Final = 0.5
+PORT_SECONDS: Final = 10.0
+"""How long a port may still be held by the workers of a `serve` that was killed."""
 FATAL: Final = 2
 """Exit code of a child that would only fail again: the supervisor stops."""
 _log = structlog.get_logger("lanjie.supervisor")
@@ -35,42 +42,92 @@ def serve(state: Path, listen: str, feed: str, admin: str, *, allow_examples: bo
     """
     for address in (listen, feed, admin):
         if address.rpartition(":")[0] not in ("127.0.0.1", "localhost", "[::1]"):
-            sys.stderr.write(f"error: {address} is not on this machine; bearer tokens travel on loopback only\n")
-            return FATAL
-    settings = Settings(
-        state=state.resolve(),
-        listen=_with_port(listen),
-        feed=_with_port(feed),
-        admin=_with_port(admin),
-        allow_examples=allow_examples,
-    )
-    configure_logs(settings.log_level)
+            return _refuse(f"{address} is not on this machine; bearer tokens travel on loopback only")
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        with hold(state, SERVE):
-            return asyncio.run(_supervise(settings))
-    except StateInUseError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return FATAL
+        with hold(state, SERVE), _reserved(listen) as screening:
+            settings = Settings(
+                state=state.resolve(),
+                listen=screening,
+                feed=_with_port(feed),
+                admin=_with_port(admin),
+                allow_examples=allow_examples,
+            )
+            configure_logs(settings.log_level)
+            return asyncio.run(_supervise(*_with_redis(settings)))
+    except (StateInUseError, OSError, ValueError) as error:
+        return _refuse(str(error))
 
 
-async def _supervise(settings: Settings) -> int:
+def _refuse(message: str) -> int:
+    sys.stderr.write(f"error: {message}\n")
+    return FATAL
+
+
+@contextlib.contextmanager
+def _reserved(address: str) -> Iterator[str]:
+    """Hold a port, so that all workers, and each new one, listen on the same."""
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    place = (host.strip("[]"), int(port))
+    deadline = time.monotonic() + PORT_SECONDS
+    while True:
+        # Sharing is among our own workers only: whoever else is on the port, even willing to share it, is in the way.
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(place)
+                break
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise OSError(f"{address} cannot be listened on: {error.strerror}") from None
+        time.sleep(0.1)
+    with socket.socket(family) as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(place)
+        yield f"{host}:{held.getsockname()[1]}"
+
+
+def _with_redis(settings: Settings) -> tuple[Settings, list[str]]:
+    """Return the settings with the address of Redis, and the command of a private server if one is to run.
+
+    Raises:
+        ValueError: the index is to be in Redis and there is none.
+    """
+    if settings.redis_url == "":
+        binary = redis_server.find_binary()
+        if binary is not None:
+            path = socket_directory(settings.state) / "redis.sock"
+            url = f"unix://{path}"
+            return settings.model_copy(update={"redis_url": url}), redis_server.command(binary, path)
+        sys.stderr.write("warning: no valkey-server or redis-server found; going without\n")
+    if settings.redis_url in ("", "none"):
+        if settings.index == "redis":
+            raise ValueError("LANJIE_INDEX=redis needs Redis: set LANJIE_REDIS_URL")
+        return settings.model_copy(update={"redis_url": "none"}), []
+    return settings, []
+
+
+async def _supervise(settings: Settings, redis: list[str]) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    keepers = [asyncio.create_task(_keep(role, settings, stop)) for role in ("worker", "control")]
-    codes = await asyncio.gather(*keepers)
+    children = [["exec", *redis]] if redis else []
+    children += [["worker"]] * settings.workers + [["control"]]
+    codes = await asyncio.gather(*(_keep(child, settings, stop) for child in children))
     return max(codes)
 
 
-async def _keep(role: str, settings: Settings, stop: asyncio.Event) -> int:
-    """Run a child again and again until `stop`."""
-    argument = settings.model_dump_json()
+async def _keep(arguments: list[str], settings: Settings, stop: asyncio.Event) -> int:
+    """Run a child again and again until `stop`. Settings travel by pipe: an argument may be read by everybody."""
     while True:
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "lanjie_gateway.processes", role, argument, str(os.getpid())
+            *(sys.executable, "-m", "lanjie_gateway.processes", str(os.getpid()), *arguments), stdin=subprocess.PIPE
         )
+        assert child.stdin is not None  # noqa: S101  asked for above
+        child.stdin.write(settings.model_dump_json().encode())
+        child.stdin.close()
         ended = asyncio.create_task(child.wait())
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -81,7 +138,7 @@ async def _keep(role: str, settings: Settings, stop: asyncio.Event) -> int:
         if ended.result() == FATAL:
             stop.set()
             return FATAL
-        _log.warning("child_ended", role=role, code=ended.result())
+        _log.warning("child_ended", role=arguments[0], code=ended.result())
         await asyncio.sleep(RESTART_SECONDS)
 
 

@@ -42,11 +42,11 @@ def person(name: str, *roles: Role) -> Principal:
 class RunningGateway:
     """A gateway that runs in a thread of its own."""
 
-    def __init__(self, state: Path, clock: MovableClock, *, allow_examples: bool = True) -> None:
+    def __init__(self, state: Path, clock: MovableClock, **settings: Any) -> None:
         self.clock = clock
         self.state = state
         configure_logs("error")
-        self._settings = Settings(state=state, listen="127.0.0.1:0", allow_examples=allow_examples)
+        self._settings = Settings(**{"state": state, "listen": "127.0.0.1:0", "allow_examples": True, **settings})
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self.inner: Gateway = build(self._settings, clock=clock)

@@ -8,7 +8,7 @@ import pytest
 
 from lanjie_gateway.adapters.feed_client import BEAT_SECONDS, LAG_SECONDS, FeedClient
 from lanjie_gateway.adapters.frames import read_frame, write_frame
-from lanjie_gateway.adapters.index import ExactIndex
+from lanjie_gateway.adapters.index import TableIndex
 
 
 class Control:
@@ -31,17 +31,21 @@ class Control:
 
 @pytest.mark.asyncio
 async def test_a_worker_answers_only_while_it_can_prove_that_it_is_current(tmp_path: Path) -> None:
-    control, index = Control(), ExactIndex()
+    control, index = Control(), TableIndex()
     path = tmp_path / "feed.sock"
     server = await asyncio.start_unix_server(control.serve, path=str(path))
     client = FeedClient(path, index, "127.0.0.1:1", monotonic=lambda: control.now)
     await client.start()
-    assert await control.frames.get() == ["hello", "127.0.0.1:1"]
+    await asyncio.sleep(0.05)
     assert not client.current()
     await control.tell("begin", "ab" * 16, 1)
-    await control.tell("load", [[b"a" * 16, b"1"]])
+    assert await control.frames.get() == ["have", "127.0.0.1:1", 0, list(range(256))]
+    await control.tell("load", [[b"a" * 16, 1, b"1"]])
     await control.tell("commit", 7)
     assert await control.frames.get() == ["ack", 7]
+    assert not client.current()
+    await control.tell("head", 7)
+    await asyncio.sleep(0.05)
     assert client.current()
     assert index.get(b"a" * 16, index.pin(0)) == b"1"
 
@@ -54,7 +58,8 @@ async def test_a_worker_answers_only_while_it_can_prove_that_it_is_current(tmp_p
 
     # a long commit: the old revision answers for a while, then not at all until the new one is whole
     for second in range(int(LAG_SECONDS) + 2):
-        await control.tell("slice", 8, [[b"b" * 16, b"%d" % second]])
+        await control.tell("slice", 8, [[b"b" * 16, 8, b"%d" % second]])
+        await control.tell("head", 8)
         await asyncio.sleep(0.01)
         assert index.get(b"b" * 16, index.pin(0)) == b""
         assert client.current() is (second <= LAG_SECONDS)

@@ -6,22 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lanjie_gateway.adapters.index import HOLD_SECONDS, ExactIndex
+from lanjie_gateway.adapters.index import HOLD_SECONDS, TableIndex
 from lanjie_gateway.domain.errors import Refused
 
 
 def test_a_staged_commit_is_invisible_until_it_is_whole() -> None:
-    index = ExactIndex()
-    index.load(b"a", b"1")
+    index = TableIndex()
+    index.load([(b"a", 1, b"1")])
     index.advance(1, 0.0)
-    index.stage(2, [(b"a", b"2"), (b"b", b"2")])
+    index.stage(2, [(b"a", 2, b"2"), (b"b", 2, b"2")])
     assert (index.get(b"a", index.pin(0)), index.get(b"b", index.pin(0))) == (b"1", b"")
     index.advance(2, 0.0)
     assert (index.get(b"a", index.pin(0)), index.get(b"b", index.pin(0))) == (b"2", b"2")
 
 
 def test_a_pinned_revision_that_is_not_held_is_refused() -> None:
-    index = ExactIndex()
+    index = TableIndex()
     index.advance(5, 0.0)
     for revision in (4, 6):
         with pytest.raises(Refused) as caught:
@@ -30,11 +30,11 @@ def test_a_pinned_revision_that_is_not_held_is_refused() -> None:
 
 
 def test_old_revisions_are_forgotten_and_their_memory_goes() -> None:
-    index = ExactIndex()
-    index.load(b"a", b"0")
+    index = TableIndex()
+    index.load([(b"a", 1, b"0")])
     index.advance(1, 0.0)
     for revision in range(2, 10):
-        index.stage(revision, [(b"a", b"%d" % revision)])
+        index.stage(revision, [(b"a", revision, b"%d" % revision)])
         index.advance(revision, float(revision))
     index.compact(HOLD_SECONDS + 6.0)
     assert index.get(b"a", index.pin(7)) == b"7"
@@ -46,7 +46,7 @@ def test_old_revisions_are_forgotten_and_their_memory_goes() -> None:
 
 @pytest.mark.asyncio
 async def test_waiting_for_a_revision() -> None:
-    index = ExactIndex()
+    index = TableIndex()
     index.advance(1, 0.0)
     assert await index.reached(1, 0.01)
     assert not await index.reached(2, 0.01)
@@ -64,13 +64,14 @@ Changes = st.lists(
 
 @given(Changes, st.integers(0, 12))
 def test_reads_at_every_held_revision_are_what_the_list_was_then(changes: list[dict[bytes, bytes]], gap: int) -> None:
-    index = ExactIndex()
+    index = TableIndex()
     index.advance(1, 0.0)
     states: dict[int, dict[bytes, bytes]] = {1: {}}
     for revision, change in enumerate(changes, 2):
         # the same commit may be sent in two slices, and one slice twice
-        index.stage(revision, list(change.items())[:2])
-        index.stage(revision, list(change.items())[1:])
+        entries = [(bucket, revision, value) for bucket, value in change.items()]
+        index.stage(revision, entries[:2])
+        index.stage(revision, entries[1:])
         for bucket in (b"a", b"b", b"c", b"d"):
             assert index.get(bucket, revision - 1) == states[revision - 1].get(bucket, b"")
         index.advance(revision, float(revision))

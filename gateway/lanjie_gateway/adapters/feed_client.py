@@ -1,20 +1,28 @@
 """A worker's side of the change feed (see `feed_hub` for the frames)."""
 
 import asyncio
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from lanjie_gateway.adapters.frames import read_frame, write_frame
-from lanjie_gateway.adapters.index import ExactIndex
+from lanjie_gateway.adapters.index import Entry, ExactIndex
 from lanjie_gateway.domain.catalogue_file import load
+from lanjie_gateway.domain.errors import Unanswerable
 from lanjie_matcher.catalogues import CatalogueSet, Edition
 
 BEAT_SECONDS: Final = 1.0
 LAG_SECONDS: Final = 60.0
+FETCH_SECONDS: Final = 1.0
 SLICE: Final = 500
+SHARDS: Final = 256
+
+Preload = Callable[[str, int], Awaitable[tuple[int, Sequence[int]]]]
+"""Given lineage and epoch, fills the index from the shared copy: (revision it is complete to, shards it is not).
+Revision 0 where there is no copy to believe."""
 
 
 def read_editions(files: Sequence[tuple[str, bytes, int]]) -> list[Edition]:
@@ -26,27 +34,42 @@ def read_editions(files: Sequence[tuple[str, bytes, int]]) -> list[Edition]:
     return editions
 
 
+async def no_copy(_lineage: str, _epoch: int) -> tuple[int, Sequence[int]]:
+    """Fill nothing: everything comes from control."""
+    return 0, range(SHARDS)
+
+
 class FeedClient:
     """A worker's side: keeps its index up with control and knows whether it can prove it.
 
     Args:
         path: control's unix socket.
-        index: the worker's index; replaced content arrives before the first commit only.
+        index: the worker's index; filled before the first commit only.
         address: where this worker answers checks.
+        preload: fills the index before control does.
         monotonic: monotonic seconds; a test's clock stands still where it wants.
     """
 
     def __init__(
-        self, path: Path, index: ExactIndex, address: str, monotonic: Callable[[], float] = time.monotonic
+        self,
+        path: Path,
+        index: ExactIndex[Any],
+        address: str,
+        preload: Preload = no_copy,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
         self._index = index
         self._address = address
+        self._preload = preload
         self._monotonic = monotonic
         self._heard = float("-inf")
         self._behind_since: float | None = None
         self._ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._numbers = itertools.count(1)
+        self._asked: dict[int, asyncio.Future[Sequence[Entry] | None]] = {}
         self.lineage = ""
         self.epoch = 0
 
@@ -65,11 +88,33 @@ class FeedClient:
         await self._ready.wait()
 
     def current(self) -> bool:
-        """Whether the worker can prove that it knows the list as control does."""
+        """Whether the worker can prove that it knows the list as the ledger does."""
         now = self._monotonic()
         if now - self._heard > 3 * BEAT_SECONDS:
             return False
         return self._behind_since is None or now - self._behind_since <= LAG_SECONDS
+
+    async def fetch(self, buckets: Sequence[bytes]) -> Sequence[Entry]:
+        """Read buckets from the ledger, through control.
+
+        Raises:
+            Unanswerable: INDEX_UNAVAILABLE, no answer within `FETCH_SECONDS`.
+        """
+        number = next(self._numbers)
+        answer = self._asked[number] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(FETCH_SECONDS):
+                if self._writer is None:
+                    raise ConnectionError
+                await write_frame(self._writer, ["get", number, list(buckets)])
+                entries = await answer
+        except (TimeoutError, OSError):
+            entries = None
+        finally:
+            self._asked.pop(number, None)
+        if entries is None:
+            raise Unanswerable("INDEX_UNAVAILABLE", "neither the shared index nor the ledger can be read now")
+        return entries
 
     async def _follow(self) -> None:
         while True:
@@ -82,24 +127,30 @@ class FeedClient:
                 if self._ready.is_set():
                     # What was missed is unknown: only a new process starts from a clean index.
                     raise SystemExit("control went away; this worker starts over")
-                await write_frame(writer, ["hello", self._address])
+                self._writer = writer
                 while (frame := await read_frame(reader)) is not None:
                     await self._apply(frame, writer)
             except (ConnectionError, OSError):
                 pass
             finally:
+                self._writer = None
                 writer.close()
 
     async def _apply(self, frame: list[Any], writer: asyncio.StreamWriter) -> None:
-        self._heard = self._monotonic()
         kind = frame[0]
-        if kind == "begin":
+        if kind == "got":
+            answer = self._asked.get(frame[1])
+            if answer is not None and not answer.done():
+                answer.set_result(frame[2])
+        elif kind == "begin":
             self.lineage, self.epoch = frame[1], frame[2]
+            revision, unsound = await self._preload(self.lineage, self.epoch)
+            await write_frame(writer, ["have", self._address, revision, list(unsound)])
+        elif kind == "reset":
+            self._index.reset()
         elif kind == "load":
-            for place in range(0, len(frame[1]), SLICE):
-                for bucket, value in frame[1][place : place + SLICE]:
-                    self._index.load(bucket, value)
-                await asyncio.sleep(0)
+            self._index.load(frame[1])
+            await asyncio.sleep(0)
         elif kind == "slice":
             self._index.stage(frame[1], frame[2])
         elif kind == "catalogues":
@@ -109,7 +160,9 @@ class FeedClient:
             await write_frame(writer, ["ack", frame[1]])
             self._ready.set()
         elif kind == "head":
-            self._index.compact(self._monotonic())
+            # Only this frame says that control knew the newest revision when it was sent.
+            self._heard = self._monotonic()
+            self._index.compact(self._heard)
         if kind in ("slice", "commit", "head"):
             behind = self._index.revision < frame[1]
-            self._behind_since = (self._behind_since or self._heard) if behind else None
+            self._behind_since = (self._behind_since or self._monotonic()) if behind else None

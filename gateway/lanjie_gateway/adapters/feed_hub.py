@@ -1,30 +1,36 @@
 """Control's side of the change feed: it tells its workers every commit, gapless, over a unix socket.
 
-From control: ``["begin", lineage, epoch]``, ``["load", [[bucket, value], ...]]`` for the initial state,
-``["slice", revision, [[bucket, value], ...]]``, ``["catalogues", [[file name, file, revision], ...]]``,
-``["commit", revision]``, and ``["head", revision]`` every `BEAT_SECONDS`. From a worker: ``["hello", address]`` and
-``["ack", revision]``.
+From control: ``["begin", lineage, epoch]``. When the worker has said what it took from the shared copy: ``["reset"]``
+if that is of no use, ``["load", entries]`` for each shard that it lacks, ``["catalogues", [[file name, file, revision],
+...]]``, ``["commit", revision]``. For each commit: catalogues, ``["slice", revision, entries]`` and the commit. With
+every beat ``["head", revision]``. ``["got", number, entries or nil]`` answers a read.
 
-`feed_client` has the worker's side. A worker that has not heard from control for three beats, or stays behind the head
-for `LAG_SECONDS`, cannot prove that it is current and refuses to answer.
+From a worker: ``["have", address, revision, shards it lacks]``, ``["ack", revision]``, ``["get", number, [bucket,
+...]]``. An entry is ``[bucket, revision, packed listings]``.
+
+`feed_client` has the worker's side. A beat says that control knew the newest revision of the ledger at that moment. A
+worker without one for three beats, or behind the head for `LAG_SECONDS`, cannot prove that it is current and refuses.
 """
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import structlog
 
-from lanjie_gateway.adapters.feed_client import BEAT_SECONDS, LAG_SECONDS, SLICE
+from lanjie_gateway.adapters.feed_client import BEAT_SECONDS, LAG_SECONDS, SHARDS, SLICE
 from lanjie_gateway.adapters.frames import read_frame, write_frame
-from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
+from lanjie_gateway.adapters.ledger import BucketState, CommitInfo, Ledger, LedgerThread
+from lanjie_gateway.domain.errors import Unanswerable
 
 PAGE: Final = 5_000
-SHARDS: Final = 256
 ACK_SECONDS: Final = LAG_SECONDS + 3 * BEAT_SECONDS
 """Longer than a worker answers while it is behind: whoever waited this long is not contradicted any more."""
+RETRY_SECONDS: Final = 0.2
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 _log = structlog.get_logger("lanjie.feed")
 
 
@@ -34,7 +40,11 @@ class _Worker:
     address: str = ""
     sent: int = 0
     acked: int = -1
+    beats: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    have: "asyncio.Future[tuple[int, list[int]]]" = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
 
 
 class FeedHub:
@@ -52,13 +62,13 @@ class FeedHub:
         self._on_ready = on_ready
         self._workers: set[_Worker] = set()
         self._head = 0
+        self._beats = 0
         self._acked = asyncio.Condition()
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
         """Listen for workers."""
-        self._head = await self._ledger.call(Ledger.head)
         self._path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._serve, path=str(self._path))
         self._path.chmod(0o600)
@@ -72,19 +82,30 @@ class FeedHub:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._path.unlink(missing_ok=True)
 
-    async def announce(self, revision: int) -> None:
-        """Tell every worker of a commit and return when all live ones have applied it.
+    def tell(self, revision: int) -> None:
+        """Begin to tell every worker of the commits up to `revision`."""
+        self._head = max(self._head, revision)
+        self._wake()
+
+    def beat(self) -> None:
+        """Tell every worker that the head told last was the newest revision a moment ago."""
+        self._beats += 1
+        self._wake()
+
+    async def applied(self, revision: int) -> None:
+        """Return when all live workers have applied a commit.
 
         One that has not within `ACK_SECONDS` is not waited for: it refuses by itself, being behind for too long.
         """
-        self._head = max(self._head, revision)
-        for worker in self._workers:
-            worker.wake.set()
         try:
             async with asyncio.timeout(ACK_SECONDS), self._acked:
                 await self._acked.wait_for(lambda: all(worker.acked >= revision for worker in self._ready()))
         except TimeoutError:
             _log.warning("worker_behind", revision=revision)
+
+    def _wake(self) -> None:
+        for worker in self._workers:
+            worker.wake.set()
 
     def _ready(self) -> list[_Worker]:
         return [worker for worker in self._workers if worker.acked >= 0]
@@ -98,15 +119,7 @@ class FeedHub:
         sender = asyncio.create_task(self._send(worker))
         try:
             while (frame := await read_frame(reader)) is not None:
-                if frame[0] == "hello":
-                    worker.address = frame[1]
-                elif frame[0] == "ack":
-                    first = worker.acked < 0
-                    async with self._acked:
-                        worker.acked = frame[1]
-                        self._acked.notify_all()
-                    if first:
-                        self._on_ready(worker.address)
+                await self._heard(worker, frame)
         except (ConnectionError, OSError):
             pass
         finally:
@@ -118,48 +131,103 @@ class FeedHub:
                 self._acked.notify_all()
             writer.close()
 
+    async def _heard(self, worker: _Worker, frame: list[Any]) -> None:
+        if frame[0] == "have":
+            worker.address = frame[1]
+            worker.have.set_result((frame[2], frame[3]))
+        elif frame[0] == "get":
+            task = asyncio.create_task(self._get(worker, frame[1], frame[2]))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        elif frame[0] == "ack":
+            first = worker.acked < 0
+            async with self._acked:
+                worker.acked = frame[1]
+                self._acked.notify_all()
+            if first:
+                self._on_ready(worker.address)
+
+    async def _get(self, worker: _Worker, number: int, buckets: list[bytes]) -> None:
+        try:
+            entries = _entries(await self._ledger.call(Ledger.buckets, buckets))
+        except Unanswerable:
+            entries = None
+        try:
+            await write_frame(worker.writer, ["got", number, entries])
+        except OSError:
+            worker.writer.close()
+
     async def _send(self, worker: _Worker) -> None:
         try:
             await self._load(worker)
             while True:
+                worker.wake.clear()
                 while worker.sent < self._head:
                     await self._send_commits(worker)
-                await write_frame(worker.writer, ["head", self._head])
-                worker.wake.clear()
-                if worker.sent >= self._head:
-                    try:
-                        await asyncio.wait_for(worker.wake.wait(), BEAT_SECONDS)
-                    except TimeoutError:
-                        continue
-        except (ConnectionError, OSError):
+                await self._send_beat(worker)
+                await worker.wake.wait()
+        except OSError:
             worker.writer.close()
 
     async def _load(self, worker: _Worker) -> None:
-        # Values are absolute, so a commit that lands between two pages is simply sent again as a change.
-        revision = await self._ledger.call(Ledger.head)
         await write_frame(worker.writer, ["begin", self._ledger.lineage, self._ledger.epoch])
-        for number in range(SHARDS):
-            shard = await self._ledger.call(Ledger.shard, number)
-            await write_frame(worker.writer, ["load", [[state.bucket, state.value] for state in shard]])
+        copied, lacks = await worker.have
+        # Values are absolute, so a commit that lands between two shards is simply sent again as a change.
+        revision = await self._ask(Ledger.head)
+        if not 0 < copied <= revision:
+            copied, lacks = revision, list(range(SHARDS))
+            await write_frame(worker.writer, ["reset"])
+        for number in lacks:
+            await write_frame(worker.writer, ["load", _entries(await self._ask(Ledger.shard, number))])
+        # One commit for all that was missed: a half caught-up worker must not answer.
+        for missed in await self._commits(copied, revision):
+            await self._send_changes(worker, missed.revision)
         await self._send_catalogues(worker)
         await write_frame(worker.writer, ["commit", revision])
         worker.sent = revision
 
     async def _send_commits(self, worker: _Worker) -> None:
-        for commit in await self._ledger.call(Ledger.commits_after, worker.sent, 100):
+        for commit in await self._commits(worker.sent, self._head):
             if commit.kind == "catalogue":
                 await self._send_catalogues(worker)
-            cursor: int | None = 0
-            while cursor is not None:
-                states, cursor = await self._ledger.call(Ledger.changed, commit.revision, cursor, PAGE)
-                for place in range(0, len(states), SLICE):
-                    slice_ = [[state.bucket, state.value] for state in states[place : place + SLICE]]
-                    await write_frame(worker.writer, ["slice", commit.revision, slice_])
+            await self._send_changes(worker, commit.revision)
             await write_frame(worker.writer, ["commit", commit.revision])
             worker.sent = commit.revision
-            self._head = max(self._head, commit.revision)
+
+    async def _send_changes(self, worker: _Worker, revision: int) -> None:
+        cursor: int | None = 0
+        while cursor is not None:
+            states, cursor = await self._ask(Ledger.changed, revision, cursor, PAGE)
+            entries = _entries(states)
+            for place in range(0, len(entries), SLICE):
+                await write_frame(worker.writer, ["slice", revision, entries[place : place + SLICE]])
+            await self._send_beat(worker)
+
+    async def _commits(self, after: int, until: int) -> list[CommitInfo]:
+        found: list[CommitInfo] = []
+        while after < until:
+            found += await self._ask(Ledger.commits_after, after, 1_000)
+            after = found[-1].revision
+        return found
+
+    async def _send_beat(self, worker: _Worker) -> None:
+        if worker.beats != self._beats:
+            worker.beats = self._beats
+            await write_frame(worker.writer, ["head", self._head])
 
     async def _send_catalogues(self, worker: _Worker) -> None:
-        stored = await self._ledger.call(Ledger.editions)
+        stored = await self._ask(Ledger.editions)
         stored.sort(key=lambda edition: edition.revision)
         await write_frame(worker.writer, ["catalogues", [[e.file_name, e.file, e.revision] for e in stored]])
+
+    async def _ask(self, function: Callable[Concatenate[Ledger, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Ask the ledger until it can be reached; the worker is without beats meanwhile and knows it."""
+        while True:
+            try:
+                return await self._ledger.call(function, *args, **kwargs)
+            except Unanswerable:
+                await asyncio.sleep(RETRY_SECONDS)
+
+
+def _entries(states: list[BucketState]) -> list[tuple[bytes, int, bytes]]:
+    return [(state.bucket, state.revision, state.value) for state in states]

@@ -1,58 +1,86 @@
-"""The exact index of a worker: bucket -> packed listings, as bytes, with a short memory of what was there before.
+"""The exact index of a worker: bucket -> packed listings, with a short memory of what was there before.
 
 One mechanism serves two needs (docs/adr/0005): a commit of a million rows arrives in slices and becomes readable at
-once, and the parts of a batch are judged on one revision although commits go on between them. Every overwritten value
+once, and the parts of a batch are judged on one revision although commits go on between them. Every overwritten entry
 is remembered with the revision that replaced it; a read at an older revision takes it from there. Memories older than
 `HOLD_SECONDS` are dropped, slice by slice.
 
-Records stay bytes: objects would cost a garbage collector pause of a tenth of a second a million (ADR 0005).
+`TableIndex` holds the records themselves; they stay bytes, because objects would cost a garbage collector pause of a
+tenth of a second a million. `redis_index.RedisIndex` holds only which record each bucket must have (docs/adr/0007).
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, Generic, TypeVar
 
 from lanjie_gateway.domain.errors import Refused
 from lanjie_matcher.catalogues import CatalogueSet
 
 HOLD_SECONDS: Final = 60.0
+Entry = tuple[bytes, int, bytes]
+"""Bucket, revision of the newest commit that changed it, packed listings (empty for none)."""
+_V = TypeVar("_V")
 
 
-class ExactIndex:
-    """Buckets and catalogues by revision. Used from one event loop; reads never wait."""
+class MovedError(Exception):
+    """What was asked for changed after the revision it was asked at.
+
+    Attributes:
+        revision: at which it can be read.
+    """
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(f"changed at revision {revision}")
+        self.revision = revision
+
+
+class ExactIndex(ABC, Generic[_V]):
+    """Buckets and catalogues by revision; `_V` is what is held of a bucket. Used from one event loop."""
 
     def __init__(self) -> None:
         self.revision = 0
         self._oldest = 0
-        self._values: dict[bytes, bytes] = {}
-        # bucket -> ((revision that replaced it, value until then), ...), oldest first
-        self._before: dict[bytes, tuple[tuple[int, bytes], ...]] = {}
+        # bucket -> ((revision that replaced it, what was held until then), ...), oldest first
+        self._before: dict[bytes, tuple[tuple[int, _V], ...]] = {}
         self._touched: deque[tuple[int, list[bytes]]] = deque()
         self._advanced: deque[tuple[int, float]] = deque()
         self._catalogues: list[tuple[int, CatalogueSet]] = [(0, CatalogueSet())]
         self._next_catalogues: CatalogueSet | None = None
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
-    def __len__(self) -> int:
-        return len(self._values)
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget everything that was loaded."""
 
-    def load(self, bucket: bytes, value: bytes) -> None:
-        """Put a value of the initial load; nothing reads before the first `advance`."""
-        if value:
-            self._values[bucket] = value
+    @abstractmethod
+    def load(self, entries: Iterable[Entry]) -> None:
+        """Take a whole shard, in any order; nothing reads before the first `advance`."""
 
-    def stage(self, revision: int, slice_: list[tuple[bytes, bytes]]) -> None:
+    @abstractmethod
+    async def read(self, buckets: Sequence[bytes], revision: int) -> list[bytes]:
+        """Return the packed listings of buckets at a revision that `pin` gave; empty for none.
+
+        Raises:
+            MovedError: one of them can only be read at a later revision.
+            Unanswerable: INDEX_UNAVAILABLE.
+        """
+
+    @abstractmethod
+    def _put(self, entry: Entry) -> _V:
+        """Hold the new state of a bucket; return what was held of it."""
+
+    def stage(self, revision: int, slice_: Sequence[Entry]) -> None:
         """Take a slice of the commit `revision`; readers see it after `advance` only."""
-        values, before = self._values, self._before
-        for bucket, value in slice_:
+        before = self._before
+        for entry in slice_:
+            bucket = entry[0]
+            old = self._put(entry)
             history = before.get(bucket, ())
             if not history or history[-1][0] < revision:
-                before[bucket] = (*history, (revision, values.get(bucket, b"")))
-            if value:
-                values[bucket] = value
-            else:
-                values.pop(bucket, None)
-        self._touched.append((revision, [bucket for bucket, _ in slice_]))
+                before[bucket] = (*history, (revision, old))
+        self._touched.append((revision, [entry[0] for entry in slice_]))
 
     def stage_catalogues(self, catalogues: CatalogueSet) -> None:
         """Take the catalogues of the commit that comes next."""
@@ -95,13 +123,13 @@ class ExactIndex:
                     self._before.pop(bucket, None)
             budget -= len(buckets)
 
-    def get(self, bucket: bytes, revision: int) -> bytes:
-        """Return the packed listings of a bucket at a revision that `pin` gave; empty for none."""
+    def held_until(self, bucket: bytes, revision: int) -> _V | None:
+        """Return what was held of a bucket at an older revision; `None` where it has not changed since."""
         if self._before:
-            for until, value in self._before.get(bucket, ()):
+            for until, held in self._before.get(bucket, ()):
                 if revision < until:
-                    return value
-        return self._values.get(bucket, b"")
+                    return held
+        return None
 
     def catalogues(self, revision: int) -> CatalogueSet:
         """Return the catalogues at a revision that `pin` gave."""
@@ -119,9 +147,7 @@ class ExactIndex:
         if revision == 0:
             return self.revision
         if not self._oldest <= revision <= self.revision:
-            raise Refused(
-                "REVISION_COMPACTED", "the pinned revision is not held; start the batch again", oldest=str(self._oldest)
-            )
+            raise compacted(self._oldest)
         return revision
 
     async def reached(self, revision: int, timeout: float) -> bool:
@@ -136,3 +162,49 @@ class ExactIndex:
             self._waiting = [entry for entry in self._waiting if entry[1] is not future]
             return False
         return True
+
+
+class TableIndex(ExactIndex[bytes]):
+    """The records of every bucket in the worker's own memory; reads never wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._values: dict[bytes, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def reset(self) -> None:
+        """Forget everything that was loaded."""
+        self._values.clear()
+
+    def load(self, entries: Iterable[Entry]) -> None:
+        """Take a whole shard."""
+        values = self._values
+        for bucket, _, value in entries:
+            if value:
+                values[bucket] = value
+
+    def get(self, bucket: bytes, revision: int) -> bytes:
+        """Return the packed listings of one bucket at a revision that `pin` gave; empty for none."""
+        held = self.held_until(bucket, revision)
+        return self._values.get(bucket, b"") if held is None else held
+
+    async def read(self, buckets: Sequence[bytes], revision: int) -> list[bytes]:
+        """Return the packed listings of buckets."""
+        return [self.get(bucket, revision) for bucket in buckets]
+
+    def _put(self, entry: Entry) -> bytes:
+        bucket, _, value = entry
+        old = self._values.get(bucket, b"")
+        if value:
+            self._values[bucket] = value
+        else:
+            self._values.pop(bucket, None)
+        return old
+
+
+def compacted(oldest: int) -> Refused:
+    """Return the refusal of a pinned revision that cannot be read any more."""
+    message = "the pinned revision is not held; start the batch again"
+    return Refused("REVISION_COMPACTED", message, oldest=str(oldest))

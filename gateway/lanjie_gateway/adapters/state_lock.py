@@ -1,8 +1,10 @@
-"""Who holds a state directory. A lock goes with its process, however that ends."""
+"""Who holds a state directory, and where its unix sockets stand. A lock goes with its process, however that ends."""
 
 import contextlib
 import fcntl
+import hashlib
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,3 +42,22 @@ def hold(state: Path, name: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def socket_directory(state: Path) -> Path:
+    """Return the private directory of a state's unix sockets. It is a short one: a socket's path has at most 107 bytes.
+
+    Raises:
+        StateInUseError: somebody else made it.
+    """
+    name = f"lanjie-{os.getuid()}-{hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:12]}"
+    directory = Path(tempfile.gettempdir()) / name
+    directory.mkdir(mode=0o700, exist_ok=True)
+    if directory.stat().st_uid != os.getuid():
+        raise StateInUseError(f"{directory} belongs to another user")
+    return directory
+
+
+def feed_socket(state: Path) -> Path:
+    """Return control's socket for its workers."""
+    return socket_directory(state) / "feed.sock"

@@ -22,8 +22,13 @@ _OPEN_METHODS: Final = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 _log = structlog.get_logger("lanjie.rpc")
 
 
-def options(max_message_bytes: int) -> list[tuple[str, int]]:
-    """Return server options that shed silent, slow and flooding connections within seconds."""
+def options(max_message_bytes: int, *, shared_port: bool = False) -> list[tuple[str, int]]:
+    """Return server options that shed silent, slow and flooding connections within seconds.
+
+    Args:
+        max_message_bytes: longest request.
+        shared_port: other workers listen on the same port, and the kernel deals out the connections.
+    """
     return [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_concurrent_streams", 128),
@@ -37,7 +42,7 @@ def options(max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.http2.max_ping_strikes", 2),
         ("grpc.max_metadata_size", 8 * KIB),
         ("grpc.absolute_max_metadata_size", 8 * KIB),
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(shared_port)),
     ]
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from typing import TYPE_CHECKING, Final
 
 import grpc
 
@@ -11,6 +12,8 @@ from lanjie.v1 import (
     audit_pb2_grpc,
     catalogue_pb2,
     catalogue_pb2_grpc,
+    ledger_pb2,
+    ledger_pb2_grpc,
     listing_pb2,
     listing_pb2_grpc,
     sync_pb2,
@@ -19,19 +22,29 @@ from lanjie.v1 import (
 from lanjie_gateway.adapters.feed_hub import FeedHub
 from lanjie_gateway.adapters.keys import open_keys
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
-from lanjie_gateway.adapters.state_lock import LEDGER, hold
+from lanjie_gateway.adapters.state_lock import LEDGER, feed_socket, hold
 from lanjie_gateway.api.auth import Tokens
 from lanjie_gateway.api.catalogue import CatalogueServicer
+from lanjie_gateway.api.ledger import LedgerServicer
 from lanjie_gateway.api.listing import ListingServicer
 from lanjie_gateway.api.server import ADMIN_MESSAGE_BYTES, Gate, options
 from lanjie_gateway.api.sync import InquiryServicer, SyncServicer
-from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, describe, socket_path
+from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, describe
+from lanjie_gateway.services.backups import BackupService
 from lanjie_gateway.services.catalogue import CatalogueService
+from lanjie_gateway.services.follower import Follower
 from lanjie_gateway.services.imports import ImportService
 from lanjie_gateway.services.inquiries import InquiryService
 from lanjie_gateway.services.listings import ListingService
+
+if TYPE_CHECKING:
+    from lanjie_gateway.adapters.ledger.journal import Journal
+    from lanjie_gateway.services.publisher import IndexPublisher
 from lanjie_gateway.services.sync import SyncService
 from lanjie_gateway.settings import Settings
+
+PUBLISH_SECONDS: Final = 5.0
+"""How long a command of the publisher may take; nobody waits for it."""
 
 
 class Control:
@@ -43,6 +56,7 @@ class Control:
         self._stack = contextlib.AsyncExitStack()
         self.feed_address = ""
         self.admin_address = ""
+        self._ready = 0
         self.gateway_file = settings.state / "gateway.json"
 
     async def start(self) -> None:
@@ -67,10 +81,15 @@ class Control:
         self._tokens = Tokens(state / "tokens", keys.token, self._settings.region)
 
         self.catalogues = CatalogueService(self.ledger, self._published, allow_examples=self._settings.allow_examples)
-        await self.catalogues.load_all()
-        self.sync = SyncService(self.ledger, keys, self.catalogues.current, self._clock)
-        await self.sync.start()
-        self.hub = FeedHub(socket_path(state), self.ledger, self._worker_ready)
+        self.sync = SyncService(self.ledger, keys, self.catalogues.current, self._clock, self._current)
+        self.hub = FeedHub(feed_socket(state), self.ledger, self._worker_ready)
+        journal = await self._open_journal()
+        self.publisher = self._open_publisher(journal)
+        self.follower = Follower(
+            *(self.ledger, journal), catalogues=self.catalogues, sync=self.sync, hub=self.hub, shared=self._share
+        )
+        await self.follower.start()
+        self._stack.push_async_callback(self.follower.close)
         await self.hub.start()
         self._stack.push_async_callback(self.hub.close)
         self.inquiries = InquiryService(self.ledger, state / "inquiry", self._clock)
@@ -87,16 +106,54 @@ class Control:
         admin = grpc.aio.server(interceptors=[Gate(self._tokens)], options=options(ADMIN_MESSAGE_BYTES))
         listing_pb2_grpc.add_ListingServiceServicer_to_server(ListingServicer(self.listings, self.imports), admin)
         catalogue_pb2_grpc.add_CatalogueServiceServicer_to_server(CatalogueServicer(self.catalogues), admin)
-        self.admin_address = await self._listen(admin, self._settings.admin, listing_pb2, catalogue_pb2)
+        backups = BackupService(self.ledger, state, self._settings.ledger, VERSION, self._clock)
+        ledger_pb2_grpc.add_LedgerServiceServicer_to_server(LedgerServicer(backups), admin)
+        self.admin_address = await self._listen(admin, self._settings.admin, listing_pb2, catalogue_pb2, ledger_pb2)
 
     async def close(self) -> None:
         """Drain and stop."""
         self.gateway_file.unlink(missing_ok=True)
         await self._stack.aclose()
 
+    async def _open_journal(self) -> "Journal | None":
+        if not getattr(self.ledger, "shared", False):
+            return None
+        from lanjie_gateway.adapters.ledger.journal import Journal
+
+        journal = Journal(self._settings.ledger)
+        await journal.start()
+        self._stack.push_async_callback(journal.close)
+        return journal
+
+    def _open_publisher(self, journal: "Journal | None") -> "IndexPublisher | None":
+        if self._settings.redis_url in ("", "none"):
+            return None
+        from lanjie_gateway.adapters import redis_client
+        from lanjie_gateway.adapters.shared_index import SharedIndex
+        from lanjie_gateway.services.publisher import IndexPublisher
+
+        client = redis_client.connect(self._settings.redis_url, timeout=PUBLISH_SECONDS)
+        shared = SharedIndex(client, lineage=self.ledger.lineage, epoch=self.ledger.epoch, key=self.ledger.keys.index)
+
+        self._stack.push_async_callback(shared.close)
+
+        async def may_publish() -> bool:
+            return journal is None or await journal.try_lock("publish")
+
+        publisher = IndexPublisher(self.ledger, shared, may_publish)
+        publisher.start()
+        self._stack.push_async_callback(publisher.close)
+        return publisher
+
+    def _share(self, revision: int) -> None:
+        if self.publisher is not None:
+            self.publisher.wake(revision)
+
+    def _current(self) -> bool:
+        return self.follower.current()
+
     async def _published(self, revision: int) -> None:
-        await self.sync.follow(revision)
-        await self.hub.announce(revision)
+        await self.follower.published(revision)
 
     async def _listen(self, server: grpc.aio.Server, address: str, *modules: object) -> str:
         await describe(server, *modules)
@@ -106,6 +163,9 @@ class Control:
         return f"{address.rpartition(':')[0]}:{port}"
 
     def _worker_ready(self, screening: str) -> None:
+        self._ready += 1
+        if self._ready < self._settings.workers:
+            return
         keys = self.ledger.keys
         content = {
             "lineage": self.ledger.lineage,

@@ -1,22 +1,30 @@
 """Worker: answers checks. It loads no database."""
 
 import contextlib
+from collections.abc import Sequence
+from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health_pb2
 
 from lanjie.v1 import screening_pb2, screening_pb2_grpc
-from lanjie_gateway.adapters.feed_client import FeedClient
-from lanjie_gateway.adapters.index import ExactIndex
+from lanjie_gateway.adapters.feed_client import FeedClient, no_copy
+from lanjie_gateway.adapters.index import ExactIndex, TableIndex
 from lanjie_gateway.adapters.keys import open_keys
 from lanjie_gateway.adapters.segments import SegmentWriter
+from lanjie_gateway.adapters.state_lock import feed_socket
 from lanjie_gateway.api.auth import Tokens
 from lanjie_gateway.api.screening import ScreeningServicer
 from lanjie_gateway.api.server import SCREENING_MESSAGE_BYTES, Gate, options
-from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, describe, socket_path
+from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, describe
 from lanjie_gateway.services.screening import ScreeningService
 from lanjie_gateway.settings import Settings
 from lanjie_matcher.fingerprints import IndexKey
+
+READ_SECONDS: Final = 0.05
+"""How long an answer waits for Redis before it asks the ledger."""
+LOAD_SECONDS: Final = 5.0
+"""The same for one shard when a worker starts."""
 
 
 class Worker:
@@ -26,7 +34,11 @@ class Worker:
         self._settings = settings
         self._clock = clock
         self._stack = contextlib.AsyncExitStack()
-        self.index = ExactIndex()
+        self.index: ExactIndex[Any] = TableIndex()
+        if settings.index == "redis":
+            from lanjie_gateway.adapters.redis_index import RedisIndex  # noqa: PLC0415
+
+            self.index = RedisIndex(self._fetch)
         self.address = ""
 
     async def start(self, epoch: int, feed_address: str) -> None:
@@ -37,15 +49,18 @@ class Worker:
             feed_address: what `Discover` says of the feed listener.
         """
         state = self._settings.state
-        keys = open_keys(state / "keys", epoch, fresh=False)
+        keys = self._keys = open_keys(state / "keys", epoch, fresh=False)
         self.records = SegmentWriter(state / "inquiry")
         self.records.start()
         self._stack.push_async_callback(self.records.close)
         tokens = Tokens(state / "tokens", keys.token, self._settings.region)
-        server = grpc.aio.server(interceptors=[Gate(tokens)], options=options(SCREENING_MESSAGE_BYTES))
+        server = grpc.aio.server(
+            interceptors=[Gate(tokens)], options=options(SCREENING_MESSAGE_BYTES, shared_port=True)
+        )
         port = server.add_insecure_port(self._settings.listen)
         self.address = f"{self._settings.listen.rpartition(':')[0]}:{port}"
-        self.feed = FeedClient(socket_path(state), self.index, self.address)
+        preload = self._preload if self._settings.redis_url not in ("", "none") else no_copy
+        self.feed = FeedClient(feed_socket(state), self.index, self.address, preload)
         service = ScreeningService(
             index=self.index,
             key=IndexKey(keys.index),
@@ -82,3 +97,29 @@ class Worker:
         """Drain: health first, then no new calls, then the rest."""
         await self._health.enter_graceful_shutdown()
         await self._stack.aclose()
+
+    async def _preload(self, lineage: str, epoch: int) -> tuple[int, Sequence[int]]:
+        """Fill the index from the copy in Redis; what of it cannot be believed comes from control."""
+        # Imported here: a worker without Redis does not pay for its client.
+        from lanjie_gateway.adapters import redis_client  # noqa: PLC0415
+        from lanjie_gateway.adapters.redis_index import RedisIndex  # noqa: PLC0415
+        from lanjie_gateway.adapters.shared_index import SharedIndex, SharedIndexError  # noqa: PLC0415
+
+        def shared(seconds: float) -> SharedIndex:
+            client = redis_client.connect(self._settings.redis_url, timeout=seconds)
+            return SharedIndex(client, lineage=lineage, epoch=epoch, key=self._keys.index, timeout=seconds)
+
+        if isinstance(self.index, RedisIndex):
+            self.index.shared = shared(READ_SECONDS)
+            self._stack.push_async_callback(self.index.shared.close)
+        loader = shared(LOAD_SECONDS)
+        try:
+            loaded = await loader.load(self.index.load)
+        except SharedIndexError:
+            loaded = None
+        finally:
+            await loader.close()
+        return loaded or await no_copy(lineage, epoch)
+
+    async def _fetch(self, buckets: Sequence[bytes]) -> Sequence[tuple[bytes, int, bytes]]:
+        return await self.feed.fetch(buckets)

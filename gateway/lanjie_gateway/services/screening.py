@@ -3,9 +3,9 @@
 import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from lanjie_gateway.adapters.index import ExactIndex
+from lanjie_gateway.adapters.index import ExactIndex, MovedError, compacted
 from lanjie_gateway.adapters.segments import SegmentWriter
 from lanjie_gateway.domain.access import Principal
 from lanjie_gateway.domain.errors import Refused, Unanswerable, invalid_argument
@@ -23,6 +23,8 @@ CATCH_UP_SECONDS: Final = 0.2
 """How long an answer waits for `at_least_revision`."""
 RESOLVE_WITHIN: Final = datetime.timedelta(hours=24)
 """An officer settles an undetermined answer within this time."""
+READS: Final = 3
+"""How often the index is read again because a record changed while it was read."""
 MAX_BATCH: Final = 500
 MAX_PURPOSE: Final = 200
 MAX_CODE: Final = 64
@@ -98,7 +100,7 @@ class ScreeningService:
     def __init__(
         self,
         *,
-        index: ExactIndex,
+        index: ExactIndex[Any],
         key: IndexKey,
         records: SegmentWriter,
         clock: Callable[[], datetime.datetime],
@@ -125,14 +127,15 @@ class ScreeningService:
         6. The answer, with revision, instant, decision id and digest of its record.
 
         Raises:
-            GatewayError: ARGUMENT_INVALID, NOT_PERMITTED, AS_OF_NOT_ALLOWED, NOT_CURRENT, REVISION_NOT_REACHED.
+            GatewayError: ARGUMENT_INVALID, NOT_PERMITTED, AS_OF_NOT_ALLOWED, NOT_CURRENT, REVISION_NOT_REACHED,
+                INDEX_UNAVAILABLE.
             IdentifierError: the text cannot be an identifier.
             UnknownMatterError: no catalogue ever defined the matter.
         """
         identifier = parse(party.identifier)
         _bounded(party)
-        revision = await self._revision(at_least_revision, 0)
-        answer = self._answer(self._admit(asker, inquiry, revision), identifier, party.name)
+        admitted, values = await self._look_up(asker, inquiry, [identifier], (at_least_revision, 0))
+        answer = self._answer(admitted, identifier, values[0], party.name)
         if answer.ruling.outcome is not Outcome.PASS:
             await self._records.durable()  # (5)
         return answer
@@ -150,20 +153,40 @@ class ScreeningService:
         """
         if not 1 <= len(parties) <= MAX_BATCH:
             raise invalid_argument("subjects", "count", f"a batch has 1 to {MAX_BATCH} subjects")
-        revision = await self._revision(at_least_revision, pinned)
-        admitted = self._admit(asker, inquiry, revision)
-        answers = []
-        for party in parties:
-            _bounded(party)
-            try:
-                identifier = parse(party.identifier)
-            except IdentifierError as error:
-                answers.append(self._unreadable(admitted, error))
-                continue
-            answers.append(self._answer(admitted, identifier, party.name))
+        read = [_readable(party) for party in parties]
+        identifiers = [each for each in read if isinstance(each, Identifier)]
+        admitted, values = await self._look_up(asker, inquiry, identifiers, (at_least_revision, pinned))
+        found = iter(values)
+        answers = [
+            self._answer(admitted, each, next(found), party.name)
+            if isinstance(each, Identifier)
+            else self._unreadable(admitted, each)
+            for party, each in zip(parties, read, strict=True)
+        ]
         if any(answer.ruling.outcome is not Outcome.PASS for answer in answers):
             await self._records.durable()  # (5)
-        return answers, revision
+        return answers, admitted.revision
+
+    async def _look_up(
+        self, asker: Principal, inquiry: Inquiry, identifiers: Sequence[Identifier], revisions: tuple[int, int]
+    ) -> tuple[_Admitted, list[bytes]]:
+        """Steps 1 and 2, all on one revision: at least the first of `revisions`, pinned to the second where it is set.
+
+        What the index no longer has at the newest revision is asked for again at the one that replaced it.
+        """
+        at_least, pinned = revisions
+        buckets = [self._key.token(identifier.key) for identifier in identifiers]
+        for _ in range(READS):
+            revision = await self._revision(at_least, pinned)
+            admitted = self._admit(asker, inquiry, revision)
+            try:
+                # (2)
+                return admitted, await self._index.read(buckets, revision)
+            except MovedError as moved:
+                if pinned:
+                    raise compacted(moved.revision) from None
+                at_least = max(at_least, moved.revision)
+        raise Unanswerable("INDEX_UNAVAILABLE", "the list changes faster than it can be read")
 
     async def _revision(self, at_least: int, pinned: int) -> int:
         """The revision to read at; it is provably the newest, or pinned by an earlier part of the same batch."""
@@ -207,10 +230,8 @@ class ScreeningService:
         if inquiry.as_of > now:
             raise invalid_argument("as_of_time", "future", "as_of lies in the future")
 
-    def _answer(self, admitted: _Admitted, identifier: Identifier, name: str) -> Answer:
+    def _answer(self, admitted: _Admitted, identifier: Identifier, value: bytes, name: str) -> Answer:
         token = self._key.token(identifier.reveal())
-        # (2)
-        value = self._index.get(self._key.token(identifier.key), admitted.revision)
         # (3)
         own = [packed for packed in unpack_bucket(value) if _same(packed, identifier, token)] if value else []
         # (4)
@@ -288,6 +309,14 @@ class ScreeningService:
             decision_id=decision_id,
             record_digest=digest(record),
         )
+
+
+def _readable(party: Party) -> Identifier | IdentifierError:
+    _bounded(party)
+    try:
+        return parse(party.identifier)
+    except IdentifierError as error:
+        return error
 
 
 def _bounded(party: Party) -> None:

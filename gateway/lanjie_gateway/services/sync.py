@@ -12,6 +12,7 @@ from typing import Final
 
 from lanjie_gateway.adapters.keys import KeyRing
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
+from lanjie_gateway.domain.errors import Unanswerable
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.fingerprints import ViewKey
@@ -137,6 +138,7 @@ class SyncService:
         keys: the gateway's keys.
         catalogues: the catalogues as published.
         clock: aware instants.
+        current: whether the view can be proved to be up to date.
     """
 
     def __init__(
@@ -145,11 +147,13 @@ class SyncService:
         keys: KeyRing,
         catalogues: Callable[[], CatalogueSet],
         clock: Callable[[], datetime.datetime],
+        current: Callable[[], bool],
     ) -> None:
         self._ledger = ledger
         self._keys = keys
         self._catalogues = catalogues
         self._clock = clock
+        self._current = current
         self.view = View(keys, ledger.lineage)
 
     async def start(self) -> None:
@@ -173,7 +177,13 @@ class SyncService:
                 self.view.revision = max(self.view.revision, commit.revision)
 
     def manifest(self) -> Manifest:
-        """Return the head of the view, as of now."""
+        """Return the head of the view, as of now.
+
+        Raises:
+            Unanswerable: NOT_CURRENT. An SDK must not take an old view for a fresh one.
+        """
+        if not self._current():
+            raise Unanswerable("NOT_CURRENT", "this gateway cannot prove that its view is current")
         return self.view.manifest(self._clock())
 
     def sign(self, message: bytes) -> tuple[str, bytes]:
