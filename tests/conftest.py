@@ -1,6 +1,7 @@
 """Fixtures of all tests."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,3 +12,19 @@ from tests.support.postgres import PostgresServer, serve
 def postgres() -> Iterator[PostgresServer]:
     """A real PostgreSQL server; ``postgres.database()`` gives the URL of a fresh, migrated database."""
     yield from serve()
+
+
+@pytest.fixture
+def shared_url(postgres: PostgresServer) -> Iterator[str]:
+    """URL of a fresh ledger on PostgreSQL."""
+    url = postgres.database()
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a fresh ledger, once on each database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/ledger.sqlite3"
+    return str(request.getfixturevalue("shared_url"))

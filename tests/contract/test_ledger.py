@@ -1,15 +1,14 @@
 """What every ledger keeps to: revisions without gaps, nothing seen before its commit, nothing readable at rest."""
 
 import datetime
-import sqlite3
 
 import pytest
-import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from lanjie_gateway.adapters.keys import KeysLostError, open_keys
 from lanjie_gateway.adapters.ledger import InquiryRow, Ledger, LedgerError
+from lanjie_gateway.adapters.ledger.database import migrate, newest
 from lanjie_gateway.adapters.ledger.tables import METADATA
 from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.domain.events import EventKind
@@ -28,10 +27,22 @@ def clock():
 
 
 @pytest.fixture
-def ledger(tmp_path, clock):
-    made = open_ledger(tmp_path, clock)
-    yield made
-    made.close()
+def reopen(tmp_path, clock, ledger_url):
+    """Opens the ledger of the test, as often as it is called; what the test leaves open is closed."""
+    opened = []
+
+    def one():
+        opened.append(open_ledger(tmp_path, clock, ledger_url))
+        return opened[-1]
+
+    yield one
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def ledger(reopen):
+    return reopen()
 
 
 def receipt(batch, **changes):
@@ -89,7 +100,7 @@ def bucket(ledger, text):
 def test_revisions_have_no_gaps_over_all_kinds_of_commits(ledger, clock):
     assert ledger.head() == 0
     assert take(ledger, cells(1), cells(2)).revision == 1
-    assert ledger.publish_edition(edition(), b"a: 1", "a.yaml", "tax/mara") == 2
+    assert ledger.publish_edition(edition(), b"a: 1", "a.yaml", "tax/mara", known=0) == 2
     clock.pass_by(minutes=1)
     assert remove(ledger, find(ledger, company(1))[0].id) == 3
     with pytest.raises(Refused):
@@ -120,13 +131,13 @@ def test_a_batch_is_invisible_until_its_commit(ledger):
     assert ledger.live_counts(["TAX"]) == {"TAX": 1}
 
 
-def test_a_restart_while_staging_leaves_nothing(tmp_path):
-    ledger = open_ledger(tmp_path)
+def test_a_restart_while_staging_leaves_nothing(reopen):
+    ledger = reopen()
     take(ledger, cells(1))
     lineage = ledger.lineage
     stage(ledger, cells(2), cells(1, reason="corrected"))
     ledger.close()
-    ledger = open_ledger(tmp_path)
+    ledger = reopen()
     assert ledger.lineage == lineage
     assert ledger.head() == 1
     assert find(ledger, company(2)) == []
@@ -137,7 +148,6 @@ def test_a_restart_while_staging_leaves_nothing(tmp_path):
         assert connection.exec_driver_sql("SELECT count(*) FROM event").scalar() == 1
         assert connection.exec_driver_sql("SELECT count(*) FROM batch").scalar() == 1
     assert take(ledger, cells(2)).revision == 2
-    ledger.close()
 
 
 def test_a_removal_while_a_correction_is_staged_stands(ledger, clock):
@@ -180,12 +190,12 @@ def test_a_file_that_waited_too_long_is_outdated(ledger):
     assert ledger.head() == 3
 
 
-def test_a_waiting_file_survives_a_restart(tmp_path):
-    ledger = open_ledger(tmp_path)
+def test_a_waiting_file_survives_a_restart(reopen):
+    ledger = reopen()
     batch, _ = stage(ledger, cells(1))
     ledger.park_import(receipt(batch))
     ledger.close()
-    ledger = open_ledger(tmp_path)
+    ledger = reopen()
     while ledger.purge():
         pass
     waiting = ledger.receipt(f"r{batch}")
@@ -193,7 +203,6 @@ def test_a_waiting_file_survives_a_restart(tmp_path):
     assert waiting.state is ImportState.WAITING
     assert ledger.commit_import(waiting, "tax/bert").revision == 1
     assert len(find(ledger, company(1))) == 1
-    ledger.close()
 
 
 def test_what_was_ended_is_never_resurrected(ledger):
@@ -337,8 +346,8 @@ def test_a_complete_list_ends_what_is_absent(ledger, clock):
     assert removed == [None, as_of, None, None]
 
 
-def test_nothing_can_be_read_at_rest(tmp_path):
-    ledger = open_ledger(tmp_path)
+def test_nothing_can_be_read_at_rest(reopen, tmp_path, ledger_url, request):
+    ledger = reopen()
     take(
         ledger,
         cells(1, name="某某贸易有限公司", related_persons="某甲"),
@@ -347,23 +356,24 @@ def test_nothing_can_be_read_at_rest(tmp_path):
     take(ledger, cells(1, name="某某贸易有限公司", reason="corrected"))
     assert find(ledger, company(1))[0].details.name == "某某贸易有限公司"
     ledger.close()
+    if ledger.shared:
+        files = request.getfixturevalue("postgres").files(ledger_url)
+    else:
+        files = list(tmp_path.glob("ledger*"))
+        assert [file for file in files if file.stat().st_mode & 0o077] == []
+    everything = [file.read_bytes() for file in files]
+    assert any(b"corrected" in held for held in everything)
     secrets = [uscc(1), uscc(1)[8:17], citizen(2), "某某贸易有限公司", "某甲", "某乙"]
-    files = list(tmp_path.glob("ledger*"))
-    assert files
-    for file in files:
-        assert file.stat().st_mode & 0o077 == 0
-        held = file.read_bytes()
-        assert [secret for secret in secrets if secret.encode() in held] == []
+    assert [secret for secret in secrets if any(secret.encode() in held for held in everything)] == []
 
 
-def test_other_keys_are_refused(tmp_path):
-    open_ledger(tmp_path).close()
-    url = f"sqlite:///{tmp_path}/ledger.sqlite3"
+def test_other_keys_are_refused(reopen, tmp_path, ledger_url):
+    reopen().close()
     with pytest.raises(LedgerError, match="keys"):
-        Ledger.open(url, lambda epoch, fresh: open_keys(tmp_path / "other", epoch, fresh=True), Clock())
+        Ledger.open(ledger_url, lambda epoch, fresh: open_keys(tmp_path / "other", epoch, fresh=True), Clock())
     (tmp_path / "keys" / "index").unlink()
-    with pytest.raises(KeysLostError):
-        open_ledger(tmp_path)
+    with pytest.raises(KeysLostError, match="from the host that has it"):
+        reopen()
 
 
 def test_migrations_make_the_tables(ledger):
@@ -372,41 +382,45 @@ def test_migrations_make_the_tables(ledger):
         assert compare_metadata(context, METADATA) == []
 
 
-def test_an_older_file_is_copied_aside_before_it_is_upgraded(tmp_path):
-    with sqlite3.connect(tmp_path / "ledger.sqlite3") as old:
-        old.execute("CREATE TABLE keepsake (x)")
-    old.close()
-    open_ledger(tmp_path).close()
-    (copy,) = tmp_path.glob("ledger.sqlite3.before-*")
-    engine = sa.create_engine(f"sqlite:///{copy}")
-    assert sa.inspect(engine).get_table_names() == ["keepsake"]
-    engine.dispose()
-
-
-def test_a_newer_file_is_refused(tmp_path):
-    open_ledger(tmp_path).close()
-    with sqlite3.connect(tmp_path / "ledger.sqlite3") as file:
-        file.execute("UPDATE alembic_version SET version_num = '9999'")
-    file.close()
+def test_a_newer_schema_is_refused(reopen, ledger_url):
+    ledger = reopen()
+    with ledger._engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    ledger.close()
     with pytest.raises(LedgerError, match="version"):
-        open_ledger(tmp_path)
+        reopen()
+    with pytest.raises(LedgerError, match="version"):
+        migrate(ledger_url)
 
 
-def test_only_sqlite_addresses_are_taken():
-    with pytest.raises(LedgerError):
-        Ledger.open("postgresql+psycopg://host/db", lambda epoch, fresh: pytest.fail("no keys"), Clock())
+def test_migrating_what_is_at_the_newest_schema_changes_nothing(reopen, ledger_url):
+    take(reopen(), cells(1))
+    at = newest()
+    assert migrate(ledger_url) == (at, at)
+    assert len(find(reopen(), company(1))) == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "mysql://host/db", "postgresql://host/db", "no address", "postgresql+psycopg://"]
+)
+def test_other_addresses_are_refused(url):
+    with pytest.raises(LedgerError, match="postgresql"):
+        Ledger.open(url, lambda epoch, fresh: pytest.fail("no keys"), Clock())
 
 
 def test_an_edition_is_kept_as_it_was_handed_in(ledger):
-    assert ledger.publish_edition(edition(), b"a: 1", "a.yaml", "tax/mara") == 1
-    assert ledger.publish_edition(edition(), b"a: 1", "b.yaml", "tax/mara") == 1
+    assert ledger.publish_edition(edition(), b"a: 1", "a.yaml", "tax/mara", known=0) == 1
+    assert ledger.publish_edition(edition(), b"a: 1", "b.yaml", "tax/mara", known=0) == 1
     with pytest.raises(Refused) as error:
-        ledger.publish_edition(edition(), b"a: 2", "a.yaml", "tax/mara")
+        ledger.publish_edition(edition(), b"a: 2", "a.yaml", "tax/mara", known=1)
     assert error.value.reason == "CATALOGUE_REFUSED"
     assert error.value.metadata["rule"] == "edition-published"
     (held,) = ledger.editions()
     assert (held.catalogue_id, held.edition, held.file, held.revision) == ("national", "2026", b"a: 1", 1)
     assert ledger.changed(1, 0, 10) == ([], None)
+    # Judged without the one above.
+    assert ledger.publish_edition(edition(edition="2027"), b"a: 3", "c.yaml", "tax/mara", known=0) is None
+    assert ledger.head() == 1
 
 
 def inquiry(sequence):

@@ -42,9 +42,10 @@ class Clock:
         self.now += datetime.timedelta(**time)
 
 
-def open_ledger(state: Path, clock: Clock | None = None) -> Ledger:
+def open_ledger(state: Path, clock: Clock | None = None, url: str = "") -> Ledger:
+    """Open a ledger, in a file below `state` unless told otherwise; its keys are below `state`."""
     return Ledger.open(
-        f"sqlite:///{state}/ledger.sqlite3",
+        url or f"sqlite:///{state}/ledger.sqlite3",
         lambda epoch, fresh: open_keys(state / "keys", epoch, fresh=fresh),
         clock or Clock(),
     )
@@ -100,11 +101,11 @@ def staged(ledger: Ledger, batch: int, rows: Iterable[Mapping[str, str]], first_
 class Desk:
     """Import and listing services over one ledger, and what they published."""
 
-    def __init__(self, state: Path, known: CatalogueSet | None = None) -> None:
+    def __init__(self, state: Path, known: CatalogueSet | None = None, url: str = "") -> None:
         self.clock = Clock()
         self.published: list[int] = []
         self.known = known or catalogue.catalogues()
-        self.thread = LedgerThread(lambda: open_ledger(state, self.clock))
+        self.thread = LedgerThread(lambda: open_ledger(state, self.clock, url))
 
     async def start(self) -> None:
         await self.thread.start()
@@ -137,8 +138,8 @@ async def chunks(file: bytes, size: int = 1000) -> AsyncIterator[bytes]:
 
 
 @contextlib.asynccontextmanager
-async def desk(state: Path, known: CatalogueSet | None = None) -> AsyncIterator[Desk]:
-    made = Desk(state, known)
+async def desk(state: Path, known: CatalogueSet | None = None, url: str = "") -> AsyncIterator[Desk]:
+    made = Desk(state, known, url)
     await made.start()
     try:
         yield made

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 
 from lanjie_gateway.adapters.ledger import database
 
@@ -143,6 +142,12 @@ class PostgresServer:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
+    def files(self, url: str) -> list[Path]:
+        """Return the files that a database is kept in, brought up to what was committed."""
+        self.admin("CHECKPOINT")
+        ((number,),) = self.admin(f"SELECT oid FROM pg_database WHERE datname = '{self._name(url)}'")
+        return [path for path in (self._data / "base" / str(number)).iterdir() if path.is_file()]
+
     def _create(self, template: str) -> str:
         name = f"lanjie_{next(self._names)}"
         self.admin(f"CREATE DATABASE {name} TEMPLATE {template}")
@@ -173,8 +178,3 @@ def serve() -> Iterator[PostgresServer]:
         yield server
     finally:
         server.close()
-
-
-def backends() -> list[Any]:
-    """Return the parameters of a fixture over both backends: ``sqlite`` and ``postgresql``."""
-    return [pytest.param(name, id=name) for name in ("sqlite", "postgresql")]

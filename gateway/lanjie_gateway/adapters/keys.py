@@ -86,7 +86,10 @@ def _open_key(path: Path, *, fresh: bool) -> bytes:
             raise KeysLostError(f"{path} is damaged: {len(value)} bytes instead of {KEY_BYTES}")
         return value
     if not fresh:
-        raise KeysLostError(f"{path} is missing; restore it from the backup, a new one would not fit the ledger")
+        raise KeysLostError(
+            f"{path} is missing, and a new one would not fit the ledger: copy {path.parent} from the host that has it, "
+            "or restore the backup"
+        )
     value = secrets.token_bytes(KEY_BYTES)
     keep(path, value)
     return value

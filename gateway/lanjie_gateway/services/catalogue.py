@@ -13,10 +13,12 @@ from typing import Final
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread, StoredEdition
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.catalogue_file import CatalogueRefused, Fault, load
-from lanjie_gateway.domain.errors import invalid_argument, not_found
+from lanjie_gateway.domain.errors import Unanswerable, invalid_argument, not_found
 from lanjie_matcher.catalogues import CatalogueSet, Edition
 
 MAX_FILE_NAME: Final = 255
+_ATTEMPTS: Final = 5
+"""How often a file is judged anew because another host published meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,11 @@ class CatalogueService:
     def current(self) -> CatalogueSet:
         """Return all editions ever published."""
         return self._current
+
+    @property
+    def newest(self) -> int:
+        """Revision of the newest edition at hand; 0 for none."""
+        return self._records[-1].edition.revision if self._records else 0
 
     async def load_all(self) -> None:
         """Read every edition from the ledger.
@@ -126,20 +133,27 @@ class CatalogueService:
 
     async def _publish(self, file: bytes, file_name: str, principal: Principal, *, dry_run: bool) -> Published:
         async with self._one_at_a_time:
-            # Another host may have published since.
-            self._take(await asyncio.to_thread(_read, await self._ledger.call(Ledger.editions)))
-            for record in self._records:
-                if record.file == file and not dry_run:
-                    return Published(record=record, revision=record.edition.revision, warnings=())
-            known = [record.edition for record in self._records]
-            edition, warnings = await asyncio.to_thread(
-                load, file, file_name, known, allow_examples=self._allow_examples
-            )
-            if dry_run:
-                return Published(
-                    record=CatalogueRecord(edition=edition, file=file), revision=0, warnings=tuple(warnings)
+            for _ in range(_ATTEMPTS):
+                # Another host may have published since.
+                self._take(await asyncio.to_thread(_read, await self._ledger.call(Ledger.editions)))
+                for record in self._records:
+                    if record.file == file and not dry_run:
+                        return Published(record=record, revision=record.edition.revision, warnings=())
+                known = [record.edition for record in self._records]
+                edition, warnings = await asyncio.to_thread(
+                    load, file, file_name, known, allow_examples=self._allow_examples
                 )
-            revision = await self._ledger.call(Ledger.publish_edition, edition, file, file_name, principal.actor)
+                if dry_run:
+                    return Published(
+                        record=CatalogueRecord(edition=edition, file=file), revision=0, warnings=tuple(warnings)
+                    )
+                revision = await self._ledger.call(
+                    Ledger.publish_edition, edition, file, file_name, principal.actor, known=len(known)
+                )
+                if revision is not None:
+                    break
+            else:
+                raise Unanswerable("OVERLOADED", "other hosts publish, try again", retry_after_ms="1000")
             self._take(await asyncio.to_thread(_read, await self._ledger.call(Ledger.editions)))
         record = next(each for each in self._records if each.edition.revision == revision)
         await self._published(revision)

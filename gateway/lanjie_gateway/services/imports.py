@@ -1,6 +1,6 @@
 """Imports of list files (Art. 28-32, 61, 62).
 
-1. One file at a time: the lock is what makes the lookups of a file hold until its commit.
+1. One file at a time, over all hosts: the lock is what makes the lookups of a file hold until its commit.
 2. The bytes go to a parser in a process of its own; its rows are staged in chunks that nobody sees.
 3. A complete list ends what it no longer holds.
 4. A file that was taken before returns its first receipt; a strict file with bad rows is refused; a dry run is thrown
@@ -9,18 +9,20 @@
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import datetime
 import hashlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Concatenate, Final, ParamSpec
 
 from lanjie_gateway.adapters.keys import KeyRing
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
 from lanjie_gateway.adapters.ledger.staging import Staged
 from lanjie_gateway.adapters.parser_process import ParserDiedError, ParserProcess
 from lanjie_gateway.domain.access import Principal, Role
-from lanjie_gateway.domain.errors import GatewayError, Refused, invalid_argument, not_found
+from lanjie_gateway.domain.errors import GatewayError, Refused, Unanswerable, invalid_argument, not_found
 from lanjie_gateway.domain.import_rules import (
     ImportHeader,
     ImportMode,
@@ -38,6 +40,10 @@ from lanjie_matcher.civil_time import day_of
 
 _ABSENT_CHUNK: Final = 1_000
 _PURGE_CHUNK: Final = 2_000
+TURN_SECONDS: Final = 600.0
+"""How long an import waits for those of other hosts."""
+_TURN_POLL_SECONDS: Final = 0.5
+_P = ParamSpec("_P")
 _KEPT: Final = frozenset({ImportState.COMMITTED, ImportState.WAITING})
 
 
@@ -99,22 +105,23 @@ class ImportService:
 
         Raises:
             Refused: NOT_PERMITTED, ARGUMENT_INVALID, or FILE_REFUSED with rule and line.
+            Unanswerable: OVERLOADED while another host imports; LEDGER_UNAVAILABLE: send the file again, it is taken
+                once.
         """
         principal.require(Role.AUTHORITY)
         header = self._checked(header, principal)
         async with self._lock:
             if header.sha256 and (first := await self._first_receipt(header, header.sha256)):
                 return first
-            while await self._ledger.call(Ledger.purge, _PURGE_CHUNK):
-                pass
-            batch = await self._ledger.call(Ledger.begin_import, principal.actor)
-            work = _Work(header, principal.actor, self._clock(), batch, Tally())
             try:
+                batch = await self._turn(Ledger.begin_import, principal.actor)
+                while await self._ledger.call(Ledger.purge, _PURGE_CHUNK):
+                    pass
+                work = _Work(header, principal.actor, self._clock(), batch, Tally())
                 await self._read(work, chunks)
-            except BaseException:
-                await carried_through(self._ledger.call(Ledger.give_up_import, batch))
-                raise
-            return await carried_through(self._conclude(work))
+                return await carried_through(self._settle(work))
+            finally:
+                await self._end_turn()
 
     async def confirm(self, receipt_id: str, principal: Principal) -> Receipt:
         """Commit a waiting import; by another person than the importer (Art. 61).
@@ -127,16 +134,44 @@ class ImportService:
         """
         principal.require(Role.AUTHORITY)
         async with self._lock:
-            receipt = await self._ledger.call(Ledger.receipt, receipt_id)
-            if receipt is None:
-                raise not_found("no such receipt")
-            if receipt.importer == principal.actor:
-                raise Refused("SECOND_PERSON_REQUIRED", "another person than the importer confirms (Art. 61)")
+            receipt = await self._waiting(receipt_id, principal)
             if receipt.state is ImportState.COMMITTED:
                 return receipt
-            if receipt.state is not ImportState.WAITING:
-                raise Refused("IMPORT_OUTDATED", "the import no longer waits; import the file again")
-            return await carried_through(self._commit(receipt, principal.actor))
+            try:
+                await self._turn(Ledger.hold_imports)
+                # Another host may have confirmed it meanwhile.
+                receipt = await self._waiting(receipt_id, principal)
+                if receipt.state is ImportState.COMMITTED:
+                    return receipt
+                return await carried_through(self._commit(receipt, principal.actor))
+            finally:
+                await self._end_turn()
+
+    async def _waiting(self, receipt_id: str, principal: Principal) -> Receipt:
+        receipt = await self._ledger.call(Ledger.receipt, receipt_id)
+        if receipt is None:
+            raise not_found("no such receipt")
+        if receipt.importer == principal.actor:
+            raise Refused("SECOND_PERSON_REQUIRED", "another person than the importer confirms (Art. 61)")
+        if receipt.state not in _KEPT:
+            raise Refused("IMPORT_OUTDATED", "the import no longer waits; import the file again")
+        return receipt
+
+    async def _turn(
+        self, take: Callable[Concatenate[Ledger, _P], int | None], *args: _P.args, **kwargs: _P.kwargs
+    ) -> int:
+        """Ask for the turn until no other host has it."""
+        deadline = time.monotonic() + TURN_SECONDS
+        while not (taken := await self._ledger.call(take, *args, **kwargs)):
+            if time.monotonic() > deadline:
+                raise Unanswerable("OVERLOADED", "another host imports, try again", retry_after_ms="10000")
+            await asyncio.sleep(_TURN_POLL_SECONDS)
+        return taken
+
+    async def _end_turn(self) -> None:
+        # What went wrong first is what the caller hears. A ledger that is out of reach has ended the turn by itself.
+        with contextlib.suppress(Unanswerable):
+            await carried_through(self._ledger.call(Ledger.end_import))
 
     def _checked(self, header: ImportHeader, principal: Principal) -> ImportHeader:
         if not header.file_name or len(header.file_name) > 255:
@@ -253,21 +288,12 @@ class ImportService:
             return await self._ledger.call(Ledger.park_import, receipt)
         return await self._commit(receipt, None)
 
-    async def _conclude(self, work: _Work) -> Receipt:
-        receipt = None
-        try:
-            receipt = await self._settle(work)
-        finally:
-            kept = receipt is not None and receipt.batch == work.batch and receipt.state in _KEPT
-            if not kept:
-                await self._ledger.call(Ledger.give_up_import, work.batch)
-        return receipt
-
     async def _commit(self, receipt: Receipt, confirmer: str | None) -> Receipt:
         try:
             done = await self._ledger.call(Ledger.commit_import, receipt, confirmer)
         except Refused:
-            await self._ledger.call(Ledger.give_up_import, receipt.batch)
+            with contextlib.suppress(Unanswerable):
+                await self._ledger.call(Ledger.give_up_import, receipt.batch)
             raise
         await self._published(done.revision)
         return done

@@ -1,7 +1,7 @@
 """The database under the ledger: SQLite in a file, or PostgreSQL for several hosts. One code path from here on.
 
-SQLite: one connection, WAL, full sync; upgrades itself after a copy was put aside. PostgreSQL: one connection of a host,
-READ COMMITTED; `migrate` brings it to the newest schema, and nothing else does.
+SQLite: one connection, WAL, full sync; upgrades itself after a copy was put aside. PostgreSQL: one connection of each
+host, READ COMMITTED; `migrate` brings it to the newest schema, and nothing else does.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
@@ -21,7 +22,8 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from lanjie_gateway.adapters.ledger.locks import lock_number
+from lanjie_gateway.adapters.ledger import locks
+from lanjie_gateway.adapters.ledger.locks import shared
 from lanjie_gateway.adapters.ledger.rows import LedgerError
 from lanjie_gateway.domain.errors import Unanswerable
 
@@ -94,11 +96,6 @@ def migrate(url: str) -> tuple[str, str]:
         engine.dispose()
 
 
-def shared(engine: sa.Engine | sa.Connection) -> bool:
-    """Whether other hosts may write too: PostgreSQL."""
-    return engine.dialect.name == "postgresql"
-
-
 def parameters(url: str) -> dict[str, Any]:
     """Return psycopg's connection parameters of a PostgreSQL URL; what the URL states goes before our defaults."""
     _, stated = PGDialect_psycopg().create_connect_args(sa.make_url(url))  # type: ignore[no-untyped-call]
@@ -119,12 +116,17 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
     try:
         with engine.begin() as connection:
             yield connection
-    except sa.exc.DBAPIError as error:
+    except (sa.exc.DBAPIError, psycopg.Error) as error:
         # With SQLite these are defects of the file or of ours, and no other attempt would do better.
-        broken = error.connection_invalidated or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
-        if shared(engine) and broken:
+        if shared(engine) and _out_of_reach(error):
             raise Unanswerable("LEDGER_UNAVAILABLE", "the ledger's database cannot be reached; try again") from error
         raise
+
+
+def _out_of_reach(error: sa.exc.DBAPIError | psycopg.Error) -> bool:
+    if isinstance(error, psycopg.Error):
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return error.connection_invalidated or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
 
 
 def insert(connection: sa.Connection, table: sa.Table) -> Any:
@@ -191,9 +193,9 @@ def _check(engine: sa.Engine) -> None:
 
 
 def _check_server(connection: sa.Connection) -> None:
-    version = connection.dialect.server_version_info or (0,)
-    if version[0] < OLDEST_POSTGRESQL:
-        raise LedgerError(f"the server is PostgreSQL {version[0]}; {OLDEST_POSTGRESQL} or later is needed")
+    version = int((connection.dialect.server_version_info or (0,))[0])
+    if version < OLDEST_POSTGRESQL:
+        raise LedgerError(f"the server is PostgreSQL {version}; {OLDEST_POSTGRESQL} or later is needed")
     encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
     if encoding != "UTF8":
         raise LedgerError(f"{_shown(connection.engine)} is kept in {encoding}; a database in UTF8 is needed")
@@ -208,7 +210,7 @@ def _upgrade(engine: sa.Engine) -> tuple[str, str]:
         with transaction(engine) as connection:
             if shared(engine):
                 _check_server(connection)
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock_number("migrate"))))
+                locks.wait(connection, "migrate")
             current = MigrationContext.configure(connection).get_current_revision() or ""
             if current != target:
                 config.attributes["connection"] = connection

@@ -1,5 +1,6 @@
 """The ledger: the record of listings, catalogues and inquiries. Everything else is derived from it."""
 
+import contextlib
 import datetime
 import secrets
 from collections.abc import Callable, Iterable, Sequence
@@ -101,10 +102,12 @@ class Ledger:
             ledger = cls(engine, lineage, epoch, keys, clock)
             if ledger.hold_imports():
                 # What was on its way when the process ended is nobody's.
-                ledger.end_import()
+                with database.transaction(engine) as connection:
+                    commits.abandon(connection)
                 left = _PURGE_AT_START
                 while left > 0 and ledger.purge():
                     left -= 2_000
+                ledger.end_import()
         except BaseException:
             engine.dispose()
             raise
@@ -314,12 +317,16 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             if receipt.state is ImportState.WAITING and not locks.hold(connection, locks.IMPORTS):
                 raise Unanswerable("OVERLOADED", "another host imports, try again", retry_after_ms="1000")
-            return receipts.commit_import(connection, receipt, packed.micros(self._clock()), confirmer)
+            done = receipts.commit_import(connection, receipt, packed.micros(self._clock()), confirmer)
+        self._yield_turn()
+        return done
 
     def park_import(self, receipt: Receipt) -> Receipt:
         """Let a staged import wait for another person."""
         with database.transaction(self._engine) as connection:
-            return receipts.park(connection, receipt)
+            parked = receipts.park(connection, receipt)
+        self._yield_turn()
+        return parked
 
     def give_up_import(self, batch: int) -> None:
         """Throw a waiting import away."""
@@ -390,6 +397,11 @@ class Ledger:
         """Return inquiry records in the order they were kept, behind the `after` first ones."""
         with database.transaction(self._engine) as connection:
             return inquiries.read(connection, limit, after)
+
+    def _yield_turn(self) -> None:
+        # What is committed is committed; a lock goes with a connection that is lost.
+        with contextlib.suppress(Unanswerable):
+            self.end_import()
 
     def _analyse(self) -> None:
         # Without statistics a plan for a table that was just filled reads all of it for each row.

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from lanjie_gateway.adapters.ledger import commits
+from lanjie_gateway.adapters.ledger import commits, locks
 from lanjie_gateway.adapters.ledger.staging import merge_correction, merge_removal, quarantine
 from lanjie_gateway.adapters.ledger.tables import (
     BATCH,
@@ -52,8 +52,10 @@ def commit_import(connection: sa.Connection, receipt: Receipt, now: int, confirm
 
     Raises:
         Refused: IMPORT_OUTDATED when another file has since entered or corrected what this one would.
+        Unanswerable: the import has lost its turn, see `commits.fence`.
     """
     batch = receipt.batch
+    commits.fence(connection, batch, commits.WAITING if receipt.state is ImportState.WAITING else commits.STAGING)
     base = connection.execute(sa.select(BATCH.c.base_revision).where(BATCH.c.id == batch)).scalar_one()
     _refuse_doubles(connection, batch, base)
     receipt = _overtaken(connection, receipt)
@@ -66,6 +68,7 @@ def commit_import(connection: sa.Connection, receipt: Receipt, now: int, confirm
 
 def park(connection: sa.Connection, receipt: Receipt) -> Receipt:
     """Let a staged import wait for another person."""
+    commits.fence(connection, receipt.batch, commits.STAGING)
     connection.execute(BATCH.update().where(BATCH.c.id == receipt.batch).values(state=commits.WAITING))
     receipt = dataclasses.replace(receipt, state=ImportState.WAITING)
     _write(connection, receipt, None)
@@ -168,6 +171,7 @@ def _refuse_doubles(connection: sa.Connection, batch: int, base: int) -> None:
 def _overtaken(connection: sa.Connection, receipt: Receipt) -> Receipt:
     """Bring staged changes up to what events did to their listings since; a removal in between stands."""
     batch = receipt.batch
+    _lock_changed(connection, batch)
     rows = connection.execute(
         sa.select(STAGED_CHANGE, LISTING.c.ended.label("now_ended"), LISTING.c.packed.label("now_packed"))
         .add_columns(LISTING.c.content.label("now_content"), LISTING.c.changed_by.label("now_changed_by"))
@@ -197,6 +201,15 @@ def _overtaken(connection: sa.Connection, receipt: Receipt) -> Receipt:
         connection.execute(STAGED_CHANGE.update().where(mine).values(packed=after, ended=ended))
     quarantine(connection, batch, bad)
     return dataclasses.replace(receipt, counts=counts)
+
+
+def _lock_changed(connection: sa.Connection, batch: int) -> None:
+    # Another host records events meanwhile. By a statement of its own: one that waits for a lock reads everything
+    # else as it was before. In one order, so that nobody waits for us while we wait for them.
+    if locks.shared(connection):
+        rows = sa.select(LISTING.c.id).join(STAGED_CHANGE, STAGED_CHANGE.c.listing_id == LISTING.c.id)
+        locked = rows.where(STAGED_CHANGE.c.batch_id == batch).order_by(LISTING.c.id).with_for_update(of=LISTING)
+        connection.execute(sa.select(sa.func.count()).select_from(locked.subquery()))
 
 
 def _without(counts: Counts, row: Any) -> Counts:

@@ -7,7 +7,9 @@ from typing import Any, Final
 
 import msgpack
 import sqlalchemy as sa
+from psycopg import sql
 
+from lanjie_gateway.adapters.ledger import commits, locks
 from lanjie_gateway.adapters.ledger.rows import signed64
 from lanjie_gateway.adapters.ledger.tables import (
     BATCH,
@@ -29,8 +31,12 @@ _LISTING_COLUMNS: Final = (
     *("id", "batch_id", "changed_by", "natural_key", "content", "list_type", "source", "source_version"),
     *("ended", "annulled", "packed", "sealed", "wrapped_key"),
 )
+_STAGED_KEY_COLUMNS: Final = ("batch_id", "listing_id", "bucket", "view_digest")
 _KEY_COLUMNS: Final = ("bucket", "listing_id", "view_digest", "current")
+_SEEN_COLUMNS: Final = ("batch_id", "listing_id", "content")
 _EVENT_COLUMNS: Final = ("batch_id", "listing_id", "kind", "actor", "reason", "document")
+
+_COPY_TYPES: Final = {sa.BigInteger: "int8", sa.Boolean: "bool", sa.LargeBinary: "bytea", sa.String: "varchar"}
 
 
 @dataclass(slots=True)
@@ -54,7 +60,7 @@ class _Chunk:
     document: str
     inserts: list[StagedRow] = field(default_factory=list)
     changes: list[tuple[int, StagedRow, Effect]] = field(default_factory=list)
-    seen: list[dict[str, Any]] = field(default_factory=list)
+    seen: list[tuple[Any, ...]] = field(default_factory=list)
 
 
 def stage(
@@ -69,7 +75,11 @@ def stage(
         actor: who brought the file.
         now: instant at which the file was received; explicit removals work from it.
         document: what stands for the document of an explicit removal: the file.
+
+    Raises:
+        Unanswerable: the import has lost its turn, see `commits.fence`.
     """
+    commits.fence(connection, batch, commits.STAGING)
     known = _known(connection, batch, rows)
     told = _told(connection, batch, known)
     done = Staged()
@@ -92,8 +102,7 @@ def stage(
         told[row.natural_key] = row.content
     _insert(connection, chunk)
     _change(connection, chunk)
-    if chunk.seen:
-        connection.execute(SEEN.insert(), chunk.seen)
+    _bulk(connection, SEEN, _SEEN_COLUMNS, chunk.seen)
     quarantine(connection, batch, done.bad)
     return done
 
@@ -122,6 +131,7 @@ def stage_absent(
 
     Listings that came after the instant the list is complete as of are left alone.
     """
+    commits.fence(connection, batch, commits.STAGING)
     absent = connection.execute(
         sa.select(LISTING.c.id, *_CHANGEABLE)
         .join(BATCH, BATCH.c.id == LISTING.c.batch_id)
@@ -141,8 +151,8 @@ def stage_absent(
     changes = [
         _removal(batch, each.id, each, line=0, effective_at=as_of, grounds=(reason, document)) for each in absent
     ]
-    connection.execute(STAGED_CHANGE.insert(), changes)
-    connection.execute(SEEN.insert(), [{"batch_id": batch, "listing_id": each.id, "content": b""} for each in absent])
+    _bulk(connection, STAGED_CHANGE, tuple(changes[0]), [tuple(each.values()) for each in changes])
+    _bulk(connection, SEEN, _SEEN_COLUMNS, [(batch, each.id, b"") for each in absent])
     return len(absent)
 
 
@@ -193,7 +203,7 @@ def _told(connection: sa.Connection, batch: int, known: dict[bytes, tuple[int, b
 
 def _take(row: StagedRow, there: tuple[int, bool, Known] | None, chunk: _Chunk, done: Staged) -> None:
     if there is not None:
-        chunk.seen.append({"batch_id": chunk.batch, "listing_id": there[0], "content": row.content})
+        chunk.seen.append((chunk.batch, there[0], row.content))
     effect = judge(Op(row.op), row.content, row.source_version, there[2] if there else None)
     if effect is Effect.NOTHING:
         done.unchanged += 1
@@ -227,6 +237,12 @@ def _insert(connection: sa.Connection, chunk: _Chunk) -> None:
 
 
 def _bulk(connection: sa.Connection, table: sa.Table, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    """Insert rows by the driver's quickest way; values as the driver takes them."""
+    if not rows:
+        return
+    if locks.shared(connection):
+        _copy(connection, table, columns, rows)
+        return
     # Compiled here, handed to the driver as it is: converting parameters one by one costs more than the insert.
     compiled = table.insert().inline().compile(dialect=connection.dialect, column_keys=columns)
     order = list(compiled.positiontup or columns)
@@ -234,6 +250,16 @@ def _bulk(connection: sa.Connection, table: sa.Table, columns: tuple[str, ...], 
         places = [columns.index(name) for name in order]
         rows = [tuple(row[place] for place in places) for row in rows]
     connection.exec_driver_sql(str(compiled), rows)
+
+
+def _copy(connection: sa.Connection, table: sa.Table, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(sql.Identifier(table.name), names)
+    driver: Any = connection.connection
+    with driver.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.set_types([_COPY_TYPES[type(table.c[name].type)] for name in columns])
+        for row in rows:
+            copy.write_row(row)
 
 
 def _change(connection: sa.Connection, chunk: _Chunk) -> None:
@@ -245,7 +271,7 @@ def _change(connection: sa.Connection, chunk: _Chunk) -> None:
         for each in connection.execute(sa.select(LISTING.c.id, *_CHANGEABLE).where(LISTING.c.id.in_(numbers)))
     }
     changes: list[dict[str, Any]] = []
-    keys: list[dict[str, Any]] = []
+    keys: list[tuple[Any, ...]] = []
     for number, row, effect in chunk.changes:
         old = before[number]
         if effect is Effect.REMOVE:
@@ -253,13 +279,9 @@ def _change(connection: sa.Connection, chunk: _Chunk) -> None:
             changes.append(_removal(chunk.batch, number, old, line=row.line, effective_at=chunk.now, grounds=grounds))
         else:
             changes.append(_correction(chunk, number, old, row))
-            keys.extend(
-                {"batch_id": chunk.batch, "listing_id": number, "bucket": bucket, "view_digest": signed64(digest)}
-                for bucket, digest in row.keys
-            )
-    connection.execute(STAGED_CHANGE.insert(), changes)
-    if keys:
-        connection.execute(STAGED_KEY.insert(), keys)
+            keys.extend((chunk.batch, number, bucket, signed64(digest)) for bucket, digest in row.keys)
+    _bulk(connection, STAGED_CHANGE, tuple(changes[0]), [tuple(each.values()) for each in changes])
+    _bulk(connection, STAGED_KEY, _STAGED_KEY_COLUMNS, keys)
 
 
 def _correction(chunk: _Chunk, number: int, old: Any, row: StagedRow) -> dict[str, Any]:

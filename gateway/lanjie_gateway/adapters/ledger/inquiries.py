@@ -1,0 +1,62 @@
+"""Inquiry records in the ledger (Art. 39), each once, and how far their sources were read."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from lanjie_gateway.adapters.ledger import database
+from lanjie_gateway.adapters.ledger.rows import InquiryRow
+from lanjie_gateway.adapters.ledger.tables import INQUIRY, INQUIRY_SOURCE
+from lanjie_gateway.domain import packed
+
+
+def add(connection: sa.Connection, source: str, position: int, rows: Sequence[InquiryRow]) -> None:
+    """Keep records and the position of their source; known ones are passed over."""
+    if rows:
+        once = database.insert(connection, INQUIRY).on_conflict_do_nothing(index_elements=["source", "sequence"])
+        connection.execute(once, [_values(source, row) for row in rows])
+    put = database.insert(connection, INQUIRY_SOURCE).values(source=source, position=position)
+    connection.execute(put.on_conflict_do_update(index_elements=["source"], set_={"position": put.excluded.position}))
+
+
+def position(connection: sa.Connection, source: str) -> int:
+    """Return how far a source was read; 0 where it never was."""
+    found = sa.select(INQUIRY_SOURCE.c.position).where(INQUIRY_SOURCE.c.source == source)
+    return int(connection.execute(found).scalar() or 0)
+
+
+def read(connection: sa.Connection, limit: int, after: int) -> list[InquiryRow]:
+    """Return records in the order they were kept, behind the `after` first ones."""
+    rows = connection.execute(sa.select(INQUIRY).order_by(INQUIRY.c.id).limit(limit).offset(after))
+    return [
+        InquiryRow(
+            sequence=row.sequence,
+            decision_id=row.decision_id,
+            decided_at=packed.instant(row.decided_at),
+            department=row.department,
+            matter=row.matter,
+            outcome=row.outcome,
+            kind=row.kind,
+            subject_token=row.subject_token,
+            record=row.record,
+            digest=row.digest,
+        )
+        for row in rows
+    ]
+
+
+def _values(source: str, row: InquiryRow) -> dict[str, Any]:
+    return {
+        "source": source,
+        "sequence": row.sequence,
+        "decision_id": row.decision_id,
+        "decided_at": packed.micros(row.decided_at),
+        "department": row.department,
+        "matter": row.matter,
+        "outcome": row.outcome,
+        "kind": row.kind,
+        "subject_token": row.subject_token,
+        "record": row.record,
+        "digest": row.digest,
+    }

@@ -1,0 +1,34 @@
+"""What only a ledger in a file does: it upgrades itself, after a copy was put aside."""
+
+import sqlite3
+
+import sqlalchemy as sa
+
+from lanjie_gateway.adapters.ledger.database import migrate, newest
+from tests.support.ledger import open_ledger
+
+
+def test_an_older_file_is_copied_aside_before_it_is_upgraded(tmp_path):
+    with sqlite3.connect(tmp_path / "ledger.sqlite3") as old:
+        old.execute("CREATE TABLE keepsake (x)")
+    old.close()
+    open_ledger(tmp_path).close()
+    (copy,) = tmp_path.glob("ledger.sqlite3.before-*")
+    engine = sa.create_engine(f"sqlite:///{copy}")
+    assert sa.inspect(engine).get_table_names() == ["keepsake"]
+    engine.dispose()
+
+
+def test_a_new_file_needs_no_copy(tmp_path):
+    assert migrate(f"sqlite:///{tmp_path}/ledger.sqlite3") == ("", newest())
+    assert list(tmp_path.glob("*.before-*")) == []
+    open_ledger(tmp_path).close()
+    assert list(tmp_path.glob("*.before-*")) == []
+
+
+def test_what_is_acknowledged_is_on_disk(tmp_path):
+    ledger = open_ledger(tmp_path)
+    with ledger._engine.begin() as connection:
+        settings = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")]
+    assert settings == ["wal", 2]
+    ledger.close()
