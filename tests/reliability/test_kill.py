@@ -137,7 +137,7 @@ def test_a_signal_drains_and_no_child_stays(tmp_path: Path, number: signal.Signa
     try:
         wait_ready(state, server, time.monotonic())
         children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-        assert len(children) == 2
+        assert len(children) == 3
         started = time.monotonic()
         server.send_signal(number)
         assert server.wait(20) == 0

@@ -35,10 +35,17 @@ class Result:
 
 
 @contextlib.contextmanager
-def serving(state: Path, *options: str) -> Iterator[Path]:
-    """Run `lanjie serve` on free ports; yields the gateway file when it is ready."""
+def serving(state: Path, *options: str, **settings: str) -> Iterator[Path]:
+    """Run `lanjie serve` on free ports; yields the gateway file when it is ready.
+
+    Args:
+        state: state directory.
+        options: of the command.
+        settings: ``LANJIE_*`` variables, lower case and without the prefix.
+    """
     file, log = state / "gateway.json", state.with_suffix(".log")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LANJIE_")}
+    environment |= {f"LANJIE_{name.upper()}": value for name, value in settings.items()}
     command = [*LANJIE, "serve", "--state", str(state), "--listen", "127.0.0.1:0", *options]
     with log.open("wb") as stream:
         server = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
