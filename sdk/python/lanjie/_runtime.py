@@ -12,7 +12,7 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,6 +23,7 @@ from lanjie._store import Spool
 from lanjie._sync import SyncDriver
 from lanjie._transport import AsyncTransport, Endpoint, GrpcAsyncTransport, GrpcTransport, Transport
 from lanjie.errors import LanjieError, Unavailable
+from lanjie.v1 import screening_pb2
 from lanjie_matcher.filters import SortedFilter
 
 BATCHES_A_ROUND: Final = 40
@@ -131,6 +132,8 @@ class Runtime:
         )
         self._spool: Spool | None = None
         self._take_over_at = float("-inf")
+        self._newest = ("", 0)
+        self._switch = threading.Lock()
         self._thread: threading.Thread | None = None
         if seam.thread:
             self._thread = threading.Thread(target=self._run, name="lanjie-sync", daemon=True)
@@ -157,6 +160,17 @@ class Runtime:
     def suspect(self, error: LanjieError) -> None:
         """Hear of an answer; one that says that our revision is unknown over there makes the thread look again."""
         if error.reason == "REVISION_NOT_REACHED":
+            self._driver.look_up_again()
+            self._signals.wake.set()
+
+    def heard(self, decisions: Sequence[screening_pb2.Decision]) -> None:
+        """Hear of decisions of the gateway: a later epoch of the ledger ends the local answers of the set held here."""
+        local = self.local
+        held = local.view.state.manifest if local is not None else None
+        if held is not None and any(each.lineage == held.lineage and each.epoch > held.epoch for each in decisions):
+            with self._switch:
+                self._newest = (held.lineage, max(each.epoch for each in decisions))
+                self.local = None
             self._driver.look_up_again()
             self._signals.wake.set()
 
@@ -256,7 +270,10 @@ class Runtime:
                 self._driver.last_error = f"no spool: {type(error).__name__}"
                 _log.error("no spool for local passes: %s", type(error).__name__)
                 return
-        self.local = Local(view, self._spool)
+        with self._switch:
+            lineage, epoch = self._newest
+            held = view.state.manifest
+            self.local = None if held.lineage == lineage and held.epoch < epoch else Local(view, self._spool)
 
     def _upload(self) -> None:
         spool = self._spool

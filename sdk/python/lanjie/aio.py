@@ -110,6 +110,7 @@ class AsyncClient:
             runtime.suspect(error)
             core.require_known(local, context, at_least_revision)
             return core.unanswered(parsed)
+        runtime.heard([response.decision])
         return read_answer(response.decision)
 
     async def check_many(
@@ -143,7 +144,9 @@ class AsyncClient:
             await asyncio.sleep(0)
         while (request := batch.next_request()) is not None:
             try:
-                batch.answered(await self._transport.batch_check(request, timeout or self._handle.options.timeout))
+                response = await self._transport.batch_check(request, timeout or self._handle.options.timeout)
+                runtime.heard(response.decisions)
+                batch.answered(response)
             except LanjieError as error:
                 runtime.suspect(error)
                 batch.failed(error)

@@ -172,6 +172,7 @@ class Client:
             runtime.suspect(error)
             core.require_known(local, context, at_least_revision)
             return core.unanswered(parsed)
+        runtime.heard([response.decision])
         return read_answer(response.decision)
 
     def check_many(
@@ -226,7 +227,9 @@ class Client:
             pass
         while (request := batch.next_request()) is not None:
             try:
-                batch.answered(runtime.transport.batch_check(request, timeout or self._handle.options.timeout))
+                response = runtime.transport.batch_check(request, timeout or self._handle.options.timeout)
+                runtime.heard(response.decisions)
+                batch.answered(response)
             except LanjieError as error:
                 runtime.suspect(error)
                 batch.failed(error)
