@@ -124,9 +124,9 @@ def cut(
             bad += bool(faults)
             found.extend(f"recording {SEED + first}, cut {each} at {place}: {fault}" for fault in faults)
     seconds = time.perf_counter() - started
-    disk_kind = f"synchronous {synchronous or 'as it is'}{', strict' * strict}{', lying' * lying}"
+    kind = f"synchronous {synchronous or 'as it is'}{', strict' * strict}{', lying' * lying}"
     print(
-        f"seed {SEED}, {disk_kind}: {bad} of {schedules} bad, {schedules / (seconds - recording_seconds):.0f} a second; "
+        f"seed {SEED}, {kind}: {bad} of {schedules} bad, {schedules / (seconds - recording_seconds):.0f} a second; "
         f"{operations} operations recorded in {recording_seconds:.1f} s"
     )
     return found
@@ -195,7 +195,8 @@ async def inquiries(state: Path, rng: random.Random, patch: pytest.MonkeyPatch) 
         # A thread would make another recording each time.
         await asyncio.sleep(0)
         function(*arguments)
-        await asyncio.sleep(0)
+        for _ in range(rng.randrange(4)):
+            await asyncio.sleep(0)
 
     async def answer(writer: segments.SegmentWriter, *, durable: bool) -> None:
         for _ in range(rng.randrange(4)):
@@ -207,11 +208,11 @@ async def inquiries(state: Path, rng: random.Random, patch: pytest.MonkeyPatch) 
             await writer.durable()
             recorder.mark(str(number), 1)
 
-    patch.setattr(segments, "SEGMENT_BYTES", 8_000)
+    patch.setattr(segments, "SEGMENT_BYTES", 4_000)
     patch.setattr(asyncio, "to_thread", in_turn)
     with recorder.watching():
         writer = segments.SegmentWriter(state / "inquiry")
-        for _ in range(25):
+        for _ in range(60):
             await asyncio.gather(*(answer(writer, durable=rng.random() < 0.5) for _ in range(rng.randint(1, 6))))
         await writer.close()
         for number in range(len(written)):
