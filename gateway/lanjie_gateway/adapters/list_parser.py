@@ -4,24 +4,25 @@ Run as ``python -m lanjie_gateway.adapters.list_parser``. On stdin: the order (o
 to its end. On stdout: frames ``("rows", good, bad)``, then one of ``("done", rows)``, ``("refused", rule, line,
 message)``, ``("failed", kind of error)``. A frame is four bytes of length, big-endian, and msgpack.
 
-Nothing is written to stderr: a traceback could quote a row. Memory does not grow with the file.
+Nothing is written to stderr: a traceback could quote a row. Memory does not grow with a text file; the sheet of a
+workbook is held whole.
 """
 
 import contextlib
-import csv
 import ctypes
 import datetime
 import fcntl
 import gc
-import json
 import os
+import resource
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, BinaryIO, Final
 
 import msgpack
 
+from lanjie_gateway.adapters.list_records import ListReader
 from lanjie_gateway.adapters.sealing import Sealer
 from lanjie_gateway.domain.list_file import (
     FileRefused,
@@ -30,18 +31,18 @@ from lanjie_gateway.domain.list_file import (
     ListTypeRule,
     Op,
     RowRefused,
-    read_header,
     read_row,
 )
+from lanjie_gateway.domain.profile import Profile, ProfileRefused
 from lanjie_gateway.domain.staged import StagedRow, listing_id
 from lanjie_matcher.fingerprints import IndexKey, ViewKey
 from lanjie_matcher.identifiers import Identifier
 from lanjie_matcher.subjects import normalise_name
 
-MAX_LINE: Final = 64 * 1024
-"""Longest line, and longest cell, in bytes."""
 CHUNK_ROWS: Final = 1_000
 """Rows of one frame, good and bad."""
+_WORKBOOK_MEMORY: Final = 3 << 30
+"""Bytes of address space: the last bound, should all others have a gap."""
 _DIE_WITH_PARENT: Final = 1  # PR_SET_PDEATHSIG
 _ANY_BITS: Final = 56
 
@@ -141,18 +142,23 @@ def _parse(order: Mapping[str, Any], source: BinaryIO, answers: BinaryIO) -> int
         source_as_of=datetime.date.fromordinal(order["source_as_of"]) if order["source_as_of"] else None,
     )
     maker = _Maker(order)
-    records = _csv_records if order["format"] == "csv" else _jsonl_records
+    if order["format"] == "xlsx":
+        _bound_memory()
+    reader = ListReader(
+        source, order["format"], profile=_profile(order["profile"]), list_type_given=bool(rules.list_type)
+    )
     good: list[StagedRow] = []
     bad: list[tuple[int, str, str, str]] = []
     count = 0
-    for line, record in records(source, list_type_given=bool(rules.list_type)):
+    for line, record in reader:
         count += 1
         if isinstance(record, RowRefused):
             bad.append((line, record.column, record.rule, str(record)))
         else:
             try:
                 good.append(maker.row(read_row(record, line, rules)))
-            except RowRefused as error:
+            except RowRefused as refused:
+                error = reader.blame(refused)
                 bad.append((line, error.column, error.rule, str(error)))
         if len(good) + len(bad) >= CHUNK_ROWS:
             _send(answers, ("rows", good, bad))
@@ -164,82 +170,17 @@ def _parse(order: Mapping[str, Any], source: BinaryIO, answers: BinaryIO) -> int
     return count
 
 
-def _lines(source: BinaryIO) -> Iterator[str]:
-    number = 0
-    while raw := source.readline(MAX_LINE + 1):
-        number += 1
-        if len(raw) > MAX_LINE:
-            raise FileRefused("line-too-long", number, f"the line has more than {MAX_LINE} bytes")
-        try:
-            yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError:
-            raise FileRefused("encoding", number, "the line is not UTF-8") from None
-    if number == 0:
-        raise FileRefused("empty", 0, "the file is empty")
+def _profile(data: bytes) -> Profile | None:
+    try:
+        return Profile.load(data) if data else None
+    except ProfileRefused as error:
+        raise FileRefused(f"profile-{error.rule}", 0, str(error)) from None
 
 
-def _csv_records(source: BinaryIO, *, list_type_given: bool) -> Iterator[tuple[int, Mapping[str, str] | RowRefused]]:
-    csv.field_size_limit(MAX_LINE)
-    reader = csv.reader(_lines(source), strict=True)
-    names: list[str] | None = None
-    line = 1
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader, None)
-        except csv.Error:
-            # Once quoting is broken nobody can tell where rows begin.
-            raise FileRefused("csv", line, "a quoted cell does not end as it must (RFC 4180)") from None
-        if cells is None:
-            break
-        if names is None:
-            names = read_header(cells, line, list_type_given=list_type_given)
-        elif len(cells) == len(names):
-            yield line, dict(zip(names, cells, strict=True))
-        elif cells:
-            yield line, RowRefused("", "cells", f"the row has {len(cells)} cells, the header {len(names)}")
-    if names is None:
-        raise FileRefused("empty", 0, "the file is empty")
-
-
-def _jsonl_records(source: BinaryIO, *, list_type_given: bool) -> Iterator[tuple[int, Mapping[str, str] | RowRefused]]:
-    headers: dict[tuple[str, ...], list[str]] = {}
-    for line, text in enumerate(_lines(source), 1):
-        if not text.strip():
-            continue
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            value = None
-        if not isinstance(value, dict):
-            yield line, RowRefused("", "json", "the line is not a JSON object")
-            continue
-        keys = tuple(value)
-        names = headers.get(keys)
-        if names is None:
-            # What stands nowhere is empty here; only names that are not ours refuse the file.
-            absent = [name for name in ("id_kind", "id_number", "list_type") if name not in keys]
-            names = read_header((*keys, *absent), line, list_type_given=list_type_given)[: len(keys)]
-            if len(headers) < CHUNK_ROWS:
-                headers[keys] = names
-        try:
-            yield line, {name: _json_cell(name, cell) for name, cell in zip(names, value.values(), strict=True)}
-        except RowRefused as error:
-            yield line, error
-
-
-def _json_cell(name: str, cell: Any) -> str:
-    if isinstance(cell, str):
-        return cell
-    if cell is None:
-        return ""
-    if isinstance(cell, int) and not isinstance(cell, bool):
-        return str(cell)
-    if isinstance(cell, list) and name in {"other_ids", "related_persons"}:
-        parts = [part for part in cell if isinstance(part, str) and ";" not in part]
-        if len(parts) == len(cell):
-            return ";".join(parts)
-    raise RowRefused(name, "type", "the value is neither text nor a whole number")
+def _bound_memory() -> None:
+    # What the library of workbooks cannot get ends this process, never the host.
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_AS, (_WORKBOOK_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 def _send(answers: BinaryIO, value: Any) -> None:

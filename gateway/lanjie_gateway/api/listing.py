@@ -13,6 +13,7 @@ from lanjie_gateway.api.messages import date_text, timestamp
 from lanjie_gateway.domain.errors import invalid_argument
 from lanjie_gateway.domain.events import EventKind
 from lanjie_gateway.domain.import_rules import FileFormat, ImportHeader, ImportMode, ImportState, Receipt
+from lanjie_gateway.domain.profile import MAX_BYTES as MAX_PROFILE
 from lanjie_gateway.services.imports import ImportService
 from lanjie_gateway.services.listings import ListingService, ListingView
 from lanjie_matcher.subjects import SubjectKind
@@ -21,6 +22,7 @@ _MAX_DATA: Final = 256 * 1024
 _FORMATS: Final = {
     listing_pb2.FILE_FORMAT_CSV: FileFormat.CSV,
     listing_pb2.FILE_FORMAT_JSONL: FileFormat.JSONL,
+    listing_pb2.FILE_FORMAT_XLSX: FileFormat.XLSX,
 }
 _MODES: Final = {
     listing_pb2.IMPORT_MODE_UNSPECIFIED: ImportMode.DELTA,
@@ -122,6 +124,8 @@ def _header(header: listing_pb2.ImportHeader) -> ImportHeader:
     mode = _MODES.get(header.mode)
     if mode is None:
         raise invalid_argument("mode", "unknown", "the mode is unknown")
+    if len(header.profile) > MAX_PROFILE:
+        raise invalid_argument("profile", "too-large", "a profile has at most 64 KiB")
     as_of = header.as_of_time.ToDatetime(datetime.UTC) if header.HasField("as_of_time") else None
     return ImportHeader(
         file_name=header.file_name,
@@ -134,6 +138,7 @@ def _header(header: listing_pb2.ImportHeader) -> ImportHeader:
         dry_run=header.dry_run,
         sha256=header.sha256,
         size=header.size,
+        profile=header.profile,
     )
 
 

@@ -6,6 +6,7 @@ committed is ever held back from the counters afterwards.
 
 import datetime
 import enum
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -35,6 +36,7 @@ class FileFormat(enum.StrEnum):
 
     CSV = "csv"
     JSONL = "jsonl"
+    XLSX = "xlsx"
 
 
 class ImportState(enum.StrEnum):
@@ -60,6 +62,13 @@ class ImportHeader:
     dry_run: bool = False
     sha256: bytes = b""
     size: int = 0
+    profile: bytes = b""
+
+    def retry_key(self, sha256: bytes) -> bytes:
+        """Return what tells a retry: the digest of the file, and under a profile of both. Read otherwise, it is new."""
+        if not self.profile:
+            return sha256
+        return hashlib.sha256(sha256 + hashlib.sha256(self.profile).digest()).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +100,7 @@ class Receipt:
 
     Attributes:
         importer: actor who brought it; another one confirms (Art. 61).
+        sha256: key of a retry, see `ImportHeader.retry_key`.
         revision: of the commit; 0 while there is none.
         repeated: the file was taken before, and this is its first receipt.
     """

@@ -63,6 +63,7 @@ _ORDER: Final = (
     ("sanction_from", "sanction_to"),
 )
 _FORBIDDEN: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_SCIENTIFIC: Final = re.compile(r"[0-9](\.[0-9]+)?[Ee]\+[0-9]+")
 _DATE: Final = re.compile(r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})")
 
 
@@ -224,8 +225,8 @@ def read_header(cells: Sequence[str], line: int = 1, *, list_type_given: bool) -
     for place, name in enumerate(names, 1):
         if name in COLUMNS:
             continue
-        word = next((word for word in PROHIBITED if word in name), None)
-        if word is not None:
+        word = prohibited_word(name)
+        if word:
             raise FileRefused(
                 "column-prohibited", line, f"column {place} ({word}): such data may not be kept (Art. 62)"
             )
@@ -237,6 +238,11 @@ def read_header(cells: Sequence[str], line: int = 1, *, list_type_given: bool) -
         if name not in names:
             raise FileRefused("column-missing", line, f"the column {name} is missing")
     return names
+
+
+def prohibited_word(name: str) -> str:
+    """Return the word of `PROHIBITED` that a column's name holds, in lower case; empty where it holds none."""
+    return next((word for word in PROHIBITED if word in name), "")
 
 
 def read_row(row: Mapping[str, str], line: int, rules: FileRules) -> ListingDraft:
@@ -327,29 +333,40 @@ def _identifiers(cells: Mapping[str, str]) -> tuple[Identifier, ...]:
     for column in KEY_COLUMNS:
         if column not in cells:
             raise RowRefused(column, "required-field", "a listing names its subject by kind and number (Art. 34)")
-    found = [_identifier(cells["id_kind"], cells["id_number"], "id_number")]
+    found = [read_identifier(cells["id_kind"], cells["id_number"], "id_number")]
     for text in _parts(cells.get("other_ids", "")):
         kind, separator, number = text.partition(":")
         if not separator:
             raise RowRefused("other_ids", "identifier-kind-missing", "each is written kind:number")
-        other = _identifier(kind, number, "other_ids")
+        other = read_identifier(kind, number, "other_ids")
         if other not in found:
             found.append(other)
     return tuple(found)
 
 
-def _identifier(kind: str, number: str, column: str) -> Identifier:
+def read_identifier(kind: str, number: str, column: str) -> Identifier:
+    """Return an identifier of a row.
+
+    Raises:
+        RowRefused: ``identifier-...``, ``masked`` or ``lost-precision``, about `column`.
+    """
     try:
         made = ids.make(kind, number)
     except IdentifierError as error:
         at = "id_kind" if error.rule == "kind-unknown" and column == "id_number" else column
+        if _SCIENTIFIC.fullmatch(number.strip()):
+            raise _rounded(column) from None
         rule = "masked" if error.rule == "masked" else f"identifier-{error.rule}"
         raise RowRefused(at, rule, str(error)) from None
     if "check-digit" in made.warnings:
         digits = made.reveal().partition(":")[2]
         if len(digits) == 18 and digits.isdigit() and digits.endswith("000"):
-            raise RowRefused(column, "lost-precision", "a spreadsheet has rounded this number; take it from the source")
+            raise _rounded(column)
     return made
+
+
+def _rounded(column: str) -> RowRefused:
+    return RowRefused(column, "lost-precision", "a spreadsheet has rounded this number; take it from the source")
 
 
 def _subject_kind(stated: str, identifiers: Sequence[Identifier]) -> SubjectKind:

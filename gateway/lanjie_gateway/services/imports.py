@@ -198,7 +198,9 @@ class ImportService:
     async def _first_receipt(self, header: ImportHeader, sha256: bytes) -> Receipt | None:
         if header.dry_run:
             return None
-        first = await self._ledger.call(Ledger.find_receipt, sha256, header.mode, header.list_type, header.source)
+        first = await self._ledger.call(
+            Ledger.find_receipt, header.retry_key(sha256), header.mode, header.list_type, header.source
+        )
         return None if first is None else dataclasses.replace(first, repeated=True)
 
     async def _read(self, work: _Work, chunks: AsyncIterator[bytes]) -> None:
@@ -268,7 +270,7 @@ class ImportService:
             receipt_id=f"i{work.batch:06d}-{work.sha256[:6].hex()}",
             batch=work.batch,
             state=ImportState.DRY_RUN,
-            sha256=work.sha256,
+            sha256=header.retry_key(work.sha256),
             mode=header.mode,
             list_type=header.list_type,
             source=header.source,
@@ -318,6 +320,7 @@ class ImportService:
         known = {code: catalogues.list_type(code, today) for code in catalogues.list_type_codes()}
         return {
             "format": work.header.format.value,
+            "profile": work.header.profile,
             "batch": work.batch,
             "today": today.toordinal(),
             "source_as_of": day_of(work.header.as_of).toordinal() if work.header.as_of else 0,
