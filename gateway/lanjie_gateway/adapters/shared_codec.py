@@ -126,15 +126,16 @@ class Codec:
         seal = self.open_seal(number, raw)
         if seal is None or seal.count != len(reply):
             return None
-        entries = self._open_values(number, reply, seal.digest)
-        return (seal, raw, entries) if entries is not None else None
+        opened = self.open_values(number, reply.items())
+        return (seal, raw, opened[0]) if opened is not None and opened[1] & _MASK == seal.digest else None
 
-    def _open_values(self, number: int, values: dict[Any, Any], digest: int) -> list[Entry] | None:
+    def open_values(self, number: int, values: Iterable[tuple[Any, Any]]) -> tuple[list[Entry], int] | None:
+        """Return values of a shard and the sum of their macs, `None` unless every one is sound."""
         # A worker's start runs through here once per bucket, a million times: no call that can be spared.
         fresh, parts, number_of, total = self._value_state.copy, _VALUE.unpack_from, int.from_bytes, 0
         entries = []
         try:
-            for bucket, raw in values.items():
+            for bucket, raw in values:
                 own, revision, named = parts(raw)
                 state = fresh()
                 state.update(raw[_MAC:])
@@ -144,7 +145,7 @@ class Codec:
                 entries.append((bucket, revision, raw[_PACKED:]))
         except (TypeError, ValueError, LookupError, struct.error):
             return None  # not bytes at all, or too short
-        return entries if total & _MASK == digest else None
+        return entries, total
 
 
 def weight(value: bytes) -> int:
