@@ -119,13 +119,15 @@ class _Hashed(io.RawIOBase):
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._size = 0
         self.sha256 = hashlib.sha256()
 
-    def writable(self) -> bool:
-        return True
+    def tell(self) -> int:
+        return self._size
 
     def write(self, data: Any) -> int:
         self.sha256.update(data)
+        self._size += len(data)
         return self._file.write(data)
 
 
@@ -133,7 +135,7 @@ class _Archive:
     """The file on its way."""
 
     def __init__(self, file: _Hashed, manifest: Manifest) -> None:
-        self._tar = tarfile.open(fileobj=file, mode="w|", format=tarfile.USTAR_FORMAT)  # noqa: SIM115  see `finish`
+        self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115  see `finish`
         self._created = datetime.datetime.fromisoformat(manifest.created).timestamp()
         self.manifest = manifest
 
@@ -172,8 +174,9 @@ def write(order: Order, snapshot_ready: Callable[[], None], told: Callable[[str,
         finally:
             engine.dispose()
         for directory in ("keys", "tokens"):  # (3)
-            for path in sorted((state / directory).iterdir()):
-                if path.name != RESTORING:
+            for path in sorted((state / directory).glob("*")):
+                # What begins with a dot was being made when a process ended.
+                if path.name != RESTORING and not path.name.startswith("."):
                     archive.add(f"{directory}/{path.name}", path.read_bytes())
         archive.finish()
         file.flush()

@@ -32,7 +32,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.util.exc import CommandError
 
 from lanjie_gateway.adapters.backup import FORMAT, MANIFEST, Manifest, Part, Table
-from lanjie_gateway.adapters.keys import KEY_BYTES, RESTORING, KeyRing
+from lanjie_gateway.adapters.keys import KEY_BYTES, RESTORING, KeyRing, keep, sync_directory
 from lanjie_gateway.adapters.ledger.database import migration_config
 from lanjie_gateway.adapters.ledger.tables import BATCH, HEAD
 from lanjie_gateway.adapters.state_lock import LEDGER, SERVE, hold
@@ -108,18 +108,16 @@ def restore(path: Path, state: Path, url: str, now: datetime.datetime, told: Tol
         _clear(state, url)
         for name in _HELD:
             (state / name).mkdir(mode=0o700, exist_ok=True)
-        _write(marker, f"{manifest.lineage} {epoch}".encode())
-        _sync(marker.parent, state)
+        keep(marker, f"{manifest.lineage} {epoch}".encode())
         with _target(url) as connection:
             _load(connection, path, state / "inquiry", verified, told)
             connection.execute(HEAD.update().values(epoch=epoch))
             _set_sequences(connection, max(epoch - int(_FIRST_SECOND.timestamp()), 0))  # (4)
         for name, value in verified.secrets.items():
-            _write(state / name, value)
-        _write(state / "keys" / f"view-{epoch}", verified.secrets[f"keys/view-{manifest.epoch}"])
-        _sync(*(state / name for name in _HELD), state)
+            keep(state / name, value)
+        keep(state / "keys" / f"view-{epoch}", verified.secrets[f"keys/view-{manifest.epoch}"])
         marker.unlink()
-        _sync(marker.parent)
+        sync_directory(marker.parent)
     return Restored(
         lineage=manifest.lineage,
         created=manifest.created,
@@ -132,48 +130,39 @@ def restore(path: Path, state: Path, url: str, now: datetime.datetime, told: Tol
 
 
 def _verify(path: Path, told: Told) -> _Verified:
-    total = path.stat().st_size
     parts: list[Part] = []
-    secrets: dict[str, bytes] = {}
-    first: dict[str, bytes] = {}
-    text = b""
-    for name, size, content in _members(path):
-        if text or not (name == MANIFEST or _NAMES.fullmatch(name)):
-            raise BackupDamagedError(f"{path}: a part that does not belong to a backup")
-        digest = hashlib.sha256()
-        kept = bytearray()
-        while piece := content.read(_PIECE_BYTES):
-            digest.update(piece)
-            if (
-                name == MANIFEST
-                or not name.startswith(("segments/", "tables/"))
-                or name == f"tables/{HEAD.name}/000000"
-            ):
-                kept += piece
-        if name == MANIFEST:
-            text = bytes(kept)
-            continue
-        parts.append(Part(name, size, digest.hexdigest()))
-        (first if name.startswith("tables/") else secrets).update({name: bytes(kept)} if kept else {})
-        told("verify", sum(part.size for part in parts), total)
-    manifest = _manifest(path, text)
-    if parts != manifest.parts:
+    kept: dict[str, bytes] = {}
+    head = f"tables/{HEAD.name}/000000"
+    try:
+        for name, size, content in _members(path):
+            if MANIFEST in kept or not (name == MANIFEST or _NAMES.fullmatch(name)):
+                raise BackupDamagedError(f"{path}: a part that does not belong to a backup")
+            digest = hashlib.sha256()
+            keep_it = name in (MANIFEST, head) or name.startswith(("keys/", "tokens/"))
+            while piece := content.read(_PIECE_BYTES):
+                digest.update(piece)
+                if keep_it:
+                    kept[name] = kept.get(name, b"") + piece
+            parts.append(Part(name, size, digest.hexdigest()))
+            told("verifying", content.tell(), size)
+    except tarfile.TarError:
+        raise BackupDamagedError(f"{path} is no backup, or was cut short") from None
+    manifest = _manifest(path, kept.pop(MANIFEST, b""))
+    if parts[:-1] != manifest.parts:
         raise BackupDamagedError(f"{path}: a part is missing, or its digest does not fit")
     tables = _schema(manifest)
-    _require_keys(manifest, secrets, msgpack.unpackb(first.get(f"tables/{HEAD.name}/000000", b"\x90")))
-    return _Verified(manifest, secrets, tables)
+    row = msgpack.unpackb(kept.pop(head, b"\x90"))
+    _require_keys(manifest, kept, row)
+    return _Verified(manifest, kept, tables)
 
 
 def _members(path: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
-    try:
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                content = archive.extractfile(member)
-                if content is None:
-                    raise BackupDamagedError(f"{path}: a part that does not belong to a backup")
-                yield member.name, member.size, content
-    except tarfile.TarError:
-        raise BackupDamagedError(f"{path} is no backup, or was cut short") from None
+    with tarfile.open(path, "r:") as archive:
+        for member in archive:
+            content = archive.extractfile(member)
+            if content is None:
+                raise BackupDamagedError(f"{path}: a part that does not belong to a backup")
+            yield member.name, member.size, content
 
 
 def _manifest(path: Path, text: bytes) -> Manifest:
@@ -301,9 +290,10 @@ def _target(url: str) -> Iterator[sa.Connection]:
             connection.commit()
     finally:
         engine.dispose()
-    _sync(partial)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
     partial.rename(sqlite)
-    _sync(sqlite.parent)
+    sync_directory(sqlite.parent)
 
 
 def _load(connection: sa.Connection, path: Path, inquiry: Path, verified: _Verified, told: Told) -> None:
@@ -318,7 +308,7 @@ def _load(connection: sa.Connection, path: Path, inquiry: Path, verified: _Verif
     for name, _, content in _members(path):
         kind, _, rest = name.partition("/")
         if kind == "segments":
-            _write(inquiry / rest, content.read())
+            keep(inquiry / rest, content.read())
         elif kind == "tables":
             of = rest.partition("/")[0]
             rows[of] += _insert(connection, verified.tables[of], manifest.tables[of].columns, content.read())
@@ -380,19 +370,3 @@ def _upgrade(connection: sa.Connection, schema: str) -> Any:
 def _sqlite_path(url: str) -> Path | None:
     parsed = sa.make_url(url)
     return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
-
-
-def _write(path: Path, value: bytes) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(value)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(*paths: Path) -> None:
-    for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

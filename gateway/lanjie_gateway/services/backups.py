@@ -16,6 +16,7 @@ import structlog
 
 from lanjie_gateway.adapters.backup import SEGMENTS, Order
 from lanjie_gateway.adapters.frames import read_frame, write_frame
+from lanjie_gateway.adapters.keys import sync_directory
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.errors import Unanswerable
@@ -187,8 +188,4 @@ def _sweep(directory: Path) -> None:
 
 def _keep(partial: Path, path: Path) -> None:
     partial.rename(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(path.parent)
