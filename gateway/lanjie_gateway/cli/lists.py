@@ -22,6 +22,7 @@ from lanjie_gateway.cli.gateway_file import (
     Target,
     TokenFile,
 )
+from lanjie_gateway.cli.profiles import list_format, read_profile
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 PIECE_BYTES: Final = 256 * 1024
 DONE, REFUSED, QUARANTINE, WAITING = 0, 2, 3, 4
-FORMATS: Final = {".csv": "FILE_FORMAT_CSV", ".jsonl": "FILE_FORMAT_JSONL"}
 PURPOSE: Final = "list administration"
 
 app = typer.Typer(help="Lists: import files, find listings, record what happens to them.", no_args_is_help=True)
@@ -48,13 +48,17 @@ Purpose = Annotated[str, typer.Option("--purpose", help="Why it is asked (Art. 2
 
 @app.command("import")
 def import_file(
-    file: Annotated[Path, typer.Argument(help="List file: .csv or .jsonl, UTF-8, canonical columns.")],
+    file: Annotated[Path, typer.Argument(help="List file: .csv, .jsonl or .xlsx; canonical columns, or a profile's.")],
     *,
-    list_type: Annotated[str, typer.Option(help="List type of rows that name none.")] = "",
-    source: Annotated[str, typer.Option(help="Source of rows that name none.")] = "",
+    profile: Annotated[
+        str, typer.Option(help="How the file's own shape is read: name of a bundled profile, or a TOML file.")
+    ] = "",
+    list_type: Annotated[str, typer.Option(help="List type of rows that name none; wins over the profile's.")] = "",
+    source: Annotated[str, typer.Option(help="Source of rows that name none; wins over the profile's.")] = "",
     mode: Annotated[
-        Literal["delta", "full"], typer.Option(help="full: the complete list of one type; what is missing is removed.")
-    ] = "delta",
+        Literal["delta", "full"] | None,
+        typer.Option(help="full: the complete list of one type; what is missing is removed. delta when left out."),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse the file if any row is bad.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would happen, commit nothing.")] = False,
     as_of: Annotated[
@@ -71,10 +75,20 @@ def import_file(
     """
     from lanjie_gateway.cli.admin import connect
 
-    if as_of is not None and mode != "full":
+    known, data = read_profile(profile) if profile else (None, b"")
+    how: str = mode or (known.mode if known else "") or "delta"
+    if as_of is not None and how != "full":
         raise CommandError("--as-of goes with --mode full")
     target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
-    header = import_header(file, list_type=list_type, source=source, mode=mode, strict=strict, dry_run=dry_run)
+    header = import_header(
+        file,
+        list_type=list_type or (known.list_type if known else ""),
+        source=source or (known.source if known else ""),
+        mode=how,
+        strict=strict,
+        dry_run=dry_run,
+    )
+    header.profile = data
     if as_of is not None:
         header.as_of_time.CopyFrom(_timestamp(parse_instant(as_of)))
     with connect(target.endpoint(Listener.ADMIN, Person.AUTHORITY)) as admin:
@@ -91,12 +105,7 @@ def import_header(file: Path, *, list_type: str, source: str, mode: str, strict:
     """
     from lanjie.v1 import listing_pb2 as pb
 
-    file_format = FORMATS.get(file.suffix.lower())
-    if file_format is None:
-        known = ", ".join(FORMATS)
-        raise CommandError(
-            f"{file.name}: the format goes by the suffix; known are {known} (save workbooks as CSV UTF-8)"
-        )
+    file_format = f"FILE_FORMAT_{list_format(file).upper()}"
     try:
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").digest()

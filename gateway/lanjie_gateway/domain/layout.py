@@ -184,7 +184,7 @@ class Layout:
             return name, place, lambda cell: text_of(cell, header)
 
         def mapped(cell: Cell) -> str:
-            text = text_of(cell, header)
+            text = _code(cell, header)
             if text in self._empty:
                 return ""
             # Operations and kinds of subject have rules of their own, and may be written canonically.
@@ -281,12 +281,12 @@ class _Number:
 
     def _code(self, cells: Sequence[Cell]) -> str:
         place = self._kind_place
-        return "" if place is None else unicodedata.normalize("NFKC", text_of(cells[place], self.kind_header))
+        return "" if place is None else _code(cells[place], self.kind_header)
 
     def with_country(self, cells: Sequence[Cell], kind: str, number: str) -> str:
         if kind != "passport" or self._country_place is None or ":" in number:
             return number
-        country = text_of(cells[self._country_place], self.header)
+        country = _code(cells[self._country_place], self.header)
         country = self._one.countries.get(country, country)
         return f"{country}:{number}" if country else number
 
@@ -298,6 +298,11 @@ class _Number:
         code = self._code(cells)
         kind = self._one.kind or self._one.codes.get(code, "") or "-".join(filter(None, (self._one.scheme, code)))
         return ":".join(filter(None, (kind, number)))
+
+
+def _code(cell: Cell, header: str) -> str:
+    # As the profile's own codes: full-width digits and brackets are those of everybody.
+    return unicodedata.normalize("NFKC", text_of(cell, header))
 
 
 def _letter(place: int) -> str:

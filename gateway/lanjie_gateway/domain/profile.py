@@ -258,7 +258,7 @@ class _Table:
         value = self._values.pop(key, {})
         if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
             self.refuse(key, "type", "a table of texts is due")
-        return value
+        return {unicodedata.normalize("NFKC", name): text for name, text in value.items()}
 
     def table(self, key: str) -> "_Table":
         value = self._values.pop(key, {})
