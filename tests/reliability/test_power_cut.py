@@ -243,7 +243,7 @@ def segment_faults(scratch: Path, tape: list[Op], written: list[bytes], schedule
     return found
 
 
-@pytest.mark.parametrize("schedules", [300, LONG])
+@pytest.mark.parametrize("schedules", [150, LONG])
 @pytest.mark.parametrize("strict", [False, True], ids=["ordered", "strict"])
 async def test_no_acknowledged_inquiry_is_lost_and_no_torn_one_is_read(
     scratch: Path, monkeypatch: pytest.MonkeyPatch, schedules: int, *, strict: bool
