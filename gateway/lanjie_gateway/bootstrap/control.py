@@ -19,9 +19,11 @@ from lanjie.v1 import (
     sync_pb2,
     sync_pb2_grpc,
 )
+from lanjie_gateway.adapters import redis_client
 from lanjie_gateway.adapters.feed_hub import FeedHub
 from lanjie_gateway.adapters.keys import open_keys
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
+from lanjie_gateway.adapters.shared_index import SharedIndex
 from lanjie_gateway.adapters.state_lock import LEDGER, feed_socket, hold
 from lanjie_gateway.api.auth import Tokens
 from lanjie_gateway.api.catalogue import CatalogueServicer
@@ -39,7 +41,7 @@ from lanjie_gateway.services.listings import ListingService
 
 if TYPE_CHECKING:
     from lanjie_gateway.adapters.ledger.journal import Journal
-    from lanjie_gateway.services.publisher import IndexPublisher
+from lanjie_gateway.services.publisher import IndexPublisher
 from lanjie_gateway.services.sync import SyncService
 from lanjie_gateway.settings import Settings
 
@@ -116,22 +118,19 @@ class Control:
         await self._stack.aclose()
 
     async def _open_journal(self) -> "Journal | None":
-        if not getattr(self.ledger, "shared", False):
+        if not self.ledger.shared:
             return None
-        from lanjie_gateway.adapters.ledger.journal import Journal
+        # Imported here: an embedded ledger does not pay for PostgreSQL's client.
+        from lanjie_gateway.adapters.ledger.journal import Journal  # noqa: PLC0415
 
         journal = Journal(self._settings.ledger)
         await journal.start()
         self._stack.push_async_callback(journal.close)
         return journal
 
-    def _open_publisher(self, journal: "Journal | None") -> "IndexPublisher | None":
+    def _open_publisher(self, journal: "Journal | None") -> IndexPublisher | None:
         if self._settings.redis_url in ("", "none"):
             return None
-        from lanjie_gateway.adapters import redis_client
-        from lanjie_gateway.adapters.shared_index import SharedIndex
-        from lanjie_gateway.services.publisher import IndexPublisher
-
         client = redis_client.connect(self._settings.redis_url, timeout=PUBLISH_SECONDS)
         shared = SharedIndex(client, lineage=self.ledger.lineage, epoch=self.ledger.epoch, key=self.ledger.keys.index)
 

@@ -36,6 +36,11 @@ class LedgerThread:
         return self._opened.epoch
 
     @property
+    def shared(self) -> bool:
+        """Whether other hosts may write the ledger too."""
+        return self._opened.shared
+
+    @property
     def keys(self) -> KeyRing:
         """The keys that fit the ledger."""
         return self._opened.keys
