@@ -12,13 +12,13 @@ from lanjie_gateway.adapters.ledger.database import migrate, newest
 from lanjie_gateway.adapters.ledger.tables import METADATA
 from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.domain.events import EventKind
-from lanjie_gateway.domain.import_rules import Counts, ImportMode, ImportState, Receipt
+from lanjie_gateway.domain.import_rules import Counts, ImportState
 from lanjie_gateway.domain.packed import unpack_bucket
 from lanjie_matcher.fingerprints import IndexKey, ViewKey
 from lanjie_matcher.identifiers import parse
 from tests.support.catalogues import edition
 from tests.support.core import citizen, org_code, uscc
-from tests.support.ledger import NOON, Clock, cells, open_ledger, staged
+from tests.support.ledger import NOON, Clock, cells, open_ledger, receipt, stage, staged, take
 
 
 @pytest.fixture
@@ -43,38 +43,6 @@ def reopen(tmp_path, clock, ledger_url):
 @pytest.fixture
 def ledger(reopen):
     return reopen()
-
-
-def receipt(batch, **changes):
-    return Receipt(
-        **{
-            "receipt_id": f"r{batch}",
-            "batch": batch,
-            "state": ImportState.DRY_RUN,
-            "sha256": batch.to_bytes(32, "big"),
-            "mode": ImportMode.DELTA,
-            "list_type": "TAX",
-            "source": "tax",
-            "file_name": "list.csv",
-            "importer": "tax/anna",
-            "received_at": NOON,
-            "counts": Counts(),
-            **changes,
-        }
-    )
-
-
-def stage(ledger, *rows):
-    batch = ledger.begin_import("tax/anna")
-    done = ledger.stage(
-        batch, staged(ledger, batch, rows), actor="tax/anna", received_at=NOON, document="file list.csv"
-    )
-    return batch, done
-
-
-def take(ledger, *rows):
-    batch, _ = stage(ledger, *rows)
-    return ledger.commit_import(receipt(batch))
 
 
 def find(ledger, text):

@@ -11,9 +11,10 @@ from typing import Any
 
 from lanjie_gateway.adapters.keys import open_keys
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
+from lanjie_gateway.adapters.ledger.staging import Staged
 from lanjie_gateway.adapters.list_parser import _Maker
 from lanjie_gateway.domain.access import Principal, Role
-from lanjie_gateway.domain.import_rules import FileFormat, ImportHeader, ImportMode
+from lanjie_gateway.domain.import_rules import Counts, FileFormat, ImportHeader, ImportMode, ImportState, Receipt
 from lanjie_gateway.domain.list_file import FileRules, ListTypeRule, read_row
 from lanjie_gateway.domain.staged import StagedRow
 from lanjie_gateway.services.imports import ImportService
@@ -96,6 +97,42 @@ def staged(ledger: Ledger, batch: int, rows: Iterable[Mapping[str, str]], first_
         }
     )
     return [maker.row(read_row(row, line, rules)) for line, row in enumerate(rows, first_line)]
+
+
+def receipt(batch: int, **changes: Any) -> Receipt:
+    """The receipt of a batch as the import service would write it."""
+    return Receipt(
+        **{
+            "receipt_id": f"r{batch}",
+            "batch": batch,
+            "state": ImportState.DRY_RUN,
+            "sha256": batch.to_bytes(32, "big"),
+            "mode": ImportMode.DELTA,
+            "list_type": "TAX",
+            "source": "tax",
+            "file_name": "list.csv",
+            "importer": "tax/anna",
+            "received_at": NOON,
+            "counts": Counts(),
+            **changes,
+        }
+    )
+
+
+def stage(ledger: Ledger, *rows: Mapping[str, str]) -> tuple[int, Staged]:
+    """Begin an import and stage rows."""
+    batch = ledger.begin_import("tax/anna")
+    assert batch is not None
+    done = ledger.stage(
+        batch, staged(ledger, batch, rows), actor="tax/anna", received_at=NOON, document="file list.csv"
+    )
+    return batch, done
+
+
+def take(ledger: Ledger, *rows: Mapping[str, str]) -> Receipt:
+    """Import rows."""
+    batch, _ = stage(ledger, *rows)
+    return ledger.commit_import(receipt(batch))
 
 
 class Desk:

@@ -114,9 +114,9 @@ class PostgresServer:
         self.stop()
         shutil.rmtree(self._root)
 
-    def empty(self) -> str:
+    def empty(self, options: str = "") -> str:
         """Return the URL of a new database without any table."""
-        return self._create("template0")
+        return self._create(f"template0 {options}")
 
     def database(self) -> str:
         """Return the URL of a new database at the newest schema, nobody's until a ledger opens it."""

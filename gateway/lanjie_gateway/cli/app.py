@@ -10,9 +10,10 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from lanjie_gateway.cli import backup, catalogues, checks, lists, status
+from lanjie_gateway.cli import backup, catalogues, checks, lists, profiles, status
 from lanjie_gateway.cli.demo import demo
 from lanjie_gateway.cli.gateway_file import CommandError
+from lanjie_gateway.cli.migrate import migrate
 from lanjie_gateway.cli.serve import serve
 
 app = typer.Typer(
@@ -28,10 +29,12 @@ app.command()(serve)
 app.command()(checks.check)
 app.command("check-file")(checks.check_file)
 app.add_typer(lists.app, name="list")
+app.add_typer(profiles.app, name="profile")
 app.add_typer(catalogues.app, name="catalogue")
 app.command()(status.status)
 app.command()(backup.backup)
 app.command()(backup.restore)
+app.command()(migrate)
 app.command()(demo)
 
 
