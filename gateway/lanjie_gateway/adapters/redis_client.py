@@ -18,7 +18,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -54,8 +54,7 @@ def connect(url: str, *, timeout: float) -> AsyncClient:
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout,
             "socket_read_size": READ_BYTES,
-            "lib_name": None,
-            "lib_version": None,
+            "driver_info": None,
             "max_connections": CONNECTIONS,
         }
         if many is None:
@@ -70,6 +69,15 @@ def connect(url: str, *, timeout: float) -> AsyncClient:
     except (ValueError, TypeError, LookupError):
         # From None: the original may repeat a part of the URL that was a password.
         raise ValueError(f"the Redis URL is not of the form {FORMS}, or an option of it does not exist") from None
+
+
+async def close(client: AsyncClient) -> None:
+    """Close a client, with the connections to Sentinels that it asked."""
+    pool = getattr(client, "connection_pool", None)
+    if isinstance(pool, SentinelConnectionPool):
+        for each in pool.sentinel_manager.sentinels:
+            await each.aclose()
+    await client.aclose()
 
 
 def _options(url: str) -> dict[str, Any]:

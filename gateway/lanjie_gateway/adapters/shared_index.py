@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from redis.exceptions import RedisError, ResponseError
 
-from lanjie_gateway.adapters.redis_client import AsyncClient
+from lanjie_gateway.adapters.redis_client import AsyncClient, close
 from lanjie_gateway.adapters.shared_codec import SHARDS, Codec, Entry
 
 PAUSE_SECONDS: Final = 0.5
@@ -67,7 +67,7 @@ class SharedIndex:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(*_FAILURES):
-            await self._client.aclose()
+            await close(self._client)
 
     async def read(self, buckets: Sequence[bytes]) -> list[tuple[int, bytes] | None]:
         """Return revision and packed listings of each bucket; `None` for absent and for not to be believed.
