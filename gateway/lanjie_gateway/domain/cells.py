@@ -37,7 +37,8 @@ _PATTERNS: Final = {
 }
 _SERIAL: Final = re.compile(r"[0-9]{5}")
 _EPOCHS: Final = {False: datetime.date(1899, 12, 30), True: datetime.date(1904, 1, 1)}
-_FIRST: Final = datetime.date(1950, 1, 1)
+_FIRST: Final = datetime.date(1990, 1, 1)
+"""No list is older. It keeps the stump of a day, ``20260``, from being read as a serial of 1955."""
 
 
 def text_of(cell: Cell, column: str, *, identifier: bool = False) -> str:

@@ -15,6 +15,8 @@ from lanjie_gateway.domain.list_file import FileRefused, RowRefused, prohibited_
 from lanjie_gateway.domain.profile import USCC_OR_ORG_CODE, Certificate, Column, Profile, Related, plain_header
 from lanjie_matcher import identifiers as ids
 
+_LONGEST_COUNT: Final = 6
+"""A total may stand below a column of numbers; nothing longer is passed over with its row."""
 _SEPARATORS: Final = re.compile("[;；]")
 
 
@@ -210,14 +212,17 @@ class Layout:
         return None if place is None and number is None else (place, number)
 
     def _is_none(self, cells: Sequence[Cell]) -> bool:
-        texts = [cell for one in self._identifiers if isinstance(cell := cells[one.place], str) and cell]
-        if texts:
+        texts = [
+            text for one in self._identifiers if isinstance(cell := cells[one.place], str) and (text := cell.strip())
+        ]
+        if texts and texts[0] in self._texts:
             # Exports repeat their header, some under the codes of the columns.
-            return texts[0].strip() in self._texts
-        first = next((cell for cell in cells if cell not in {"", None}), "")
-        if isinstance(first, str) and first.strip().startswith(self._profile.skip_rows_where):
             return True
-        return all(cells[place] in {"", None} for place in self._read_places)
+        if all(len(text) <= _LONGEST_COUNT for text in texts):
+            first = next((cell for cell in cells if cell not in {"", None}), "")
+            if isinstance(first, str) and first.strip().startswith(self._profile.skip_rows_where):
+                return True
+        return not texts and all(cells[place] in {"", None} for place in self._read_places)
 
     def _identify(self, row: dict[str, str], cells: Sequence[Cell], numbers: "list[tuple[_Number, str]]") -> None:
         known: dict[str, str] = {}
