@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import hashlib
 import io
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from lanjie_matcher.identifiers import IdentifierKind
 from lanjie_matcher.subjects import SubjectKind
 from tests.support.core import citizen, org_code, uscc
 from tests.support.shapes import (
+    DAY,
     FOLDER,
     PENALTY,
     bundled,
@@ -161,7 +163,8 @@ def test_all_forms_of_a_day_read_alike(day, time, separator):
 @pytest.mark.parametrize(
     "cell",
     [
-        "26-01-02", "01/02/2026", "2026-01/02", "2026-02-30", "20261301", "2026-01-02 10:30", "2026年1月", "2026", "20260", "202601",
+        "26-01-02", "01/02/2026",
+        "2026-01/02", "2026-02-30", "20261301", "2026-01-02 10:30", "2026年1月", "2026", "20260", "202601",
         "长期", 2026.0, 46024.5, float("inf"), True, ERROR, datetime.time(1), datetime.timedelta(3),
         datetime.datetime(2026, 1, 2, 10),  # noqa: DTZ001  as a workbook hands it over
     ],
@@ -408,7 +411,7 @@ def test_marks_are_no_identifiers_and_change_nothing():
     ]
     for draft in drafts:
         assert [each.kind.value for each in draft.identifiers] == ["uscc"]
-        assert boss not in draft.packed("1", draft.dates["listed_on"], (), None).decode("latin-1")
+        assert boss not in draft.packed("1", DAY, (), None).decode("latin-1")
 
 
 def test_one_column_may_hold_either_code_of_a_company():
@@ -469,7 +472,7 @@ def test_two_headers_for_one_column_refuse_the_file():
 
 def test_rows_that_are_none_are_passed_over_and_shifted_ones_are_not():
     profile = 'skip_rows_where = ["合计", "填表人"]\nempty_values = ["无"]\nignore = ["序号"]\n' + SMALL
-    rows = [
+    rows: list[list[Any]] = [
         ["", "序号", "代码", "列入时间"],
         ["", "序号", "代码", "列入时间"],
         ["", 1, uscc(1), "20260102"],

@@ -7,7 +7,6 @@ proves the sizes the directory states, bounds rows and columns, and finds the fa
 
 import mmap
 import re
-import shutil
 import struct
 import tempfile
 import zipfile
@@ -125,21 +124,13 @@ def _none() -> FileRefused:
 def _spooled(source: BinaryIO) -> IO[bytes]:
     # Closed by its owner, the workbook.
     file = tempfile.TemporaryFile()  # noqa: SIM115
-    shutil.copyfileobj(source, _Bounded(file), _PIECE)
+    while piece := source.read(_PIECE):
+        file.write(piece)
+        if file.tell() > MAX_FILE:
+            file.close()
+            raise FileRefused("workbook-size", 0, f"the workbook has more than {MAX_FILE >> 20} MiB; send CSV")
     file.flush()
     return file
-
-
-class _Bounded:
-    """Takes `MAX_FILE` bytes."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-
-    def write(self, data: bytes) -> None:
-        if self._file.tell() + len(data) > MAX_FILE:
-            raise FileRefused("workbook-size", 0, f"the workbook has more than {MAX_FILE >> 20} MiB; send CSV")
-        self._file.write(data)
 
 
 def _checked(file: IO[bytes]) -> tuple[dict[str, dict[int, list[int]]], bool]:

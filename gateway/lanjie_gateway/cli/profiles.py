@@ -125,9 +125,10 @@ def try_file(
     known = read_profile(profile)[0] if profile else None
     list_type = list_type or (known.list_type if known else "")
     rules = _rules(list_type, catalogue or [])
+    file_format = list_format(file)
     try:
         with file.open("rb") as source:
-            reader = ListReader(source, list_format(file), profile=known, list_type_given=bool(list_type))
+            reader = ListReader(source, file_format, profile=known, list_type_given=bool(list_type))
             trial = _tried(reader, rules, rows)
     except FileRefused as error:
         at = f", line {error.line}" if error.line else ""
