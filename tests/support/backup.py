@@ -1,5 +1,6 @@
 """Backups for tests: made, restored, compared, and spoilt on purpose."""
 
+import datetime
 import hashlib
 import io
 import json
@@ -12,8 +13,39 @@ import sqlalchemy as sa
 
 from lanjie_gateway.adapters import backup
 from lanjie_gateway.adapters.ledger.tables import METADATA
+from lanjie_gateway.domain.access import Role
+from lanjie_gateway.services.backups import BackupService
+from tests.support.gateway import RunningGateway, person
 
 Parts = dict[str, bytes]
+DATA = Path(__file__).parents[1] / "data"
+AGENCY = person("agency", Role.AGENCY)
+ASK: dict[str, Any] = {"matter": "procurement.supplier", "purpose": "test of a restore"}
+
+
+def row(subject: str, list_type: str = "COURT") -> dict[str, str]:
+    kind, _, number = subject.partition(":")
+    return {
+        "id_kind": kind,
+        "id_number": number,
+        "list_type": list_type,
+        "decision_no": f"测试〔2026〕{number[-5:]}号",
+        "authority": "测试机关",
+        "reason": "测试事由",
+        "basis": "测试依据",
+        "listed_on": "2026-02-01",
+        "removal_conditions": "履行义务后申请移出",
+        "remedies": "可申请行政复议",
+        "source": "test",
+    }
+
+
+def now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+def backups(gateway: RunningGateway) -> BackupService:
+    return BackupService(gateway.inner.control.ledger, gateway.state, url_of(gateway.state), "test", now)
 
 
 def url_of(state: Path) -> str:

@@ -224,3 +224,18 @@ def test_a_view_without_companies_is_asked(counter):
     sync.view = dataclasses.replace(sync.view, covers_companies=False)
     counter.runtime.build_filter()
     assert counter.client.check(uscc(1), **ASK).source is Source.GATEWAY
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_restored_ledger_is_noticed_by_an_answer_of_a_later_epoch(counter, many):
+    counter.gateway.list_subject(uscc(1))
+    counter.poll()
+    assert counter.client.check(uscc(2), **ASK).source is Source.LOCAL
+    # Restored, and since then so many commits that no revision asked for is too high.
+    counter.gateway.epoch, counter.gateway.revision = 2, counter.gateway.revision + 10
+    hit = counter.client.check_many([uscc(1)], **ASK)[0] if many else counter.client.check(uscc(1), **ASK)
+    assert hit.epoch == 2
+    assert counter.client.check(uscc(2), **ASK).source is Source.GATEWAY
+    assert counter.poll()
+    passed = counter.client.check(uscc(2), **ASK)
+    assert (passed.source, passed.epoch) == (Source.LOCAL, 2)

@@ -323,22 +323,24 @@ def _load(connection: sa.Connection, path: Path, inquiry: Path, verified: _Verif
 
 
 def _insert(connection: sa.Connection, table: sa.Table, columns: list[str], packed: bytes) -> int:
-    unpacker = msgpack.Unpacker(max_buffer_size=0, use_list=True)
+    """Insert a part as the driver takes it: converting values one by one costs more than the insert."""
+    unpacker = msgpack.Unpacker(max_buffer_size=0)
     unpacker.feed(packed)
     rows = list(unpacker)
-    if connection.dialect.name != "postgresql":
-        connection.execute(table.insert(), [dict(zip(columns, row, strict=True)) for row in rows])
-        return len(rows)
-    from psycopg.types.json import Json  # noqa: PLC0415  an embedded ledger does not need the driver
-
-    documents = [place for place, name in enumerate(columns) if isinstance(table.c[name].type, sa.JSON)]
+    for place, name in enumerate(columns):
+        if isinstance(table.c[name].type, sa.JSON):
+            for row in rows:
+                row[place] = json.dumps(row[place])
     names = ", ".join(f'"{name}"' for name in columns)
-    cursor: Any = connection.connection.cursor()
-    with cursor.copy(f'COPY "{table.name}" ({names}) FROM STDIN') as copy:
-        for row in rows:
-            for place in documents:
-                row[place] = Json(row[place])
-            copy.write_row(row)
+    if connection.dialect.name == "postgresql":
+        cursor: Any = connection.connection.cursor()
+        with cursor.copy(f'COPY "{table.name}" ({names}) FROM STDIN') as copy:
+            for row in rows:
+                copy.write_row(row)
+    else:
+        places = ", ".join("?" * len(columns))
+        insert = f'INSERT INTO "{table.name}" ({names}) VALUES ({places})'  # noqa: S608  names of our own tables
+        connection.exec_driver_sql(insert, [tuple(row) for row in rows])
     return len(rows)
 
 
