@@ -1,5 +1,6 @@
 """What every ledger keeps to: revisions without gaps, nothing seen before its commit, nothing readable at rest."""
 
+import dataclasses
 import datetime
 
 import pytest
@@ -12,7 +13,7 @@ from lanjie_gateway.adapters.ledger.database import migrate, newest
 from lanjie_gateway.adapters.ledger.tables import METADATA
 from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.domain.events import EventKind
-from lanjie_gateway.domain.import_rules import Counts, ImportState
+from lanjie_gateway.domain.import_rules import Counts, ImportState, QuarantinedRow
 from lanjie_gateway.domain.packed import unpack_bucket
 from lanjie_matcher.fingerprints import IndexKey, ViewKey
 from lanjie_matcher.identifiers import parse
@@ -417,3 +418,21 @@ def test_inquiries_and_position_move_together_and_only_once(ledger):
     assert [row.sequence for row in rows] == [1, 2, 3, 1]
     assert rows[0] == inquiry(1)
     assert [row.sequence for row in ledger.inquiries(2, 2)] == [3, 1]
+
+
+def test_texts_of_any_kind_are_kept(ledger):
+    """What one database takes the other takes: lengths at their limits, characters outside the first plane, a NUL."""
+    longest = "名" * 64
+    take(ledger, cells(1, source=longest, source_version=longest, reason="𠮷" * 100, source_record_id="7"))
+    (stored,) = find(ledger, company(1))
+    assert stored.source_version == longest
+    document = "苏人社 〔2026〕 '9\"; \\ %s %(x)s 𠮷"
+    ledger.record(stored.id, EventKind.OBJECTION_OPENED, None, actor="a", reason=document, document=document)
+    assert ledger.get(stored.id)[1][-1].document == document
+    batch, _ = stage(ledger)
+    ledger.quarantine(batch, [QuarantinedRow(2, longest * 2, "characters", document)])
+    (kept,) = ledger.commit_import(receipt(batch, file_name="名" * 255)).quarantine
+    assert (kept.column, kept.message) == (longest, document)
+    ledger.add_inquiries("sdk", 1, [dataclasses.replace(inquiry(1), matter="a\0b", record=b"\0leaf")])
+    (row,) = ledger.inquiries()
+    assert (row.matter, row.record) == ("a\ufffdb", b"\0leaf")

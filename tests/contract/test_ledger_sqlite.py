@@ -5,7 +5,7 @@ import sqlite3
 import sqlalchemy as sa
 
 from lanjie_gateway.adapters.ledger.database import migrate, newest
-from tests.support.ledger import open_ledger
+from tests.support.ledger import cells, open_ledger, take
 
 
 def test_an_older_file_is_copied_aside_before_it_is_upgraded(tmp_path):
@@ -31,4 +31,20 @@ def test_what_is_acknowledged_is_on_disk(tmp_path):
     with ledger._engine.begin() as connection:
         settings = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")]
     assert settings == ["wal", 2]
+    ledger.close()
+
+
+def test_a_file_of_the_first_schema_is_brought_up(tmp_path):
+    ledger = open_ledger(tmp_path)
+    take(ledger, cells(1), cells(2))
+    ledger.close()
+    with sqlite3.connect(tmp_path / "ledger.sqlite3") as file:
+        file.execute("DROP INDEX ix_event_batch_id_seq")
+        file.execute("CREATE INDEX ix_event_batch_id ON event (batch_id)")
+        file.execute("UPDATE alembic_version SET version_num = '0001'")
+    file.close()
+    assert migrate(f"sqlite:///{tmp_path}/ledger.sqlite3") == ("0001", newest())
+    ledger = open_ledger(tmp_path)
+    assert take(ledger, cells(3)).revision == 2
+    assert len(ledger.changed(1, 0, 10)[0]) == 2
     ledger.close()

@@ -1,125 +1,142 @@
-"""Two hosts on one PostgreSQL: what is committed on either is the law on both, and a host cut off says so."""
+"""Services of two hosts on one PostgreSQL: files and catalogues wait for each other; `lanjie migrate`."""
 
-import contextlib
-import datetime
-import shutil
-import statistics
-import time
-from collections.abc import Callable, Iterator
+import asyncio
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-import lanjie
+from lanjie_gateway.adapters.ledger import Ledger
+from lanjie_gateway.adapters.ledger.database import newest
+from lanjie_gateway.adapters.state_lock import LEDGER, hold
 from lanjie_gateway.domain.access import Role
 from lanjie_gateway.domain.errors import Unanswerable
-from tests.integration.test_answers import DATA, NOW, PURPOSE, row
-from tests.support.gateway import RunningGateway, person, running
+from lanjie_gateway.domain.import_rules import ImportState
+from lanjie_gateway.services import imports
+from lanjie_gateway.services.catalogue import CatalogueService
+from tests.support.ledger import cells, csv_file, desk, person
 from tests.support.postgres import PostgresServer
-from tests.support.subjects import uscc
 
-MATTER = "tendering.bidder"
-AUTHORITY = person("authority", Role.AUTHORITY)
+CATALOGUES = Path(__file__).parents[2] / "examples" / "catalogues"
 
 
-@contextlib.contextmanager
-def two_hosts(directory: Path, url: str, **settings: str) -> Iterator[tuple[RunningGateway, RunningGateway]]:
-    with running(directory / "a", NOW, ledger_url=url, **settings) as first:
-        # What several hosts share besides the database: keys, and the tokens of the people.
-        for name in ("keys", "tokens"):
-            shutil.copytree(directory / "a" / name, directory / "b" / name)
-        with running(directory / "b", NOW, ledger_url=url, **settings) as second:
-            yield first, second
+def file_of(*numbers: int, **changes: str) -> bytes:
+    return csv_file([cells(number, **changes) for number in numbers])
 
 
-@pytest.fixture
-def hosts(tmp_path: Path, postgres: PostgresServer) -> Iterator[tuple[RunningGateway, RunningGateway]]:
-    with two_hosts(tmp_path, postgres.database()) as both:
-        yield both
+async def test_files_of_two_hosts_follow_one_another(tmp_path: Path, shared_url: str) -> None:
+    async with desk(tmp_path, url=shared_url) as one, desk(tmp_path, url=shared_url) as two:
+        same = file_of(*range(20))
+        files = [(one, same), (two, same), (one, file_of(*range(30, 40))), (two, file_of(*range(40, 50)))]
+        done = await asyncio.gather(*(host.take(file) for host, file in files))
+        assert [each.state for each in done] == [ImportState.COMMITTED] * 4
+        assert done[0].receipt_id == done[1].receipt_id
+        assert sorted(each.revision for each in done[1:]) == [1, 2, 3]
+        assert len(await two.find(35)) == len(await one.find(45)) == len(await one.find(5)) == 1
 
 
-def outcome(client: lanjie.Client, subject: str) -> str:
-    return client.check(subject, matter=MATTER, purpose=PURPOSE).outcome.name
-
-
-def until(met: Callable[[], bool], what: str, seconds: float = 20.0) -> float:
-    """Wait until it is so; return how long it took."""
-    begun = time.monotonic()
-    while not met():
-        assert time.monotonic() - begun < seconds, what
-        time.sleep(0.002)
-    return time.monotonic() - begun
-
-
-def remove(gateway: RunningGateway, listing_id: str) -> int:
-    listings = gateway.inner.control.listings
-    revision, _ = gateway.run(listings.remove(listing_id, "已改正", "测试移出〔2026〕1号", "", AUTHORITY))
-    return revision
-
-
-def test_two_hosts_agree_soon_after_a_commit_on_either(
-    hosts: tuple[RunningGateway, RunningGateway],
+async def test_a_file_waits_for_its_turn_and_not_for_ever(
+    tmp_path: Path, shared_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = hosts
-    first.publish(DATA / "national.yaml")
-    lags = []
-    with first.client(local=False) as one, second.client(local=False) as other:
-        until(lambda: second.inner.worker.index.revision == 1, "the catalogue is not there")
-        sides = [(first, one, other), (second, other, one)]
-        for number in range(10):
-            here, near, far = sides[number % 2]
-            subject = uscc(700 + number)
-            assert outcome(far, subject) == "PASS"
-            here.import_rows([row(subject, "WAGE")])
-            decision = near.check(subject, matter=MATTER, purpose=PURPOSE)
-            assert decision.outcome.name == "RESTRICT"
-            lags.append(until(lambda: outcome(far, subject) == "RESTRICT", "not listed there"))
-            revision = remove(sides[1 - number % 2][0], decision.listings[0].listing_id)
-            assert outcome(far, subject) == "PASS"
-            # Whoever names the revision reads his own write, on whichever host.
-            after = near.check(subject, matter=MATTER, purpose=PURPOSE, at_least_revision=revision)
-            assert after.outcome.name == "PASS"
-    print(f"the other host agreed after {statistics.median(lags) * 1e3:.0f} ms, {max(lags) * 1e3:.0f} ms at most")
-    ledgers = [gateway.inner.control.ledger for gateway in hosts]
-    assert ledgers[0].lineage == ledgers[1].lineage
+    monkeypatch.setattr(imports, "TURN_SECONDS", 0.6)
+    async with desk(tmp_path, url=shared_url) as one, desk(tmp_path, url=shared_url) as two:
+        assert await one.thread.call(Ledger.hold_imports)
+        with pytest.raises(Unanswerable) as late:
+            await two.take(file_of(1))
+        assert late.value.reason == "OVERLOADED"
+        waiting = asyncio.create_task(two.take(file_of(1)))
+        await asyncio.sleep(0.2)
+        await one.thread.call(Ledger.end_import)
+        assert (await waiting).revision == 1
 
 
-def test_the_views_of_the_sdks_are_one(hosts: tuple[RunningGateway, RunningGateway]) -> None:
-    first, second = hosts
-    first.publish(DATA / "national.yaml")
-    second.import_rows([row(uscc(750 + number), "WAGE") for number in range(5)])
-    views = [gateway.inner.control.sync.view for gateway in hosts]
-    until(lambda: views[0].revision == views[1].revision == 2, "the views are not up to date")
-    assert views[0].head() == views[1].head()
-    with first.client() as client:
-        client.wait_ready(timeout=10)
-        assert outcome(client, uscc(751)) == "RESTRICT"
+async def test_one_host_confirms_what_another_took(tmp_path: Path, shared_url: str) -> None:
+    async with desk(tmp_path, url=shared_url) as one, desk(tmp_path, url=shared_url) as two:
+        await one.take(file_of(*range(20)))
+        parked = await one.take(file_of(*range(10), reason="corrected"))
+        assert parked.state is ImportState.WAITING
+        both = await asyncio.gather(
+            two.imports.confirm(parked.receipt_id, person("bert")),
+            one.imports.confirm(parked.receipt_id, person("carl")),
+        )
+        assert [each.revision for each in both] == [2, 2]
+        assert (await two.take(file_of(77))).revision == 3
 
 
-def test_a_host_without_its_database_answers_nothing_and_recovers(tmp_path: Path, postgres: PostgresServer) -> None:
-    url = postgres.database()
-    with two_hosts(tmp_path, url) as (first, second):
-        first.publish(DATA / "national.yaml")
-        first.import_rows([row(uscc(760), "WAGE")])
-        with first.client(local=False) as client:
-            assert outcome(client, uscc(760)) == "RESTRICT"
-            with _out_of_reach(postgres, url):
-                until(lambda: outcome(client, uscc(760)) == "UNDETERMINED", "it answers without its ledger")
-                until(lambda: not second.inner.worker.feed.current(), "the other host thinks that it is current")
-                with pytest.raises(Unanswerable):
-                    first.import_rows([row(uscc(761), "WAGE")])
-            until(lambda: outcome(client, uscc(760)) == "RESTRICT", "it does not recover")
-            first.import_rows([row(uscc(761), "WAGE")])
-            assert outcome(client, uscc(761)) == "RESTRICT"
+async def test_a_caller_that_leaves_while_it_waits_for_its_turn_leaves_no_turn_behind(
+    tmp_path: Path, shared_url: str
+) -> None:
+    async with desk(tmp_path, url=shared_url) as one, desk(tmp_path, url=shared_url) as two:
+        for _ in range(5):
+            task = asyncio.create_task(one.take(file_of(1)))
+            await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        assert (await two.take(file_of(2))).state is ImportState.COMMITTED
 
 
-@contextlib.contextmanager
-def _out_of_reach(postgres: PostgresServer, url: str) -> Iterator[None]:
-    """Nobody gets a connection to the database, and those there were are cut."""
-    name = url.partition("@/")[2].partition("?")[0]
-    postgres.admin(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-    postgres.cut(url)
+async def test_a_lost_ledger_is_what_the_caller_hears(tmp_path: Path) -> None:
+    server = PostgresServer()
     try:
-        yield
+        server.start()
+        async with desk(tmp_path, url=server.database()) as host:
+
+            async def broken(*args: Any, **kwargs: Any) -> Any:
+                await asyncio.to_thread(server.stop)
+                return await real(*args, **kwargs)
+
+            real, host.imports._stage = host.imports._stage, broken  # type: ignore[method-assign]
+            with pytest.raises(Unanswerable) as lost:
+                await host.take(file_of(1))
+            assert lost.value.reason == "LEDGER_UNAVAILABLE"
+            host.imports._stage = real  # type: ignore[method-assign]
+            server.start()
+            assert (await host.take(file_of(1))).revision == 1
     finally:
-        postgres.admin(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        server.close()
+
+
+async def test_catalogues_published_at_once_are_judged_one_after_the_other(tmp_path: Path, shared_url: str) -> None:
+    async def told(revision: int) -> None:
+        pass
+
+    async with desk(tmp_path, url=shared_url) as one, desk(tmp_path, url=shared_url) as two:
+        services = [CatalogueService(host.thread, told, allow_examples=True) for host in (one, two)]
+        manager = person("mara", Role.MANAGER)
+        national = (CATALOGUES / "national-example.yaml").read_bytes()
+        both = await asyncio.gather(*(each.publish(national, "national.yaml", manager) for each in services))
+        assert [each.revision for each in both] == [1, 1]
+        # The other edition refers to what the first one defines.
+        other = (CATALOGUES / "jiangsu-example.yaml").read_bytes()
+        done = await services[1].publish(other, "jiangsu.yaml", manager)
+        assert done.revision == 2
+
+
+def migrate(*arguments: str, url: str = "") -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "lanjie_gateway.cli", "migrate", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={"LANJIE_LEDGER_URL": url, "LC_ALL": "C.UTF-8"}
+    )
+
+
+def test_migrate_brings_postgresql_up_and_says_what_it_did(postgres: PostgresServer) -> None:
+    url = postgres.empty()
+    first, second = migrate(url=url), migrate(url=url)
+    assert (first.returncode, first.stdout) == (0, f"schema: empty → {newest()}\n")
+    assert (second.returncode, second.stdout) == (0, f"schema: {newest()}, nothing to do\n")
+    postgres.drop(url)
+    gone = migrate(url=url)
+    assert gone.returncode == 2
+    assert gone.stderr.startswith("error: the ledger's database cannot be reached")
+
+
+def test_migrate_leaves_a_state_in_use_alone(tmp_path: Path) -> None:
+    assert migrate().returncode == 2
+    with hold(tmp_path, LEDGER):
+        held = migrate("--state", str(tmp_path))
+    assert (held.returncode, list(tmp_path.glob("ledger.sqlite3"))) == (2, [])
+    assert "another gateway holds" in held.stderr
+    done = migrate("--state", str(tmp_path))
+    assert (done.returncode, done.stdout) == (0, f"schema: empty → {newest()}\n")

@@ -22,15 +22,15 @@ class StateInUseError(RuntimeError):
 
 
 @contextlib.contextmanager
-def hold(state: Path, name: str) -> Iterator[None]:
-    """Hold a lock of a state directory; blocks for at most `WAIT_SECONDS`.
+def hold(state: Path, name: str, wait: float = WAIT_SECONDS) -> Iterator[None]:
+    """Hold a lock of a state directory; blocks for at most `wait` seconds.
 
     Raises:
         StateInUseError: another process keeps it.
     """
     descriptor = os.open(state / name, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        deadline = time.monotonic() + WAIT_SECONDS
+        deadline = time.monotonic() + wait
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -32,7 +32,7 @@ def migrate(
         elif not state.is_dir():
             raise CommandError(f"{state} is not a directory")
         else:
-            with hold(state, LEDGER):
+            with hold(state, LEDGER, wait=1.0):
                 before, after = upgrade(settings.ledger)
     except (LedgerError, StateInUseError, Unanswerable) as error:
         raise CommandError(str(error)) from None

@@ -105,6 +105,8 @@ class CatalogueService:
         principal.require(Role.MANAGER)
         if len(file_name) > MAX_FILE_NAME:
             raise invalid_argument("file_name", "too-long", f"a file name has at most {MAX_FILE_NAME} characters")
+        if "\0" in file_name:
+            raise invalid_argument("file_name", "characters", "a file name holds no NUL")
         task = asyncio.create_task(self._publish(file, file_name, principal, dry_run=dry_run))
         # A caller that hangs up must not leave a commit that the catalogues at hand do not show.
         self._running.add(task)

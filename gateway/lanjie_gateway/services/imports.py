@@ -178,6 +178,8 @@ class ImportService:
             raise invalid_argument("file_name", "length", "a file name has 1 to 255 characters")
         if len(header.source) > 64:
             raise invalid_argument("source", "too-long", "a source has at most 64 characters")
+        if "\0" in header.file_name + header.source:
+            raise invalid_argument("file_name", "characters", "neither a file name nor a source holds a NUL")
         if header.sha256 and len(header.sha256) != 32:
             raise invalid_argument("sha256", "length", "a SHA-256 has 32 bytes")
         now = self._clock()

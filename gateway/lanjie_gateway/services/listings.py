@@ -195,6 +195,8 @@ def _stated(name: str, text: str, limit: int) -> None:
         raise invalid_argument(name, "required", f"a {name} is required")
     if len(text) > limit:
         raise invalid_argument(name, "too-long", f"a {name} has at most {limit} characters")
+    if "\0" in text:
+        raise invalid_argument(name, "characters", f"a {name} holds no NUL")
 
 
 def _masked_name(name: str) -> str:

@@ -53,7 +53,8 @@ def _values(source: str, row: InquiryRow) -> dict[str, Any]:
         "decision_id": row.decision_id,
         "decided_at": packed.micros(row.decided_at),
         "department": row.department,
-        "matter": row.matter,
+        # The record has it as the SDK sent it; PostgreSQL keeps no text with a NUL in it.
+        "matter": row.matter.replace("\0", "\N{REPLACEMENT CHARACTER}"),
         "outcome": row.outcome,
         "kind": row.kind,
         "subject_token": row.subject_token,

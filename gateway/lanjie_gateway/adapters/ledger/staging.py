@@ -111,7 +111,13 @@ def quarantine(connection: sa.Connection, batch: int, rows: Sequence[Quarantined
     """Keep rows that were not taken."""
     if rows:
         values = [
-            {"batch_id": batch, "line": row.line, "column_name": row.column, "rule": row.rule, "message": row.message}
+            {
+                "batch_id": batch,
+                "line": row.line,
+                "column_name": row.column[:64],
+                "rule": row.rule,
+                "message": row.message,
+            }
             for row in rows
         ]
         connection.execute(QUARANTINE.insert(), values)

@@ -88,7 +88,7 @@ EVENT: Final = sa.Table(
     sa.Column("reason", sa.String, nullable=False),
     sa.Column("document", sa.String, nullable=False),
     sa.Column("payload", sa.LargeBinary),
-    sa.Index(None, "batch_id"),
+    sa.Index(None, "batch_id", "seq"),
     sa.Index(None, "listing_id"),
 )
 STAGED_CHANGE: Final = sa.Table(

@@ -1,0 +1,17 @@
+"""Events of a commit in their order from the index alone.
+
+PostgreSQL would walk all events in order to find those of one commit: it takes a commit's events to be spread evenly.
+"""
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Go to the newer schema."""
+    op.create_index("ix_event_batch_id_seq", "event", ["batch_id", "seq"], unique=False)
+    op.drop_index("ix_event_batch_id", table_name="event")
