@@ -27,13 +27,19 @@ class RedisIndex(ExactIndex[int]):
     """Which record each bucket must have, and where to get it.
 
     Args:
-        shared: the copy in Redis; set when its ledger is known.
         fetch: asks control.
+
+    Attributes:
+        shared: the copy in Redis; set when its ledger is known.
+        from_redis: records read from there.
+        from_ledger: records that had to come from the ledger; many of them mean that Redis is not well.
     """
 
     def __init__(self, fetch: Fetch) -> None:
         super().__init__()
         self.shared: SharedIndex | None = None
+        self.from_redis = 0
+        self.from_ledger = 0
         self._fetch = fetch
         self.reset()
 
@@ -61,8 +67,10 @@ class RedisIndex(ExactIndex[int]):
         if not wanted:
             return [b""] * len(buckets)
         found = await self._from_redis(wanted)
+        self.from_redis += len(found)
         missing = [bucket for bucket in wanted if bucket not in found]
         if missing:
+            self.from_ledger += len(missing)
             found.update(await self._from_ledger(missing, revision))
         return [found.get(bucket, b"") for bucket in buckets]
 

@@ -137,7 +137,7 @@ class Control:
         self._stack.push_async_callback(shared.close)
 
         async def may_publish() -> bool:
-            return journal is None or await journal.try_lock("publish")
+            return journal is None or await journal.try_lock("shared index")
 
         publisher = IndexPublisher(self.ledger, shared, may_publish)
         publisher.start()

@@ -1,0 +1,132 @@
+"""Two hosts on one PostgreSQL: what is committed on either is the law on both, and a host cut off says so."""
+
+import contextlib
+import datetime
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import lanjie
+from lanjie_gateway.domain.access import Role
+from lanjie_gateway.domain.errors import Unanswerable
+from tests.support.gateway import RunningGateway, person, running
+from tests.support.load import MATTER, wage_row
+from tests.support.postgres import PostgresServer
+from tests.support.subjects import uscc
+from tests.support.valkey import valkey
+
+DATA = Path(__file__).parents[1] / "data"
+NOW = datetime.datetime.now(datetime.UTC)
+AUTHORITY = person("authority", Role.AUTHORITY)
+
+
+@contextlib.contextmanager
+def two_hosts(directory: Path, url: str, **settings: str) -> Iterator[tuple[RunningGateway, RunningGateway]]:
+    with running(directory / "a", NOW, ledger_url=url, **settings) as first:
+        # What several hosts share besides the database: keys, and the tokens of the people.
+        for name in ("keys", "tokens"):
+            shutil.copytree(directory / "a" / name, directory / "b" / name)
+        with running(directory / "b", NOW, ledger_url=url, **settings) as second:
+            yield first, second
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, postgres: PostgresServer) -> Iterator[tuple[RunningGateway, RunningGateway]]:
+    with valkey() as redis, two_hosts(tmp_path, postgres.database(), redis_url=redis.url) as both:
+        yield both
+
+
+def outcome(client: lanjie.Client, subject: str) -> str:
+    return client.check(subject, matter=MATTER, purpose="test").outcome.name
+
+
+def is_restricted(client: lanjie.Client, subject: str) -> bool:
+    return outcome(client, subject) == "RESTRICT"
+
+
+def until(met: Callable[[], bool], what: str, seconds: float = 20.0) -> float:
+    """Wait until it is so; return how long it took."""
+    begun = time.monotonic()
+    while not met():
+        assert time.monotonic() - begun < seconds, what
+        time.sleep(0.002)
+    return time.monotonic() - begun
+
+
+def remove(gateway: RunningGateway, listing_id: str) -> int:
+    listings = gateway.inner.control.listings
+    revision, _ = gateway.run(listings.remove(listing_id, "已改正", "测试移出〔2026〕1号", "", AUTHORITY))
+    return revision
+
+
+def test_two_hosts_agree_soon_after_a_commit_on_either(
+    hosts: tuple[RunningGateway, RunningGateway],
+) -> None:
+    first, second = hosts
+    first.publish(DATA / "national.yaml")
+    lags = []
+    with first.client(local=False) as one, second.client(local=False) as other:
+        until(lambda: second.inner.worker.index.revision == 1, "the catalogue is not there")
+        sides = [(first, one, other), (second, other, one)]
+        for number in range(10):
+            here, near, far = sides[number % 2]
+            subject = uscc(700 + number)
+            assert outcome(far, subject) == "PASS"
+            here.import_rows([wage_row(subject, 1)])
+            decision = near.check(subject, matter=MATTER, purpose="test")
+            assert decision.outcome.name == "RESTRICT"
+            lags.append(until(partial(is_restricted, far, subject), "not listed there"))
+            revision = remove(sides[1 - number % 2][0], decision.listings[0].listing_id)
+            assert outcome(far, subject) == "PASS"
+            # Whoever names the revision reads his own write, on whichever host.
+            after = near.check(subject, matter=MATTER, purpose="test", at_least_revision=revision)
+            assert after.outcome.name == "PASS"
+    print(f"the other host agreed after {statistics.median(lags) * 1e3:.0f} ms, {max(lags) * 1e3:.0f} ms at most")
+    ledgers = [gateway.inner.control.ledger for gateway in hosts]
+    assert ledgers[0].lineage == ledgers[1].lineage
+
+
+def test_the_views_of_the_sdks_are_one(hosts: tuple[RunningGateway, RunningGateway]) -> None:
+    first, second = hosts
+    first.publish(DATA / "national.yaml")
+    second.import_rows([wage_row(uscc(750 + number), 1) for number in range(5)])
+    views = [gateway.inner.control.sync.view for gateway in hosts]
+    until(lambda: views[0].revision == views[1].revision == 2, "the views are not up to date")
+    assert views[0].head() == views[1].head()
+    with first.client() as client:
+        client.wait_ready(timeout=10)
+        assert outcome(client, uscc(751)) == "RESTRICT"
+
+
+def test_a_host_without_its_database_answers_nothing_and_recovers(tmp_path: Path, postgres: PostgresServer) -> None:
+    url = postgres.database()
+    with two_hosts(tmp_path, url) as (first, second):
+        first.publish(DATA / "national.yaml")
+        first.import_rows([wage_row(uscc(760), 1)])
+        with first.client(local=False) as client:
+            assert outcome(client, uscc(760)) == "RESTRICT"
+            with _out_of_reach(postgres, url):
+                until(lambda: outcome(client, uscc(760)) == "UNDETERMINED", "it answers without its ledger")
+                until(lambda: not second.inner.worker.feed.current(), "the other host thinks that it is current")
+                with pytest.raises(Unanswerable):
+                    first.import_rows([wage_row(uscc(761), 1)])
+            until(lambda: outcome(client, uscc(760)) == "RESTRICT", "it does not recover")
+            first.import_rows([wage_row(uscc(761), 1)])
+            assert outcome(client, uscc(761)) == "RESTRICT"
+
+
+@contextlib.contextmanager
+def _out_of_reach(postgres: PostgresServer, url: str) -> Iterator[None]:
+    """Nobody gets a connection to the database, and those there were are cut."""
+    name = url.partition("@/")[2].partition("?")[0]
+    postgres.admin(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    postgres.cut(url)
+    try:
+        yield
+    finally:
+        postgres.admin(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
