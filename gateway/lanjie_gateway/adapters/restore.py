@@ -33,6 +33,7 @@ from alembic.util.exc import CommandError
 
 from lanjie_gateway.adapters.backup import FORMAT, MANIFEST, Manifest, Part, Table
 from lanjie_gateway.adapters.keys import KEY_BYTES, RESTORING, KeyRing, keep, sync_directory
+from lanjie_gateway.adapters.ledger import locks
 from lanjie_gateway.adapters.ledger.database import migration_config
 from lanjie_gateway.adapters.ledger.tables import BATCH, HEAD
 from lanjie_gateway.adapters.state_lock import LEDGER, SERVE, hold
@@ -273,6 +274,8 @@ def _target(url: str) -> Iterator[sa.Connection]:
         engine = sa.create_engine(url)
         try:
             with engine.begin() as connection:
+                # A host that starts meanwhile waits, and then finds a ledger whose keys it lacks.
+                locks.wait(connection, "head")
                 yield connection
         finally:
             engine.dispose()
