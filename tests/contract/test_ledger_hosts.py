@@ -63,34 +63,57 @@ def test_each_commit_is_told_with_its_revision(hosts, shared_url):
     assert told == ["1", "2"]
 
 
-def test_a_removal_waits_for_a_removal_of_the_same_listing_and_sees_it(hosts):
+@pytest.fixture
+def at_the_commit(postgres, shared_url):
+    """Begins acts of hosts, each when the one before has come to where it waits; then lets all of them go on.
+
+    The head is held meanwhile, which every commit takes last. Returns what became of each act.
+    """
+
+    def run(*acts):
+        with ThreadPoolExecutor(len(acts)) as pool, psycopg.connect(**parameters(shared_url)) as holder:
+            holder.execute("SELECT revision FROM head FOR UPDATE")
+            begun = []
+            for act in acts:
+                begun.append(pool.submit(act))
+                deadline = time.monotonic() + 30
+                while postgres.waiting(shared_url) < len(begun):
+                    assert time.monotonic() < deadline, "it does not wait"
+                    time.sleep(0.01)
+            holder.rollback()
+            return [each.exception(30) or each.result() for each in begun]
+
+    return run
+
+
+def test_the_same_listing_is_removed_once(hosts, at_the_commit):
     first, second = hosts
     take(first, cells(1))
-    with first._engine.begin() as connection:
-        connection.exec_driver_sql("SELECT id FROM listing FOR UPDATE")
-        refused: list[str] = []
+    done, late = at_the_commit(lambda: remove(first, 1), lambda: remove(second, 1))
+    assert done == 2
+    # It judged by what it found after the wait.
+    assert isinstance(late, Refused)
+    assert late.reason == "TRANSITION_ILLEGAL"
+    assert revisions(first) == [1, 2]
 
-        def late():
-            try:
-                remove(second, 1)
-            except Refused as error:
-                refused.append(error.reason)
 
-        waiting = threading.Thread(target=late)
-        waiting.start()
-        # The other host's event, by hand, in the transaction that holds the row.
-        batch = connection.exec_driver_sql(
-            "INSERT INTO batch (kind, state, actor, begun_at, base_revision, inserts, revision, committed_at) "
-            "VALUES ('listings', 'committed', 'a', 0, 1, false, 2, 0) RETURNING id"
-        ).scalar_one()
-        connection.exec_driver_sql("UPDATE head SET revision = 2")
-        connection.exec_driver_sql(f"UPDATE listing SET changed_by = {batch}, ended = true")
-        time.sleep(0.3)
-        assert refused == []
-    waiting.join(30)
-    # It judged by what it found after the wait: the listing, not "no such listing".
-    assert refused == []
-    assert first.head() == 3
+def test_a_removal_that_comes_to_its_commit_before_a_correction_stands(hosts, at_the_commit):
+    first, second = hosts
+    take(first, cells(1), cells(2))
+    batch, _ = stage(first, cells(1, reason="corrected"), cells(2, reason="corrected"))
+    order = receipt(batch, counts=Counts(rows=2, amended=2))
+    removed, done = at_the_commit(lambda: remove(second, 1), lambda: first.commit_import(order))
+    assert (removed, done.revision, done.counts.amended) == (2, 3, 1)
+    assert listing(second, 1).removed_at == NOON
+    assert listing(second, 2).reason == "corrected"
+
+
+def test_two_editions_at_once_are_not_judged_without_each_other(hosts, at_the_commit):
+    one, other = at_the_commit(
+        lambda: hosts[0].publish_edition(edition(), b"a: 1", "a.yaml", "tax/mara", known=0),
+        lambda: hosts[1].publish_edition(edition("other"), b"a: 2", "b.yaml", "tax/mara", known=0),
+    )
+    assert (one, other) == (1, None)
 
 
 def test_an_event_between_staging_and_commit_stands_whoever_recorded_it(hosts):

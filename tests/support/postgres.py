@@ -136,6 +136,12 @@ class PostgresServer:
             self.admin(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self._name(url)}'")
         )
 
+    def waiting(self, url: str) -> int:
+        """Return how many connections to a database wait for a lock."""
+        active = f"FROM pg_stat_activity WHERE datname = '{self._name(url)}' AND wait_event_type = 'Lock'"
+        ((count,),) = self.admin(f"SELECT count(*) {active}")
+        return int(count)
+
     def admin(self, statement: str) -> list[Any]:
         """Run a statement as the administrator; return its rows."""
         with psycopg.connect(self._conninfo("postgres"), autocommit=True) as connection:
