@@ -130,7 +130,7 @@ def test_a_name_and_a_past_instant(lanjie: Lanjie) -> None:
         (("list", "remove", "none", "--reason", "r", "--document", "d"), "NOT_FOUND"),
         (("list", "confirm", "none"), "NOT_FOUND"),
         (("list", "import", "nowhere.csv"), "cannot be read"),
-        (("list", "import", "list.xlsx"), "suffix"),
+        (("list", "import", "list.xls"), "suffix"),
         (("list", "import", "list.csv", "--as-of", "2026-02-01T00:00"), "--mode full"),
         (("catalogue", "show", "none"), "NOT_FOUND"),
     ],

@@ -4,6 +4,7 @@ import datetime
 import io
 import re
 import zipfile
+from typing import Any
 
 import pytest
 
@@ -80,7 +81,7 @@ def test_days_may_count_from_1904():
 
 
 def test_canonical_columns_need_no_profile():
-    rows = [
+    rows: list[list[Any]] = [
         CANONICAL,
         ["uscc", uscc(1), "SJYZWF", "机关", 20260012, DAY],
         ["", ""],
