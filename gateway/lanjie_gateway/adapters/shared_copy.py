@@ -116,30 +116,28 @@ class SharedCopy:
         Returns:
             Whether it stands; not if somebody else wrote it meanwhile.
         """
-        key, building = self._codec.shard_key(number), b"building" + secrets.token_bytes(8)
-        commands = [_write(key, self._raw[number], building, whole=True)]
-        digest = 0
-        for start in range(0, len(states), _SLICE):
+        key = self._codec.shard_key(number)
+        self._seals[number] = None
+        # Until the last command its seal is none. Each is small, so neither Redis nor this loop stands still for a big
+        # shard.
+        stands, digest, raw, seal = self._raw[number], 0, b"", None
+        for start in range(0, max(1, len(states)), _SLICE):
             pairs: list[bytes] = []
             for state in states[start : start + _SLICE]:
                 value = self._codec.value(state.bucket, state.revision, state.value)
                 digest += weight(value)
                 pairs += (state.bucket, value)
-            commands.append(_write(key, building, building, pairs))
-            await asyncio.sleep(0)
-        seal = Seal(floor, len(states), sum_of(digest))
-        raw = self._codec.seal(number, seal)
-        commands.append(_write(key, building, raw))
-        self._seals[number] = None
-        done = True
-        for command in commands:
-            # One after the other: each is small, so neither Redis nor this loop stands still for a big shard.
-            done = done and (await self._shared.pipeline([command]))[0] == 1
-        if done:
-            self._raw[number], self._seals[number] = raw, seal
-        else:
-            self._raw[number] = _bytes((await self._shared.pipeline([self._ask_seal(number)]))[0])
-        return done
+            if start + _SLICE >= len(states):
+                seal = Seal(floor, len(states), sum_of(digest))
+                raw = self._codec.seal(number, seal)
+            else:
+                raw = b"building" + secrets.token_bytes(8)
+            if (await self._shared.pipeline([_write(key, stands, raw, pairs, whole=start == 0)]))[0] != 1:
+                self._raw[number] = _bytes((await self._shared.pipeline([self._ask_seal(number)]))[0])
+                return False
+            stands = raw
+        self._raw[number], self._seals[number] = raw, seal
+        return True
 
     async def apply(self, states: Iterable[BucketState]) -> set[int]:
         """Put buckets as they are now; one without listings goes.

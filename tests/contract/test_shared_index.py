@@ -1,0 +1,350 @@
+"""The shared copy and its publisher over a real ledger and a real server."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from lanjie_gateway.adapters.ledger import Ledger
+from lanjie_gateway.adapters.redis_client import connect
+from lanjie_gateway.adapters.shared_copy import SharedCopy
+from lanjie_gateway.adapters.shared_index import SharedIndex, SharedIndexError
+from lanjie_gateway.domain.errors import Unanswerable
+from lanjie_gateway.services import publisher as publisher_module
+from lanjie_gateway.services.publisher import IndexPublisher
+from tests.support.ledger import cells, csv_file, desk
+from tests.support.shared import KEY, all_of, loaded, state, states
+from tests.support.valkey import Valkey, proxy, valkey
+
+SECONDS = 20
+
+
+@pytest.fixture(scope="module")
+def server():
+    with valkey() as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def empty(server):
+    server.run("FLUSHALL")
+
+
+def index(url: str, **changes) -> SharedIndex:
+    kept = {"lineage": "aa", "epoch": 1, "key": KEY, "timeout": 2.0, **changes}
+    return SharedIndex(connect(url, timeout=kept["timeout"]), **kept)
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str, **changes):
+    made = index(url, **changes)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def written(shared: SharedIndex, count: int = 2, revision: int = 1) -> SharedCopy:
+    copy = SharedCopy(shared)
+    await copy.survey()
+    for number in range(256):
+        assert await copy.replace(number, states(number, count), floor=revision)
+    assert await copy.finish(revision)
+    return copy
+
+
+async def may() -> bool:
+    return True
+
+
+@contextlib.asynccontextmanager
+async def publishing(state_directory, server, beat=0.05):
+    """A ledger, its publisher and a reader."""
+    async with desk(state_directory) as table, opened(server.url, lineage=table.thread.lineage) as shared:
+        publisher = IndexPublisher(table.thread, shared, may, beat=beat)
+        publisher.start()
+        try:
+            yield table, publisher, shared
+        finally:
+            await publisher.close()
+
+
+async def same(table, shared) -> bool:
+    """Whether a worker that loads now gets exactly the ledger's state."""
+    want = (await table.thread.call(Ledger.head), [], await table.thread.call(all_of))
+    return await loaded_or_none(shared) == want
+
+
+async def becomes_same(table, shared) -> None:
+    want = (await table.thread.call(Ledger.head), [], await table.thread.call(all_of))
+    async with asyncio.timeout(SECONDS):
+        while await loaded_or_none(shared) != want:
+            await asyncio.sleep(0.2)
+
+
+async def loaded_or_none(shared):
+    with contextlib.suppress(SharedIndexError):
+        return await loaded(shared)
+    return None
+
+
+async def test_commits_reach_the_copy(tmp_path, server):
+    async with publishing(tmp_path, server) as (table, publisher, shared):
+        assert await publisher.reach(0, SECONDS)
+        await table.take(csv_file(cells(number) for number in range(1, 40)))
+        assert await publisher.reach(table.published[-1], SECONDS)
+        assert await same(table, shared)
+        await table.take(csv_file([cells(3, op="D"), cells(4, reason="other")]))
+        publisher.wake(table.published[-1])
+        assert await publisher.reach(table.published[-1], SECONDS)
+        assert await same(table, shared)
+        held = await table.thread.call(all_of)
+        assert publisher.status() == {"state": "current", "revision": table.published[-1], "entries": len(held)}
+        assert await shared.read(list(held)) == list(held.values())
+
+
+async def test_large_commit_makes_all_shards_again(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(publisher_module, "_LARGE", 20)
+    monkeypatch.setattr(publisher_module, "_PAGE", 7)
+    async with publishing(tmp_path, server) as (table, publisher, shared):
+        for first in (1, 100):
+            await table.take(csv_file(cells(number) for number in range(first, first + 60)))
+            assert await publisher.reach(table.published[-1], SECONDS)
+            assert await same(table, shared)
+
+
+async def test_publisher_goes_on_from_what_is_there(tmp_path, server, monkeypatch):
+    async with publishing(tmp_path, server) as (table, publisher, _):
+        await table.take(csv_file(cells(number) for number in range(1, 20)))
+        assert await publisher.reach(table.published[-1], SECONDS)
+    async with desk(tmp_path) as table, opened(server.url, lineage=table.thread.lineage) as shared:
+        await table.take(csv_file([cells(30)]))
+        again = IndexPublisher(table.thread, shared, may)
+        made = []
+        monkeypatch.setattr(SharedCopy, "replace", lambda *_: made.append(1))
+        again.start()
+        assert await again.reach(table.published[-1], SECONDS)
+        await again.close()
+        assert await same(table, shared)
+        assert made == []
+
+
+@pytest.mark.parametrize("fault", ["flush", "empty", "stale", "field", "value", "swap", "type", "head", "seal"])
+async def test_publisher_heals_the_copy(tmp_path, fault):
+    with valkey() as server:
+        async with publishing(tmp_path, server, beat=0.01) as (table, publisher, shared):
+            await table.take(csv_file(cells(number) for number in range(1, 30)))
+            assert await publisher.reach(table.published[-1], SECONDS)
+            kept = server.keep()
+            await table.take(csv_file(cells(number, reason="other") for number in range(10, 40)))
+            assert await publisher.reach(table.published[-1], SECONDS)
+            before = await table.thread.call(all_of)
+            damage(server, shared, sorted(before), fault, kept)
+            answer = await loaded_or_none(shared)
+            if answer is not None:
+                assert all(before[bucket] == value for bucket, value in answer[2].items() if value[0] > answer[0])
+                assert answer[1:] == ([], before) or answer[1] or answer[0] < table.published[-1]
+            await becomes_same(table, shared)
+
+
+def damage(server: Valkey, shared: SharedIndex, buckets: list[bytes], fault: str, kept: bytes) -> None:
+    codec = shared.codec
+    first, second = buckets[0], buckets[-1]
+    key, other = codec.shard_key(first[0]), codec.shard_key(second[0])
+    match fault:
+        case "flush":
+            server.run("FLUSHALL")
+        case "empty":
+            server.restart()
+        case "stale":
+            server.restart(kept)
+        case "field":
+            server.run("HDEL", key, first)
+        case "value":
+            server.run("HSET", key, first, server.run("HGET", key, first)[:-1])
+        case "swap":
+            server.run("HSET", key, first, server.run("HGET", other, second))
+        case "type":
+            server.run("SET", key, "something else")
+        case "head":
+            server.run("HSET", codec.head_key + "x", "a", "b")
+            server.run("RENAME", codec.head_key + "x", codec.head_key)
+        case "seal":
+            server.run("HSET", key, "@", server.run("HGET", other, "@"))
+
+
+async def test_dead_server_holds_up_nobody_and_is_caught_up_with(tmp_path):
+    with valkey() as server:
+        async with publishing(tmp_path, server) as (table, publisher, shared):
+            assert await publisher.reach(0, SECONDS)
+            server.kill()
+            await table.take(csv_file(cells(number) for number in range(1, 5)))
+            publisher.wake(table.published[-1])
+            assert not await publisher.reach(table.published[-1], 0.3)
+            assert publisher.status()["state"] == "unreachable"
+            server.restart()
+            assert await publisher.reach(table.published[-1], SECONDS)
+            await becomes_same(table, shared)
+
+
+async def test_ledger_out_of_reach_is_tried_again(tmp_path, server, monkeypatch):
+    real, failures = Ledger.head, []
+
+    def head(ledger):
+        if len(failures) < 3:
+            failures.append(1)
+            raise Unanswerable("LEDGER_UNAVAILABLE", "the ledger cannot be reached")
+        return real(ledger)
+
+    async with desk(tmp_path) as table, opened(server.url, lineage=table.thread.lineage) as shared:
+        monkeypatch.setattr(Ledger, "head", head)
+        publisher = IndexPublisher(table.thread, shared, may)
+        publisher.start()
+        assert await publisher.reach(0, SECONDS)
+        await publisher.close()
+    assert len(failures) == 3
+
+
+async def test_host_without_the_lock_only_looks_on(tmp_path, server):
+    ours = False
+
+    async def may_publish() -> bool:
+        return ours
+
+    async with (
+        publishing(tmp_path, server) as (table, publisher, _),
+        opened(server.url, lineage=table.thread.lineage) as s,
+    ):
+        looker = IndexPublisher(table.thread, s, may_publish, beat=0.05)
+        looker.start()
+        await table.take(csv_file([cells(1)]))
+        publisher.wake(table.published[-1])
+        assert await looker.reach(table.published[-1], SECONDS)
+        assert looker.status()["state"] == "not ours"
+        await publisher.close()
+        ours = True
+        await table.take(csv_file([cells(2)]))
+        assert await looker.reach(table.published[-1], SECONDS)
+        assert looker.status()["state"] == "current"
+        await looker.close()
+        assert await same(table, s)
+
+
+async def test_copy_of_a_future_that_the_ledger_lost_is_withdrawn(tmp_path, server):
+    async with desk(tmp_path) as table, opened(server.url, lineage=table.thread.lineage) as shared:
+        await written(shared, revision=1_000)
+        publisher = IndexPublisher(table.thread, shared, may)
+        publisher.start()
+        assert await publisher.reach(0, SECONDS)
+        await publisher.close()
+        assert await same(table, shared)
+
+
+async def test_older_epochs_are_swept_and_newer_and_other_ledgers_stay(server):
+    for epoch in (1, 2, 3):
+        async with opened(server.url, epoch=epoch) as shared:
+            await written(shared)
+    async with opened(server.url, lineage="bb") as shared:
+        await written(shared)
+    server.run("SET", "lanjie:aa:rate:1", "x")
+    async with opened(server.url, epoch=2) as shared:
+        assert await shared.sweep() == 257
+    assert server.run("DBSIZE") == 3 * 257 + 1
+
+
+async def test_another_key_lineage_or_epoch_is_not_believed(server):
+    async with opened(server.url) as shared:
+        await written(shared)
+        async with opened(server.url, key=bytes(32)) as other:
+            assert await other.load(lambda _: None) is None
+            assert await other.read([state(1, 1).bucket]) == [None]
+        for changes in ({"lineage": "bb"}, {"epoch": 2}):
+            async with opened(server.url, **changes) as other:
+                for number in range(256):
+                    server.run("COPY", shared.codec.shard_key(number), other.codec.shard_key(number))
+                server.run("COPY", shared.codec.head_key, other.codec.head_key)
+                assert await other.load(lambda _: None) is None
+                assert (await SharedCopy(other).survey()).sound == frozenset()
+
+
+async def test_shard_behind_the_head_is_not_believed_even_if_whole(server):
+    """One node of a cluster falls back to an older state; its shards are consistent in themselves."""
+    async with opened(server.url) as shared:
+        copy = await written(shared)
+        key = shared.codec.shard_key(5)
+        old = server.run("DUMP", key)
+        assert await copy.apply([state(5, 0, 2, b""), state(5, 1, 3, b"x")]) == set()
+        server.run("COPY", key, "midway")
+        assert await copy.finish(2)
+        assert await copy.apply([state(5, 1, 3, b"y")]) == set()
+        assert await copy.finish(3)
+        server.run("RESTORE", key, 0, old, "REPLACE")
+        assert (await loaded(shared))[:2] == (3, [5])
+        server.run("COPY", "midway", key, "REPLACE")
+        assert (await loaded(shared))[:2] == (3, [5])
+        assert not await copy.intact()
+        assert await copy.apply([state(5, 7, 4, b"z")]) == {5}
+        assert not await copy.finish(4)
+        assert await copy.replace(5, states(5, 3), 4)
+        assert await copy.finish(4)
+        assert (await loaded(shared))[:2] == (4, [])
+
+
+async def test_second_writer_cannot_overwrite_what_it_has_not_seen(server):
+    async with opened(server.url) as one, opened(server.url) as two:
+        first = await written(one)
+        second = SharedCopy(two)
+        await second.survey()
+        assert await first.apply([state(5, 0, 2, b"x")]) == set()
+        assert await second.apply([state(5, 0, 1, b"old")]) == {5}
+        assert await first.apply([state(5, 0, 3, b"y")]) == set()
+        assert not await second.replace(5, states(5, 1), 1)
+        assert await one.read([state(5, 0).bucket]) == [(3, b"y")]
+
+
+async def test_callers_of_one_turn_share_a_pipeline_and_a_cancelled_one_spoils_nothing(server, monkeypatch):
+    async with opened(server.url) as shared:
+        await written(shared)
+        sent = []
+        real = shared.pipeline
+
+        def pipeline(commands):
+            sent.append(1)
+            return real(commands)
+
+        monkeypatch.setattr(shared, "pipeline", pipeline)
+        reads = [asyncio.create_task(shared.read([state(number, 1).bucket])) for number in range(100)]
+        await asyncio.sleep(0)
+        for read in reads[::2]:
+            read.cancel()
+        answers = await asyncio.gather(*reads, return_exceptions=True)
+        assert answers[1::2] == [[(1, state(number, 1).value)] for number in range(1, 100, 2)]
+        assert all(isinstance(answer, asyncio.CancelledError) for answer in answers[::2])
+        assert len(sent) == 1
+
+
+async def test_after_a_failure_nobody_waits_for_a_while():
+    with valkey() as server:
+        async with proxy(server) as (between, url), opened(url, timeout=0.2) as shared:
+            await written(shared)
+            between.mode = "drop"
+            with pytest.raises(SharedIndexError, match="does not answer"):
+                await shared.read([state(1, 1).bucket])
+            with pytest.raises(SharedIndexError, match="a moment ago"):
+                await shared.read([state(1, 1).bucket])
+            between.mode = "pass"
+            await asyncio.sleep(0.6)
+            assert await shared.read([state(1, 1).bucket]) == [(1, state(1, 1).value)]
+
+
+async def test_damaged_values_are_absent(server):
+    async with opened(server.url) as shared:
+        await written(shared)
+        bucket, other = state(1, 0).bucket, state(1, 1).bucket
+        key = shared.codec.shard_key(1)
+        good = server.run("HGET", key, bucket)
+        for bad in (b"", good[:20], good[:-1], good + b"x", bytes(8) + good[8:], server.run("HGET", key, other)):
+            server.run("HSET", key, bucket, bad)
+            assert await shared.read([bucket, other]) == [None, (1, state(1, 1).value)]
+        server.run("SET", key, "text")
+        assert await shared.read([bucket, state(2, 0).bucket]) == [None, (1, state(2, 0).value)]
