@@ -327,3 +327,17 @@ def test_the_demo_ends_well(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["tender"]["with_measures"] == 8
+
+
+def test_a_file_in_its_own_shape_is_imported_under_a_profile(lanjie: Lanjie) -> None:
+    file = str(Path(__file__).parents[2] / "examples" / "shapes" / "procurement-example.xlsx")
+    # The command line wins over the profile, whose list type this gateway does not know.
+    order = ("list", "import", file, "--profile", "procurement", "--dry-run", "--json")
+    told = lanjie(*order, "--list-type", "PROC")
+    assert told.code == 0, told.err
+    receipt = json.loads(told.out)
+    assert (receipt["rows"], receipt["added"], receipt["quarantined"]) == (12, 12, 0)
+    refused = lanjie(*order)
+    assert (refused.code, "list-type-unknown" in refused.err) == (2, True)
+    plain = lanjie("list", "import", file)
+    assert (plain.code, "column-unknown" in plain.err) == (2, True)

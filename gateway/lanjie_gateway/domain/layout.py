@@ -17,6 +17,7 @@ from lanjie_matcher import identifiers as ids
 
 _LONGEST_COUNT: Final = 6
 """A total may stand below a column of numbers; nothing longer is passed over with its row."""
+_LONGEST_HEADER: Final = 64
 _SEPARATORS: Final = re.compile("[;；]")
 
 
@@ -72,7 +73,8 @@ class Layout:
         self._line = line
         self._whole = whole
         self._since_1904 = since_1904
-        self._headers = [cell.strip() if isinstance(cell, str) else "" for cell in cells]
+        # Blanks and line breaks within a header are no part of its name.
+        self._headers = [" ".join(cell.split())[:_LONGEST_HEADER] if isinstance(cell, str) else "" for cell in cells]
         self._places = self._placed(cells)
         self._empty = {"", *profile.empty_values}
         self._constants = {name: text for name, text in profile.constants.items() if text}
