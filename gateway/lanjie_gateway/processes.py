@@ -16,10 +16,12 @@ from typing import Final
 from lanjie_gateway.adapters.keys import KeysLostError
 from lanjie_gateway.adapters.state_lock import StateInUseError, feed_socket
 from lanjie_gateway.bootstrap.shared import wall_clock
-from lanjie_gateway.domain.errors import Refused
+from lanjie_gateway.domain.errors import Refused, Unanswerable
 from lanjie_gateway.settings import Settings, configure_logs
 from lanjie_gateway.supervisor import FATAL
 
+AGAIN: Final = 1
+"""Exit code of a child that may fare better the next time."""
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -87,6 +89,10 @@ def main(parent: str, role: str, *command: str) -> int:
     except (Hopeless, StateInUseError, KeysLostError, Refused) as error:
         sys.stderr.write(f"error: {error}\n")
         return FATAL
+    except Unanswerable as error:
+        # The database may be back in a moment: the supervisor tries again.
+        sys.stderr.write(f"error: {error}\n")
+        return AGAIN
     return 0
 
 

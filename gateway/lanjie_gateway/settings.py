@@ -32,6 +32,7 @@ class Settings(BaseSettings):
         default="memory", description="Where workers keep the records of the exact index."
     )
     workers: int = Field(default=1, ge=1, le=64, description="Screening workers on one port; one a core at most.")
+    checks_per_minute: int = Field(default=0, ge=0, description="Checks a department may ask for; 0 for any number.")
     log_level: str = Field(default="warning", description="Least level that is logged: debug, info, warning, error.")
 
     @model_validator(mode="before")
@@ -43,6 +44,11 @@ class Settings(BaseSettings):
             if file and not values.get(name):
                 values[name] = Path(file).read_text().strip()
         return values
+
+    @property
+    def has_redis(self) -> bool:
+        """Whether there is a Redis to use; `serve` puts its private one's address in."""
+        return self.redis_url not in ("", "none")
 
     @property
     def ledger(self) -> str:

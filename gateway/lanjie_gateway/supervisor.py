@@ -101,7 +101,7 @@ def _with_redis(settings: Settings) -> tuple[Settings, list[str]]:
             url = f"unix://{path}"
             return settings.model_copy(update={"redis_url": url}), redis_server.command(binary, path)
         sys.stderr.write("warning: no valkey-server or redis-server found; going without\n")
-    if settings.redis_url in ("", "none"):
+    if not settings.has_redis:
         if settings.index == "redis":
             raise ValueError("LANJIE_INDEX=redis needs Redis: set LANJIE_REDIS_URL")
         return settings.model_copy(update={"redis_url": "none"}), []

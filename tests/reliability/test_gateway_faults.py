@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import lanjie
+from lanjie_gateway.adapters.redis_index import RedisIndex
 from tests.support.gateway import RunningGateway, running
 from tests.support.load import MATTER, Load
 from tests.support.postgres import PostgresServer
@@ -151,6 +152,7 @@ def test_no_fault_of_postgresql_makes_an_answer_wrong_or_loses_a_change(
 
 def _read_again(gateway: RunningGateway, begun: float) -> float:
     index = gateway.inner.worker.index
+    assert isinstance(index, RedisIndex)
     before = index.from_redis
     while index.from_redis < before + 3:
         assert time.monotonic() - begun < 60, "Redis is never read again"

@@ -107,7 +107,7 @@ class FeedClient:
                 if self._writer is None:
                     raise ConnectionError
                 await write_frame(self._writer, ["get", number, list(buckets)])
-                entries = await answer
+                entries: Sequence[Entry] | None = await answer
         except (TimeoutError, OSError):
             entries = None
         finally:

@@ -1,7 +1,7 @@
 """ScreeningService: messages to questions, answers to messages."""
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from lanjie.v1 import screening_pb2 as pb
@@ -35,14 +35,22 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
     Args:
         service: answers them.
         discover: what `Discover` says of this gateway.
+        draw: takes a department's tokens for some checks; refuses when there are none.
     """
 
-    def __init__(self, service: ScreeningService, discover: Callable[[], pb.DiscoverResponse]) -> None:
+    def __init__(
+        self,
+        service: ScreeningService,
+        discover: Callable[[], pb.DiscoverResponse],
+        draw: Callable[[str, int], Awaitable[None]],
+    ) -> None:
         self._service = service
         self._discover = discover
+        self._draw = draw
 
     async def Check(self, request: pb.CheckRequest, context: Any) -> pb.CheckResponse:
         """Answer one question."""
+        await self._draw(caller(context).department, 1)
         answer = await self._service.check(
             caller(context),
             Party(identifier=request.subject.identifier, name=request.subject.name),
@@ -53,6 +61,7 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
 
     async def BatchCheck(self, request: pb.BatchCheckRequest, context: Any) -> pb.BatchCheckResponse:
         """Answer questions that share a context."""
+        await self._draw(caller(context).department, len(request.subjects))
         answers, revision = await self._service.check_batch(
             caller(context),
             [Party(identifier=each.identifier, name=each.name) for each in request.subjects],

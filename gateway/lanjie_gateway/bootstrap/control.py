@@ -129,7 +129,7 @@ class Control:
         return journal
 
     def _open_publisher(self, journal: "Journal | None") -> IndexPublisher | None:
-        if self._settings.redis_url in ("", "none"):
+        if not self._settings.has_redis:
             return None
         client = redis_client.connect(self._settings.redis_url, timeout=PUBLISH_SECONDS)
         shared = SharedIndex(client, lineage=self.ledger.lineage, epoch=self.ledger.epoch, key=self.ledger.keys.index)
@@ -174,6 +174,10 @@ class Control:
             "admin": self.admin_address,
             "tokens": {person: str(path.resolve()) for person, path in self._tokens.files.items()},
             "trusted_keys": {keys.signing_key_id: keys.signing_public.hex()},
+            "ledger": "postgresql" if self.ledger.shared else "sqlite",
+            "index": self._settings.index,
+            "redis": self._settings.has_redis,
+            "workers": self._settings.workers,
             "pid": os.getpid(),
             "version": VERSION,
         }

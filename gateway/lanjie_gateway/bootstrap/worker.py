@@ -8,10 +8,14 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from lanjie.v1 import screening_pb2, screening_pb2_grpc
+from lanjie_gateway.adapters import redis_client
 from lanjie_gateway.adapters.feed_client import FeedClient, no_copy
 from lanjie_gateway.adapters.index import ExactIndex, TableIndex
 from lanjie_gateway.adapters.keys import open_keys
+from lanjie_gateway.adapters.rate_buckets import RateBuckets
+from lanjie_gateway.adapters.redis_index import RedisIndex
 from lanjie_gateway.adapters.segments import SegmentWriter
+from lanjie_gateway.adapters.shared_index import SharedIndex, SharedIndexError
 from lanjie_gateway.adapters.state_lock import feed_socket
 from lanjie_gateway.api.auth import Tokens
 from lanjie_gateway.api.screening import ScreeningServicer
@@ -34,11 +38,7 @@ class Worker:
         self._settings = settings
         self._clock = clock
         self._stack = contextlib.AsyncExitStack()
-        self.index: ExactIndex[Any] = TableIndex()
-        if settings.index == "redis":
-            from lanjie_gateway.adapters.redis_index import RedisIndex  # noqa: PLC0415
-
-            self.index = RedisIndex(self._fetch)
+        self.index: ExactIndex[Any] = RedisIndex(self._fetch) if settings.index == "redis" else TableIndex()
         self.address = ""
 
     async def start(self, epoch: int, feed_address: str) -> None:
@@ -59,7 +59,7 @@ class Worker:
         )
         port = server.add_insecure_port(self._settings.listen)
         self.address = f"{self._settings.listen.rpartition(':')[0]}:{port}"
-        preload = self._preload if self._settings.redis_url not in ("", "none") else no_copy
+        preload = self._preload if self._settings.has_redis else no_copy
         self.feed = FeedClient(feed_socket(state), self.index, self.address, preload)
         service = ScreeningService(
             index=self.index,
@@ -79,7 +79,9 @@ class Worker:
                 version=VERSION,
             )
 
-        screening_pb2_grpc.add_ScreeningServiceServicer_to_server(ScreeningServicer(service, discover), server)
+        screening_pb2_grpc.add_ScreeningServiceServicer_to_server(
+            ScreeningServicer(service, discover, self._rates().draw), server
+        )
         self._health = await describe(server, screening_pb2)
         await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         await server.start()
@@ -98,12 +100,15 @@ class Worker:
         await self._health.enter_graceful_shutdown()
         await self._stack.aclose()
 
+    def _rates(self) -> RateBuckets:
+        client = None
+        if self._settings.checks_per_minute and self._settings.has_redis:
+            client = redis_client.connect(self._settings.redis_url, timeout=READ_SECONDS)
+            self._stack.push_async_callback(client.aclose)
+        return RateBuckets(self._settings.checks_per_minute, client)
+
     async def _preload(self, lineage: str, epoch: int) -> tuple[int, Sequence[int]]:
         """Fill the index from the copy in Redis; what of it cannot be believed comes from control."""
-        # Imported here: a worker without Redis does not pay for its client.
-        from lanjie_gateway.adapters import redis_client  # noqa: PLC0415
-        from lanjie_gateway.adapters.redis_index import RedisIndex  # noqa: PLC0415
-        from lanjie_gateway.adapters.shared_index import SharedIndex, SharedIndexError  # noqa: PLC0415
 
         def shared(seconds: float) -> SharedIndex:
             client = redis_client.connect(self._settings.redis_url, timeout=seconds)

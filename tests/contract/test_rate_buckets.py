@@ -1,0 +1,115 @@
+"""Token buckets: the same in Redis and without it, shared where it is there, counted on where it is not."""
+
+import asyncio
+import datetime
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+import lanjie
+from lanjie_gateway.adapters import redis_client
+from lanjie_gateway.adapters.rate_buckets import RateBuckets
+from lanjie_gateway.adapters.redis_client import AsyncClient
+from lanjie_gateway.domain.errors import Unanswerable
+from tests.support.gateway import running
+from tests.support.subjects import uscc
+from tests.support.valkey import Valkey, valkey
+
+PER_MINUTE = 60
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Valkey]:
+    with valkey() as running:
+        yield running
+
+
+@pytest.fixture(params=["here", "redis"])
+async def client(server: Valkey, request: pytest.FixtureRequest) -> AsyncIterator[AsyncClient | None]:
+    if request.param == "here":
+        yield None
+        return
+    server.run("FLUSHALL")
+    made = redis_client.connect(server.url, timeout=1.0)
+    yield made
+    await made.aclose()
+
+
+async def granted(buckets: RateBuckets, department: str) -> range:
+    """Draw until refused; return how often it may have been granted beyond a minute's worth, given the time it took."""
+    begun = time.monotonic()
+    for number in range(10_000):
+        try:
+            await buckets.draw(department, 1)
+        except Unanswerable as error:
+            refusal, count = error, number
+            break
+    else:
+        raise AssertionError("never refused")
+    assert refusal.reason == "OVERLOADED"
+    assert 0 < int(refusal.metadata["retry_after_ms"]) <= 60_000
+    flowed_in = int((time.monotonic() - begun) * PER_MINUTE / 60) + 1
+    return range(count - flowed_in, count + 1)
+
+
+async def test_a_minutes_worth_is_granted_and_no_more(client: AsyncClient | None) -> None:
+    buckets = RateBuckets(PER_MINUTE, client)
+    assert PER_MINUTE in await granted(buckets, "tax")
+    assert PER_MINUTE in await granted(buckets, "court")
+
+
+async def test_what_is_refused_costs_nothing_and_time_fills_the_bucket(client: AsyncClient | None) -> None:
+    buckets = RateBuckets(6_000, client)
+    await buckets.draw("tax", 6_000)
+    with pytest.raises(Unanswerable) as caught:
+        await buckets.draw("tax", 20)
+    for _ in range(3):
+        with pytest.raises(Unanswerable):
+            await buckets.draw("tax", 6_000)
+    await asyncio.sleep(int(caught.value.metadata["retry_after_ms"]) / 1000)
+    await buckets.draw("tax", 20)
+
+
+async def test_a_batch_of_more_than_a_minute_is_a_minute(client: AsyncClient | None) -> None:
+    buckets = RateBuckets(10, client)
+    await buckets.draw("tax", 500)
+    with pytest.raises(Unanswerable):
+        await buckets.draw("tax", 1)
+
+
+async def test_no_limit_asks_nobody() -> None:
+    nowhere = redis_client.connect("unix:///nowhere/at/all", timeout=1.0)
+    for _ in range(3):
+        await RateBuckets(0, nowhere).draw("tax", 500)
+
+
+async def test_all_workers_draw_on_one_bucket(server: Valkey) -> None:
+    server.run("FLUSHALL")
+    clients = [redis_client.connect(server.url, timeout=1.0) for _ in range(2)]
+    first, second = (RateBuckets(PER_MINUTE, client) for client in clients)
+    await first.draw("tax", PER_MINUTE - 2)
+    assert 2 in await granted(second, "tax")
+    for each in clients:
+        await each.aclose()
+
+
+async def test_without_redis_each_counts_for_itself() -> None:
+    nowhere = redis_client.connect("unix:///nowhere/at/all", timeout=1.0)
+    assert PER_MINUTE in await granted(RateBuckets(PER_MINUTE, nowhere), "tax")
+
+
+def test_a_client_hears_when_to_come_again(tmp_path: Path) -> None:
+    at = datetime.datetime(2026, 11, 2, tzinfo=datetime.UTC)
+    with running(tmp_path, at, checks_per_minute=2) as gateway:
+        gateway.publish(Path(__file__).parents[1] / "data" / "national.yaml")
+        with gateway.client(local=False) as client:
+
+            def check() -> lanjie.Decision:
+                return client.check(uscc(1), matter="tendering.bidder", purpose="test")
+
+            assert [check().outcome.name for _ in range(2)] == ["PASS", "PASS"]
+            with pytest.raises(lanjie.RateLimited) as caught:
+                check()
+            assert 0 < caught.value.retry_after <= 60
