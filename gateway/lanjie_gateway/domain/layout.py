@@ -129,7 +129,7 @@ class Layout:
             column = (column == "id_kind" and self._numbers and one.kind_header) or one.header
         elif column == "other_ids":
             column = "; ".join(one.header for one in self._numbers[1:])
-        return RowRefused(self._named.get(column, column), error.rule, str(error))
+        return RowRefused(self._named.get(column, column)[:_LONGEST_HEADER], error.rule, str(error))
 
     def _placed(self, cells: Sequence[Cell]) -> dict[str, int]:
         known = {plain_header(header) for header in (*self._spelled(), *self._profile.ignore)}
