@@ -6,15 +6,25 @@ import contextlib
 import pytest
 
 from lanjie_gateway.adapters.ledger import Ledger
-from lanjie_gateway.adapters.redis_client import connect
 from lanjie_gateway.adapters.shared_copy import SharedCopy
 from lanjie_gateway.adapters.shared_index import SharedIndex, SharedIndexError
 from lanjie_gateway.domain.errors import Unanswerable
 from lanjie_gateway.services import publisher as publisher_module
 from lanjie_gateway.services.publisher import IndexPublisher
-from tests.support.ledger import cells, csv_file, desk
-from tests.support.shared import KEY, all_of, loaded, state, states
-from tests.support.valkey import Valkey, proxy, valkey
+from tests.support.ledger import cells, take
+from tests.support.shared import (
+    all_of,
+    becomes_same,
+    damage,
+    ledger_thread,
+    loaded,
+    loaded_or_none,
+    opened,
+    publisher,
+    state,
+    states,
+)
+from tests.support.valkey import proxy, valkey
 
 SECONDS = 20
 
@@ -30,20 +40,6 @@ def empty(server):
     server.run("FLUSHALL")
 
 
-def index(url: str, **changes) -> SharedIndex:
-    kept = {"lineage": "aa", "epoch": 1, "key": KEY, "timeout": 2.0, **changes}
-    return SharedIndex(connect(url, timeout=kept["timeout"]), **kept)
-
-
-@contextlib.asynccontextmanager
-async def opened(url: str, **changes):
-    made = index(url, **changes)
-    try:
-        yield made
-    finally:
-        await made.close()
-
-
 async def written(shared: SharedIndex, count: int = 2, revision: int = 1) -> SharedCopy:
     copy = SharedCopy(shared)
     await copy.survey()
@@ -53,156 +49,123 @@ async def written(shared: SharedIndex, count: int = 2, revision: int = 1) -> Sha
     return copy
 
 
-async def may() -> bool:
-    return True
-
-
 @contextlib.asynccontextmanager
 async def publishing(state_directory, server, beat=0.05):
     """A ledger, its publisher and a reader."""
-    async with desk(state_directory) as table, opened(server.url, lineage=table.thread.lineage) as shared:
-        publisher = IndexPublisher(table.thread, shared, may, beat=beat)
-        publisher.start()
-        try:
-            yield table, publisher, shared
-        finally:
-            await publisher.close()
+    async with (
+        ledger_thread(state_directory) as thread,
+        opened(server.url, lineage=thread.lineage) as shared,
+        publisher(thread, shared, beat) as running,
+    ):
+        yield thread, running, shared
 
 
-async def same(table, shared) -> bool:
+async def commit(thread, *rows) -> int:
+    """Commit rows; return the revision."""
+    return (await thread.call(lambda ledger: take(ledger, *rows))).revision
+
+
+async def same(thread, shared) -> bool:
     """Whether a worker that loads now gets exactly the ledger's state."""
-    want = (await table.thread.call(Ledger.head), [], await table.thread.call(all_of))
+    want = (await thread.call(Ledger.head), [], await thread.call(all_of))
     return await loaded_or_none(shared) == want
 
 
-async def becomes_same(table, shared) -> None:
-    want = (await table.thread.call(Ledger.head), [], await table.thread.call(all_of))
-    async with asyncio.timeout(SECONDS):
-        while await loaded_or_none(shared) != want:
-            await asyncio.sleep(0.2)
-
-
-async def loaded_or_none(shared):
-    with contextlib.suppress(SharedIndexError):
-        return await loaded(shared)
-    return None
-
-
 async def test_commits_reach_the_copy(tmp_path, server):
-    async with publishing(tmp_path, server) as (table, publisher, shared):
-        assert await publisher.reach(0, SECONDS)
-        await table.take(csv_file(cells(number) for number in range(1, 40)))
-        assert await publisher.reach(table.published[-1], SECONDS)
-        assert await same(table, shared)
-        await table.take(csv_file([cells(3, op="D"), cells(4, reason="other")]))
-        publisher.wake(table.published[-1])
-        assert await publisher.reach(table.published[-1], SECONDS)
-        assert await same(table, shared)
-        held = await table.thread.call(all_of)
-        assert publisher.status() == {"state": "current", "revision": table.published[-1], "entries": len(held)}
+    async with publishing(tmp_path, server) as (thread, running, shared):
+        assert await running.reach(0, SECONDS)
+        revision = await commit(thread, *map(cells, range(1, 40)))
+        assert await running.reach(revision, SECONDS)
+        assert await same(thread, shared)
+        revision = await commit(thread, cells(3, op="D"), cells(4, reason="other"))
+        running.wake(revision)
+        assert await running.reach(revision, SECONDS)
+        assert await same(thread, shared)
+        held = await thread.call(all_of)
+        assert running.status() == {"state": "current", "revision": revision, "entries": len(held)}
         assert await shared.read(list(held)) == list(held.values())
 
 
 async def test_large_commit_makes_all_shards_again(tmp_path, server, monkeypatch):
     monkeypatch.setattr(publisher_module, "_LARGE", 20)
     monkeypatch.setattr(publisher_module, "_PAGE", 7)
-    async with publishing(tmp_path, server) as (table, publisher, shared):
+    async with publishing(tmp_path, server) as (thread, running, shared):
         for first in (1, 100):
-            await table.take(csv_file(cells(number) for number in range(first, first + 60)))
-            assert await publisher.reach(table.published[-1], SECONDS)
-            assert await same(table, shared)
+            assert await running.reach(await commit(thread, *map(cells, range(first, first + 60))), SECONDS)
+            assert await same(thread, shared)
+
+
+async def test_big_shard_is_made_again_in_pieces_and_checked_in_pieces(server):
+    async with opened(server.url) as shared:
+        copy = await written(shared)
+        assert await copy.replace(7, states(7, 1_203), 1)
+        assert await copy.finish(1)
+        assert await copy.verify(7)
+        answer = await loaded(shared)
+        assert answer is not None
+        assert (answer[:2], len(answer[2])) == ((1, []), 1_203 + 2 * 255)
+        server.run("HDEL", shared.codec.shard_key(7), state(7, 600).bucket)
+        assert not await copy.verify(7)
+        assert await copy.replace(7, states(7, 1_203), 1)
+        assert await copy.verify(7)
 
 
 async def test_publisher_goes_on_from_what_is_there(tmp_path, server, monkeypatch):
-    async with publishing(tmp_path, server) as (table, publisher, _):
-        await table.take(csv_file(cells(number) for number in range(1, 20)))
-        assert await publisher.reach(table.published[-1], SECONDS)
-    async with desk(tmp_path) as table, opened(server.url, lineage=table.thread.lineage) as shared:
-        await table.take(csv_file([cells(30)]))
-        again = IndexPublisher(table.thread, shared, may)
-        made = []
-        monkeypatch.setattr(SharedCopy, "replace", lambda *_: made.append(1))
-        again.start()
-        assert await again.reach(table.published[-1], SECONDS)
-        await again.close()
-        assert await same(table, shared)
-        assert made == []
+    async with publishing(tmp_path, server) as (thread, running, _):
+        assert await running.reach(await commit(thread, *map(cells, range(1, 20))), SECONDS)
+    made = []
+    monkeypatch.setattr(SharedCopy, "replace", lambda *_: made.append(1))
+    async with publishing(tmp_path, server) as (thread, running, shared):
+        assert await running.reach(await commit(thread, cells(30)), SECONDS)
+        assert await same(thread, shared)
+    assert made == []
 
 
-@pytest.mark.parametrize("fault", ["flush", "empty", "stale", "field", "value", "swap", "type", "head", "seal"])
-async def test_publisher_heals_the_copy(tmp_path, fault):
+async def test_publisher_heals_the_copy(tmp_path):
     with valkey() as server:
-        async with publishing(tmp_path, server, beat=0.01) as (table, publisher, shared):
-            await table.take(csv_file(cells(number) for number in range(1, 30)))
-            assert await publisher.reach(table.published[-1], SECONDS)
+        async with publishing(tmp_path, server, beat=0.01) as (thread, running, shared):
+            assert await running.reach(await commit(thread, *map(cells, range(1, 30))), SECONDS)
             kept = server.keep()
-            await table.take(csv_file(cells(number, reason="other") for number in range(10, 40)))
-            assert await publisher.reach(table.published[-1], SECONDS)
-            before = await table.thread.call(all_of)
-            damage(server, shared, sorted(before), fault, kept)
-            answer = await loaded_or_none(shared)
-            if answer is not None:
-                assert all(before[bucket] == value for bucket, value in answer[2].items() if value[0] > answer[0])
-                assert answer[1:] == ([], before) or answer[1] or answer[0] < table.published[-1]
-            await becomes_same(table, shared)
-
-
-def damage(server: Valkey, shared: SharedIndex, buckets: list[bytes], fault: str, kept: bytes) -> None:
-    codec = shared.codec
-    first, second = buckets[0], buckets[-1]
-    key, other = codec.shard_key(first[0]), codec.shard_key(second[0])
-    match fault:
-        case "flush":
-            server.run("FLUSHALL")
-        case "empty":
-            server.restart()
-        case "stale":
-            server.restart(kept)
-        case "field":
-            server.run("HDEL", key, first)
-        case "value":
-            server.run("HSET", key, first, server.run("HGET", key, first)[:-1])
-        case "swap":
-            server.run("HSET", key, first, server.run("HGET", other, second))
-        case "type":
-            server.run("SET", key, "something else")
-        case "head":
-            server.run("HSET", codec.head_key + "x", "a", "b")
-            server.run("RENAME", codec.head_key + "x", codec.head_key)
-        case "seal":
-            server.run("HSET", key, "@", server.run("HGET", other, "@"))
+            revision = await commit(thread, *(cells(number, reason="other") for number in range(10, 40)))
+            assert await running.reach(revision, SECONDS)
+            now = await thread.call(all_of)
+            for fault in "flush killed stale field value swap type head seal".split():
+                damage(server, shared.codec, sorted(now), fault, kept)
+                answer = await loaded_or_none(shared)
+                if answer is not None and answer[0] == revision:
+                    # All that it hands over is right, and all that it keeps back it names.
+                    assert {bucket: now.get(bucket) for bucket in answer[2]} == answer[2]
+                    assert {bucket[0] for bucket in now.keys() - answer[2].keys()} <= set(answer[1])
+                await becomes_same(thread, shared)
 
 
 async def test_dead_server_holds_up_nobody_and_is_caught_up_with(tmp_path):
     with valkey() as server:
-        async with publishing(tmp_path, server) as (table, publisher, shared):
-            assert await publisher.reach(0, SECONDS)
+        async with publishing(tmp_path, server) as (thread, running, shared):
+            assert await running.reach(0, SECONDS)
             server.kill()
-            await table.take(csv_file(cells(number) for number in range(1, 5)))
-            publisher.wake(table.published[-1])
-            assert not await publisher.reach(table.published[-1], 0.3)
-            assert publisher.status()["state"] == "unreachable"
+            revision = await commit(thread, *map(cells, range(1, 5)))
+            running.wake(revision)
+            assert not await running.reach(revision, 0.3)
+            assert running.status()["state"] == "unreachable"
             server.restart()
-            assert await publisher.reach(table.published[-1], SECONDS)
-            await becomes_same(table, shared)
+            assert await running.reach(revision, SECONDS)
+            await becomes_same(thread, shared)
 
 
 async def test_ledger_out_of_reach_is_tried_again(tmp_path, server, monkeypatch):
     real, failures = Ledger.head, []
 
     def head(ledger):
-        if len(failures) < 3:
+        if len(failures) < 2:
             failures.append(1)
             raise Unanswerable("LEDGER_UNAVAILABLE", "the ledger cannot be reached")
         return real(ledger)
 
-    async with desk(tmp_path) as table, opened(server.url, lineage=table.thread.lineage) as shared:
-        monkeypatch.setattr(Ledger, "head", head)
-        publisher = IndexPublisher(table.thread, shared, may)
-        publisher.start()
-        assert await publisher.reach(0, SECONDS)
-        await publisher.close()
-    assert len(failures) == 3
+    monkeypatch.setattr(Ledger, "head", head)
+    async with publishing(tmp_path, server) as (_, running, _):
+        assert await running.reach(0, SECONDS)
+    assert len(failures) == 2
 
 
 async def test_host_without_the_lock_only_looks_on(tmp_path, server):
@@ -211,33 +174,27 @@ async def test_host_without_the_lock_only_looks_on(tmp_path, server):
     async def may_publish() -> bool:
         return ours
 
-    async with (
-        publishing(tmp_path, server) as (table, publisher, _),
-        opened(server.url, lineage=table.thread.lineage) as s,
-    ):
-        looker = IndexPublisher(table.thread, s, may_publish, beat=0.05)
+    async with publishing(tmp_path, server) as (thread, running, _), opened(server.url, lineage=thread.lineage) as own:
+        looker = IndexPublisher(thread, own, may_publish, beat=0.05)
         looker.start()
-        await table.take(csv_file([cells(1)]))
-        publisher.wake(table.published[-1])
-        assert await looker.reach(table.published[-1], SECONDS)
+        revision = await commit(thread, cells(1))
+        running.wake(revision)
+        assert await looker.reach(revision, SECONDS)
         assert looker.status()["state"] == "not ours"
-        await publisher.close()
+        await running.close()
         ours = True
-        await table.take(csv_file([cells(2)]))
-        assert await looker.reach(table.published[-1], SECONDS)
+        assert await looker.reach(await commit(thread, cells(2)), SECONDS)
         assert looker.status()["state"] == "current"
         await looker.close()
-        assert await same(table, s)
+        assert await same(thread, own)
 
 
 async def test_copy_of_a_future_that_the_ledger_lost_is_withdrawn(tmp_path, server):
-    async with desk(tmp_path) as table, opened(server.url, lineage=table.thread.lineage) as shared:
+    async with ledger_thread(tmp_path) as thread, opened(server.url, lineage=thread.lineage) as shared:
         await written(shared, revision=1_000)
-        publisher = IndexPublisher(table.thread, shared, may)
-        publisher.start()
-        assert await publisher.reach(0, SECONDS)
-        await publisher.close()
-        assert await same(table, shared)
+        async with publisher(thread, shared) as running:
+            assert await running.reach(0, SECONDS)
+        assert await same(thread, shared)
 
 
 async def test_older_epochs_are_swept_and_newer_and_other_ledgers_stay(server):

@@ -165,7 +165,7 @@ class Proxy:
             if self.mode == "cut":
                 return
             if replies:
-                data = await self._changed(data)  # noqa: PLW2901  what it says instead
+                data = await self._changed(data)
             writer.write(data)
             await writer.drain()
 

@@ -194,7 +194,6 @@ class IndexPublisher:
                 position = await self._ledger.call(Ledger.head)
                 await self._rebuild(range(SHARDS))
             await self._say(position)
-        self._state = "current"
 
     async def _apply_all(self, commits: list[CommitInfo]) -> bool:
         """Apply commits; return False if making all shards again is cheaper."""
@@ -221,7 +220,7 @@ class IndexPublisher:
     async def _say(self, revision: int) -> None:
         if not await self._copy.finish(revision):
             raise MovedAwayError
-        self._position = revision
+        self._position, self._state = revision, "current"
         await self._told(revision)
 
     async def _told(self, revision: int) -> None:
