@@ -11,10 +11,11 @@ from lanjie_gateway.adapters.shared_index import SharedIndex, SharedIndexError
 from lanjie_gateway.domain.errors import Unanswerable
 from lanjie_gateway.services import publisher as publisher_module
 from lanjie_gateway.services.publisher import IndexPublisher
-from tests.support.ledger import cells, take
+from tests.support.ledger import cells
 from tests.support.shared import (
     all_of,
     becomes_same,
+    commit,
     damage,
     ledger_thread,
     loaded,
@@ -60,14 +61,9 @@ async def publishing(state_directory, server, beat=0.05):
         yield thread, running, shared
 
 
-async def commit(thread, *rows) -> int:
-    """Commit rows; return the revision."""
-    return (await thread.call(lambda ledger: take(ledger, *rows))).revision
-
-
 async def same(thread, shared) -> bool:
     """Whether a worker that loads now gets exactly the ledger's state."""
-    want = (await thread.call(Ledger.head), [], await thread.call(all_of))
+    want = (await thread.call(Ledger.head), list[int](), await thread.call(all_of))
     return await loaded_or_none(shared) == want
 
 
@@ -154,7 +150,8 @@ async def test_dead_server_holds_up_nobody_and_is_caught_up_with(tmp_path):
 
 
 async def test_ledger_out_of_reach_is_tried_again(tmp_path, server, monkeypatch):
-    real, failures = Ledger.head, []
+    real = Ledger.head
+    failures: list[int] = []
 
     def head(ledger):
         if len(failures) < 2:
@@ -224,6 +221,11 @@ async def test_another_key_lineage_or_epoch_is_not_believed(server):
                 assert (await SharedCopy(other).survey()).sound == frozenset()
 
 
+async def believed(shared) -> tuple[int, list[int]] | None:
+    answer = await loaded(shared)
+    return answer[:2] if answer is not None else None
+
+
 async def test_shard_behind_the_head_is_not_believed_even_if_whole(server):
     """One node of a cluster falls back to an older state; its shards are consistent in themselves."""
     async with opened(server.url) as shared:
@@ -236,15 +238,15 @@ async def test_shard_behind_the_head_is_not_believed_even_if_whole(server):
         assert await copy.apply([state(5, 1, 3, b"y")]) == set()
         assert await copy.finish(3)
         server.run("RESTORE", key, 0, old, "REPLACE")
-        assert (await loaded(shared))[:2] == (3, [5])
+        assert await believed(shared) == (3, [5])
         server.run("COPY", "midway", key, "REPLACE")
-        assert (await loaded(shared))[:2] == (3, [5])
+        assert await believed(shared) == (3, [5])
         assert not await copy.intact()
         assert await copy.apply([state(5, 7, 4, b"z")]) == {5}
         assert not await copy.finish(4)
         assert await copy.replace(5, states(5, 3), 4)
         assert await copy.finish(4)
-        assert (await loaded(shared))[:2] == (4, [])
+        assert await believed(shared) == (4, [])
 
 
 async def test_second_writer_cannot_overwrite_what_it_has_not_seen(server):

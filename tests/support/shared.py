@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from lanjie_gateway.adapters.redis_client import connect
 from lanjie_gateway.adapters.shared_codec import Codec
 from lanjie_gateway.adapters.shared_index import SharedIndex, SharedIndexError
 from lanjie_gateway.services.publisher import IndexPublisher
-from tests.support.ledger import open_ledger
+from tests.support.ledger import open_ledger, take
 from tests.support.valkey import Valkey
 
 KEY = b"shared index key".ljust(32, b".")
@@ -29,6 +29,13 @@ def states(shard: int, count: int) -> list[BucketState]:
 def all_of(ledger: Ledger) -> dict[bytes, tuple[int, bytes]]:
     """What the ledger has now."""
     return {each.bucket: (each.revision, each.value) for number in range(256) for each in ledger.shard(number)}
+
+
+async def commit(thread: LedgerThread, *rows: Mapping[str, str]) -> int:
+    """Commit rows; return the revision."""
+    revision = (await thread.call(lambda ledger: take(ledger, *rows))).revision
+    assert revision is not None
+    return revision
 
 
 async def loaded(shared: SharedIndex) -> tuple[int, list[int], dict[bytes, tuple[int, bytes]]] | None:
@@ -78,7 +85,7 @@ async def publisher(thread: LedgerThread, shared: SharedIndex, beat: float = 0.0
 
 async def becomes_same(thread: LedgerThread, shared: SharedIndex, seconds: float = 20) -> None:
     """Wait until a worker that loads gets exactly the ledger's state."""
-    want = (await thread.call(Ledger.head), [], await thread.call(all_of))
+    want = (await thread.call(Ledger.head), list[int](), await thread.call(all_of))
     async with asyncio.timeout(seconds):
         while await loaded_or_none(shared) != want:  # noqa: ASYNC110  Redis tells nobody that it is right again
             await asyncio.sleep(0.1)

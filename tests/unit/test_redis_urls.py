@@ -1,5 +1,6 @@
 """URLs that are not of a form, and the server's command line."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def test_server_on_the_path_is_taken_if_new_enough(tmp_path, monkeypatch):
 
 def test_without_any_server_there_is_none(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(redis_server.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert redis_server.find_binary() is None
 
 

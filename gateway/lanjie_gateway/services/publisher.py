@@ -31,6 +31,7 @@ _COMMITS: Final = 100
 _PAGE: Final = 1_000
 _LARGE: Final = 20_000
 """Changed buckets from which making all shards again may be cheaper than changing them."""
+_TOGETHER: Final = 16
 _VERIFIED: Final = 64
 _VERIFIED_ENTRIES: Final = 2_000
 _WAITING_SECONDS: Final = 0.05
@@ -175,12 +176,24 @@ class IndexPublisher:
         await self._say(self._position)
 
     async def _rebuild(self, numbers: Iterable[int]) -> None:
-        numbers = list(numbers)
-        for done, number in enumerate(numbers):
-            self._state = f"building {done}/{len(numbers)}"
-            floor, states = await self._ledger.call(_shard, number)
-            if not await self._copy.replace(number, states, floor):
+        left = list(numbers)
+        total, size = len(left), 1
+        while left:
+            self._state = f"building {total - len(left)}/{total}"
+            part, left = left[:size], left[size:]
+            floor, shards = await self._ledger.call(_shards, part)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    made = [
+                        group.create_task(self._copy.replace(number, states, floor))
+                        for number, states in zip(part, shards, strict=True)
+                    ]
+            except ExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+            if not all(each.result() for each in made):
                 raise MovedAwayError
+            # Small shards together: each turn of a busy event loop costs more than they do.
+            size = min(_TOGETHER, 1 + _PAGE // max(1, *(len(states) for states in shards)))
 
     async def _follow(self) -> None:
         """Bring the copy up to the ledger's head, commit after commit."""
@@ -233,6 +246,6 @@ class MovedAwayError(Exception):
     """Somebody else writes the copy too; take stock again."""
 
 
-def _shard(ledger: Ledger, number: int) -> tuple[int, list[BucketState]]:
-    """Return the ledger's head, read first, and the buckets of a shard."""
-    return ledger.head(), ledger.shard(number)
+def _shards(ledger: Ledger, numbers: Iterable[int]) -> tuple[int, list[list[BucketState]]]:
+    """Return the ledger's head, read first, and the buckets of some shards."""
+    return ledger.head(), [ledger.shard(number) for number in numbers]
