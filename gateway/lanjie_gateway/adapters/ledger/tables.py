@@ -28,7 +28,7 @@ HEAD: Final = sa.Table(
     METADATA,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("lineage", sa.String(32), nullable=False),
-    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("epoch", _Id, nullable=False),
     sa.Column("revision", _Id, nullable=False),
     sa.Column("token_algorithm", sa.String(32), nullable=False),
     sa.Column("key_check", sa.LargeBinary, nullable=False),
