@@ -51,6 +51,10 @@ class ExactIndex(ABC, Generic[_V]):
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of buckets with listings."""
+
+    @abstractmethod
     def reset(self) -> None:
         """Forget everything that was loaded."""
 
