@@ -55,7 +55,7 @@ class PostgresServer:
             shutil.copytree(f"{package}.libs", f"{copy}.libs")
             self._binaries = copy / "pginstall18" / "bin"
             nobody = pwd.getpwnam("nobody")
-            # Not by arguments of Popen: those fork, and the fork of a process that talks gRPC may crash before its exec.
+            # Not by arguments of Popen: those fork, and the fork of a process that talks gRPC may crash before exec.
             drop = "import os, sys; os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[1]))"
             become = f"{drop}; os.execv(sys.argv[3], sys.argv[3:])"
             self._become = [sys.executable, "-ISc", become, str(nobody.pw_uid), str(nobody.pw_gid)]

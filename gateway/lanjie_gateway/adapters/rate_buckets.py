@@ -1,8 +1,8 @@
 """How many checks a department may ask for: token buckets (GCRA), one for each department.
 
-They live in Redis where there is one, so that all workers and hosts draw on the same; the server's own clock counts,
-hosts need not agree on the time. Where Redis is not there or does not answer, each worker counts for itself: a department
-may then get a multiple of its rate, which is better than none.
+They live in Redis where there is one, so that all workers and hosts draw on the same; the server's own clock counts.
+Where Redis is not there or does not answer, each worker counts for itself: a department may then get a multiple of its
+rate, which is better than none.
 """
 
 import asyncio
