@@ -97,9 +97,12 @@ def _with_redis(settings: Settings) -> tuple[Settings, list[str]]:
     if settings.redis_url == "":
         binary = redis_server.find_binary()
         if binary is not None:
-            path = socket_directory(settings.state) / "redis.sock"
+            path, directory = socket_directory(settings.state) / "redis.sock", settings.state / "redis"
+            directory.mkdir(mode=0o700, exist_ok=True)
+            for unfinished in directory.glob("temp-*.rdb"):
+                unfinished.unlink()
             url = f"unix://{path}"
-            return settings.model_copy(update={"redis_url": url}), redis_server.command(binary, path)
+            return settings.model_copy(update={"redis_url": url}), redis_server.command(binary, path, directory)
         sys.stderr.write("warning: no valkey-server or redis-server found; going without\n")
     if not settings.has_redis:
         if settings.index == "redis":

@@ -42,7 +42,7 @@ class Valkey:
         assert binary is not None
         self.socket.unlink(missing_ok=True)
         extra = ("--port", str(self.port), "--bind", "127.0.0.1", *self._options) if self.port else self._options
-        line = [*command(binary, self.socket), *extra]
+        line = [*command(binary, self.socket, self.directory), *extra]
         if self.configuration:
             (self.directory / "conf").write_text(self.configuration)
             line = [str(binary), str(self.directory / "conf"), "--sentinel"]

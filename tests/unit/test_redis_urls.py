@@ -79,9 +79,10 @@ def test_without_any_server_there_is_none(tmp_path, monkeypatch):
     assert redis_server.find_binary() is None
 
 
-def test_command_opens_no_port_and_keeps_nothing_on_disk(tmp_path):
-    line = redis_server.command(Path("/x/valkey-server"), tmp_path / "s")
+def test_command_opens_no_port_and_writes_when_it_stops_only(tmp_path):
+    line = redis_server.command(Path("/x/valkey-server"), tmp_path / "s", tmp_path / "d")
     options = dict(zip(line[1::2], line[2::2], strict=True))
     assert options["--port"] == "0"
     assert (options["--unixsocket"], options["--unixsocketperm"]) == (str(tmp_path / "s"), "700")
-    assert (options["--save"], options["--appendonly"], options["--dir"]) == ("", "no", str(tmp_path))
+    assert (options["--save"], options["--appendonly"], options["--dir"]) == ("", "no", str(tmp_path / "d"))
+    assert options["--shutdown-on-sigterm"] == "save"

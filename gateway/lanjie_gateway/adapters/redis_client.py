@@ -10,6 +10,7 @@ Sentinels' own password is ``sentinel_password``. An error about a URL names the
 hold a password.
 """
 
+import asyncio
 import inspect
 import re
 from typing import Any, Final, TypeAlias
@@ -20,6 +21,7 @@ from redis.asyncio.connection import AbstractConnection, Connection, SSLConnecti
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 AsyncClient: TypeAlias = Redis | RedisCluster
@@ -31,6 +33,7 @@ FORMS: Final = (
 CONNECTIONS: Final = 16
 """Connections of one client to one server."""
 READ_BYTES: Final = 1 << 18
+START_SECONDS: Final = 1.0
 _URL: Final = re.compile(r"(rediss?)\+(sentinel|cluster)://(?:([^@/?#]*)@)?([^@/?#]+)(/[^?#]*)?(\?[^#]*)?")
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):(\d{1,5})")
 
@@ -78,6 +81,27 @@ async def close(client: AsyncClient) -> None:
         for each in pool.sentinel_manager.sentinels:
             await each.aclose()
     await client.aclose()
+
+
+async def settle(client: AsyncClient, seconds: float) -> None:
+    """Wait, at most `seconds`, while a server reads back what it wrote when it stopped.
+
+    One that cannot be reached is waited for a moment only: it may just have been started.
+    """
+    clock = asyncio.get_running_loop().time
+    begun = clock()
+    while True:
+        try:
+            await client.ping()
+        except BusyLoadingError:
+            patience = seconds
+        except (RedisError, OSError):
+            patience = min(seconds, START_SECONDS)
+        else:
+            return
+        if clock() - begun > patience:
+            return
+        await asyncio.sleep(0.05)
 
 
 def _options(url: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The embedded Valkey/Redis: which binary, started how. The supervisor starts and stops it.
 
-It serves this gateway alone over a unix socket in a directory of the gateway's own, and it keeps nothing on disk: what
-it holds is a copy that is made again from the ledger (design.md 6).
+It serves this gateway alone over a unix socket in a directory of the gateway's own. What it holds is a copy of what the
+ledger has. It is written to disk when the server is told to stop, and only then: the next start finds it, however old
+it may be, and takes from the ledger what happened since.
 """
 
 import importlib.util
@@ -28,19 +29,22 @@ def find_binary() -> Path | None:
     return next((path for path in found if (_major(path) or 0) >= OLDEST), None)
 
 
-def command(binary: Path, socket: Path) -> list[str]:
+def command(binary: Path, socket: Path, directory: Path) -> list[str]:
     """Return the command line of a private server.
 
     Args:
         binary: what `find_binary` returned.
         socket: path of its unix socket, short (108 bytes at most), in a directory that only we may enter.
+        directory: where it leaves its log and, when it stops, its copy; only we may enter it.
     """
     options = {
         "port": "0",
         "unixsocket": str(socket),
         "unixsocketperm": "700",
-        "dir": str(socket.parent),
+        "dir": str(directory),
+        "logfile": str(directory / "redis.log"),
         "save": "",
+        "shutdown-on-sigterm": "save",
         "appendonly": "no",
         "daemonize": "no",
         # A full server refuses writes, which is noticed; one that evicts would hold a copy with holes.

@@ -140,7 +140,6 @@ class Control:
             return journal is None or await journal.try_lock("shared index")
 
         publisher = IndexPublisher(self.ledger, shared, may_publish)
-        publisher.start()
         self._stack.push_async_callback(publisher.close)
         return publisher
 
@@ -163,6 +162,9 @@ class Control:
 
     def _worker_ready(self, screening: str) -> None:
         self._ready += 1
+        if self.publisher is not None and self._ready == 1:
+            # Not before: a worker that has to read the ledger comes first.
+            self.publisher.start()
         if self._ready < self._settings.workers:
             return
         keys = self.ledger.keys

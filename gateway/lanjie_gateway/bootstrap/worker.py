@@ -1,6 +1,7 @@
 """Worker: answers checks. It loads no database."""
 
 import contextlib
+import gc
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -29,6 +30,8 @@ READ_SECONDS: Final = 0.05
 """How long an answer waits for Redis before it asks the ledger."""
 LOAD_SECONDS: Final = 5.0
 """The same for one shard when a worker starts."""
+READ_BACK_SECONDS: Final = 60.0
+"""How long a starting worker waits for a starting Redis that reads its file; the ledger would take longer."""
 
 
 class Worker:
@@ -92,6 +95,8 @@ class Worker:
     async def ready(self) -> None:
         """Wait until the initial state is there, then say so to health checks."""
         await self.feed.ready()
+        # What was loaded stays; the collector need not look at it again.
+        gc.freeze()
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
         await self._health.set("lanjie.v1.ScreeningService", health_pb2.HealthCheckResponse.SERVING)
 
@@ -117,12 +122,18 @@ class Worker:
         if isinstance(self.index, RedisIndex):
             self.index.shared = shared(READ_SECONDS)
             self._stack.push_async_callback(self.index.shared.close)
+        waiting = redis_client.connect(self._settings.redis_url, timeout=LOAD_SECONDS)
+        await redis_client.settle(waiting, READ_BACK_SECONDS)
+        await redis_client.close(waiting)
         loader = shared(LOAD_SECONDS)
+        # A million records make no cycles, and looking for some among them takes as long as reading them.
+        gc.disable()
         try:
             loaded = await loader.load(self.index.load)
         except SharedIndexError:
             loaded = None
         finally:
+            gc.enable()
             await loader.close()
         return loaded or await no_copy(lineage, epoch)
 
