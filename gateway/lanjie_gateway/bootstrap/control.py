@@ -58,7 +58,9 @@ class Control:
         self._stack = contextlib.AsyncExitStack()
         self.feed_address = ""
         self.admin_address = ""
+        self._screening = ""
         self._ready = 0
+        self._serving = False
         self.gateway_file = settings.state / "gateway.json"
 
     async def start(self) -> None:
@@ -90,10 +92,11 @@ class Control:
         self.follower = Follower(
             *(self.ledger, journal), catalogues=self.catalogues, sync=self.sync, hub=self.hub, shared=self._share
         )
-        await self.follower.start()
-        self._stack.push_async_callback(self.follower.close)
+        await self.follower.begin()
         await self.hub.start()
         self._stack.push_async_callback(self.hub.close)
+        await self.follower.start()
+        self._stack.push_async_callback(self.follower.close)
         self.inquiries = InquiryService(self.ledger, state / "inquiry", self._clock)
         await self.inquiries.start()
         self._stack.push_async_callback(self.inquiries.close)
@@ -111,6 +114,8 @@ class Control:
         backups = BackupService(self.ledger, state, self._settings.ledger, VERSION, self._clock)
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(LedgerServicer(backups), admin)
         self.admin_address = await self._listen(admin, self._settings.admin, listing_pb2, catalogue_pb2, ledger_pb2)
+        self._serving = True
+        self._tell_ready()
 
     async def close(self) -> None:
         """Drain and stop."""
@@ -161,17 +166,22 @@ class Control:
         return f"{address.rpartition(':')[0]}:{port}"
 
     def _worker_ready(self, screening: str) -> None:
+        self._screening = screening
         self._ready += 1
         if self.publisher is not None and self._ready == 1:
             # Not before: a worker that has to read the ledger comes first.
             self.publisher.start()
-        if self._ready < self._settings.workers:
+        self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        """Write the gateway file as soon as every worker and every listener of control is there."""
+        if not self._serving or self._ready < self._settings.workers:
             return
         keys = self.ledger.keys
         content = {
             "lineage": self.ledger.lineage,
             "epoch": self.ledger.epoch,
-            "screening": screening,
+            "screening": self._screening,
             "feed": self.feed_address,
             "admin": self.admin_address,
             "tokens": {person: str(path.resolve()) for person, path in self._tokens.files.items()},

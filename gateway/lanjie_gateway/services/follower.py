@@ -75,14 +75,18 @@ class Follower:
         self._tasks: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
 
-    async def start(self) -> None:
-        """Read catalogues and view, then follow until `close`.
+    async def begin(self) -> None:
+        """Read what workers need to start, so that they may do so while `start` reads the rest.
 
         Raises:
             CatalogueRefused: see `CatalogueService.load_all`.
         """
         self._followed = await self._ledger.call(Ledger.head)
         await self._catalogues.load_all()
+        self._hub.tell(self._followed)
+
+    async def start(self) -> None:
+        """Read the view, then follow until `close`."""
         await self._sync.start()
         self._tell(self._followed)
         self._shared(self._followed)

@@ -138,7 +138,7 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             return feed.buckets(connection, tokens)
 
-    def listed_digests(self) -> list[int]:
+    def listed_digests(self) -> set[int]:
         """Return the view digests of all companies with a listing that no event has ended."""
         with database.transaction(self._engine) as connection:
             return feed.listed_digests(connection)
