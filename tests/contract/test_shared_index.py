@@ -6,6 +6,7 @@ import contextlib
 import pytest
 
 from lanjie_gateway.adapters.ledger import Ledger
+from lanjie_gateway.adapters.shared_codec import UNKNOWN
 from lanjie_gateway.adapters.shared_copy import SharedCopy
 from lanjie_gateway.adapters.shared_index import SharedIndex, SharedIndexError
 from lanjie_gateway.domain.errors import Unanswerable
@@ -210,14 +211,14 @@ async def test_another_key_lineage_or_epoch_is_not_believed(server):
     async with opened(server.url) as shared:
         await written(shared)
         async with opened(server.url, key=bytes(32)) as other:
-            assert await other.load(lambda _: None) is None
+            assert await loaded(other) is None
             assert await other.read([state(1, 1).bucket]) == [None]
         for changes in ({"lineage": "bb"}, {"epoch": 2}):
             async with opened(server.url, **changes) as other:
                 for number in range(256):
                     server.run("COPY", shared.codec.shard_key(number), other.codec.shard_key(number))
                 server.run("COPY", shared.codec.head_key, other.codec.head_key)
-                assert await other.load(lambda _: None) is None
+                assert await loaded(other) is None
                 assert (await SharedCopy(other).survey()).sound == frozenset()
 
 
@@ -307,3 +308,110 @@ async def test_damaged_values_are_absent(server):
             assert await shared.read([bucket, other]) == [None, (1, state(1, 1).value)]
         server.run("SET", key, "text")
         assert await shared.read([bucket, state(2, 0).bucket]) == [None, (1, state(2, 0).value)]
+
+
+A, B, C, NEW = (state(5, number).bucket for number in (0, 1, 2, 9))
+"""Three buckets of a shard, and one that it has not."""
+
+
+def flipped(shard: dict[bytes, bytes], at: int) -> dict[bytes, bytes]:
+    value = bytearray(shard[B])
+    value[at] ^= 1
+    return {**shard, B: bytes(value)}
+
+
+def renamed(value: bytes, bucket: bytes) -> bytes:
+    return value[:16] + bucket + value[32:]
+
+
+TAMPERINGS = {
+    "renamed": lambda s: {A: s[A], NEW: s[B], C: s[C]},
+    "renamed inside too": lambda s: {A: s[A], NEW: renamed(s[B], NEW), C: s[C]},
+    "swapped": lambda s: {A: s[B], B: s[A], C: s[C]},
+    "swapped, names kept": lambda s: {A: renamed(s[B], A), B: renamed(s[A], B), C: s[C]},
+    "flipped in the mac": lambda s: flipped(s, 0),
+    "flipped in the revision": lambda s: flipped(s, 15),
+    "flipped in the name": lambda s: flipped(s, 31),
+    "flipped in the listings": lambda s: flipped(s, -1),
+    "dropped": lambda s: {A: s[A], C: s[C]},
+    "dropped and added": lambda s: {A: s[A], C: s[C], NEW: renamed(s[B], NEW)},
+    "added": lambda s: {**s, NEW: renamed(s[B], NEW)},
+    "added of nothing": lambda s: {b"": b"", **s},
+    "merged": lambda s: {A: s[A] + B + s[B], C: s[C]},
+    "merged side by side": lambda s: {A + B: s[A] + s[B], C: s[C]},
+    "cut elsewhere": lambda s: {A[:-1]: A[-1:] + s[A], B: s[B], C: s[C]},
+    "emptied": lambda s: {},
+}
+
+
+async def sealed(server, shared, copy, *, known: bool) -> None:
+    """Shard 5 with a known content, or made one without."""
+    if not known:
+        assert await copy.apply([state(5, 0)]) == set()
+    seal = shared.codec.open_seal(5, server.run("HGET", shared.codec.shard_key(5), "@"))
+    assert (seal.content != UNKNOWN) is known
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_no_shard_that_was_tampered_with_is_believed(server, known):
+    """By somebody who can write to Redis and lacks the key."""
+    async with opened(server.url) as shared:
+        copy = await written(shared, 3)
+        key = shared.codec.shard_key(5)
+        for name, tampering in TAMPERINGS.items():
+            await sealed(server, shared, copy, known=known)
+            good = server.run("HGETALL", key)
+            seal = good.pop(b"@")
+            server.run("UNLINK", key)
+            bad = {b"@": seal, **tampering(good)}
+            server.run("HSET", key, *(each for pair in bad.items() for each in pair))
+            assert await believed(shared) == (1, [5]), name
+            assert not await copy.verify(5), name
+            assert await copy.replace(5, states(5, 3), 1), name
+        assert await believed(shared) == (1, [])
+
+
+@pytest.mark.parametrize("count", [3, 1_203])
+async def test_content_of_a_changed_shard_comes_back(server, monkeypatch, count):
+    async with opened(server.url) as shared:
+        copy = await written(shared)
+        assert await copy.replace(5, states(5, count), 1)
+        await sealed(server, shared, copy, known=True)
+        await sealed(server, shared, copy, known=False)
+        assert await copy.verify(5)
+        await sealed(server, shared, copy, known=True)
+        assert await copy.intact()
+        monkeypatch.setattr(shared.codec, "digest", None)  # no value by itself is looked at any more
+        assert await believed(shared) == (1, [])
+        assert await copy.verify(5)
+        # Another writer goes on from there.
+        found = SharedCopy(shared)
+        assert len((await found.survey()).sound) == 256
+        assert await found.intact()
+
+
+@pytest.mark.parametrize("other_writer", [False, True])
+async def test_shard_that_changes_while_its_content_is_written(server, monkeypatch, other_writer):
+    async with opened(server.url) as shared:
+        copy = await written(shared)
+        await sealed(server, shared, copy, known=False)
+        second = SharedCopy(shared)
+        await second.survey()
+        real = shared.pipeline
+
+        async def pipeline(commands):
+            commands = list(commands)
+            if commands[0][0] == "EVAL":
+                monkeypatch.setattr(shared, "pipeline", real)
+                if other_writer:
+                    assert await second.apply([state(5, 7, 2, b"x")]) == set()
+                else:
+                    server.run("HDEL", shared.codec.shard_key(5), A)
+            return await real(commands)
+
+        monkeypatch.setattr(shared, "pipeline", pipeline)
+        assert await copy.verify(5) is not other_writer
+        assert await believed(shared) == (1, [] if other_writer else [5])
+        assert not await copy.verify(5)
+        assert await copy.replace(5, states(5, 2), 1)
+        assert await believed(shared) == (1, [])

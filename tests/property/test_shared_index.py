@@ -9,12 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
+from lanjie_gateway.adapters.shared_codec import Codec
 from lanjie_gateway.adapters.shared_index import SharedIndex
 from lanjie_gateway.domain.events import EventKind
 from lanjie_matcher.identifiers import parse
 from tests.support.core import uscc
 from tests.support.ledger import cells, open_ledger, take
-from tests.support.shared import all_of, becomes_same, damage, loaded_or_none, opened, publisher
+from tests.support.shared import KEY, all_of, becomes_same, damage, loaded_or_none, opened, publisher
 from tests.support.valkey import Valkey, valkey
 
 COMPANIES = 14
@@ -158,3 +159,30 @@ def test_any_history(server, thread, history):
 @given(history=histories)
 def test_many_histories(server, thread, history):
     carry_out(server, thread, history)
+
+
+short = st.binary(max_size=3).map(lambda drawn: bytes(each % 2 for each in drawn))
+
+
+@given(shard=st.dictionaries(short, short, max_size=4), other=st.dictionaries(short, short, max_size=4), data=st.data())
+def test_content_tells_any_two_shards_apart(shard, other, data):
+    codec = Codec("aa", 1, KEY)
+
+    def recut(whole: bytes, count: int) -> list[bytes]:
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), min_size=count - 1, max_size=count - 1)))
+        return [whole[since:until] for since, until in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+
+    fields = sorted(shard)
+    count = data.draw(st.integers(1, 5))
+    columns = recut(b"".join(fields), count), recut(b"".join(map(shard.__getitem__, fields)), count)
+    pairs = recut(b"".join(part for field in fields for part in (field, shard[field])), 2 * count)
+    for each in (other, dict(zip(*columns, strict=True)), dict(zip(pairs[::2], pairs[1::2], strict=True))):
+        assert (codec.content(each) == codec.content(shard)) is (each == shard)
+
+
+@given(shard=st.dictionaries(short, short), odd=st.one_of(st.none(), st.integers(), st.lists(short), st.text()))
+def test_content_of_what_is_not_bytes_is_none(shard, odd):
+    codec = Codec("aa", 1, KEY)
+    assert codec.content({**shard, b"odd": odd}) is None
+    if not isinstance(odd, list):
+        assert codec.content({b"even": b"", odd: b""}) is None

@@ -41,7 +41,7 @@ async def commit(thread: LedgerThread, *rows: Mapping[str, str]) -> int:
 async def loaded(shared: SharedIndex) -> tuple[int, list[int], dict[bytes, tuple[int, bytes]]] | None:
     """What a worker would take from the copy."""
     taken: dict[bytes, tuple[int, bytes]] = {}
-    answer = await shared.load(lambda entries: taken.update((bucket, (r, value)) for bucket, r, value in entries))
+    answer = await shared.load(lambda buckets, *rest: taken.update(zip(buckets, zip(*rest, strict=True), strict=True)))
     return (*answer, taken) if answer is not None else None
 
 

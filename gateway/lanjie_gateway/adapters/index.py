@@ -59,8 +59,14 @@ class ExactIndex(ABC, Generic[_V]):
         """Forget everything that was loaded."""
 
     @abstractmethod
-    def load(self, entries: Iterable[Entry]) -> None:
-        """Take a whole shard, in any order; nothing reads before the first `advance`."""
+    def load(self, buckets: Sequence[bytes], revisions: Iterable[int], packed: Iterable[bytes]) -> None:
+        """Take a whole shard, in any order; nothing reads before the first `advance`.
+
+        Args:
+            buckets: all that have listings.
+            revisions: of the newest commits that changed them.
+            packed: their listings.
+        """
 
     @abstractmethod
     async def read(self, buckets: Sequence[bytes], revision: int) -> list[bytes]:
@@ -182,12 +188,9 @@ class TableIndex(ExactIndex[bytes]):
         """Forget everything that was loaded."""
         self._values.clear()
 
-    def load(self, entries: Iterable[Entry]) -> None:
+    def load(self, buckets: Sequence[bytes], _revisions: Iterable[int], packed: Iterable[bytes]) -> None:
         """Take a whole shard."""
-        values = self._values
-        for bucket, _, value in entries:
-            if value:
-                values[bucket] = value
+        self._values.update(zip(buckets, packed, strict=True))
 
     def get(self, bucket: bytes, revision: int) -> bytes:
         """Return the packed listings of one bucket at a revision that `pin` gave; empty for none."""

@@ -52,13 +52,13 @@ class RedisIndex(ExactIndex[int]):
         self._places = [array("Q") for _ in range(_SHARDS)]
         self._revisions = [array("Q") for _ in range(_SHARDS)]
 
-    def load(self, entries: Iterable[Entry]) -> None:
+    def load(self, buckets: Sequence[bytes], revisions: Iterable[int], _packed: Iterable[bytes]) -> None:
         """Take a whole shard."""
-        rows = sorted((int.from_bytes(bucket[1:9], "big"), revision, bucket[0]) for bucket, revision, v in entries if v)
-        if rows:
-            shard = rows[0][2]
-            self._places[shard] = array("Q", [place for place, _, _ in rows])
-            self._revisions[shard] = array("Q", [revision for _, revision, _ in rows])
+        if buckets:
+            rows = sorted(zip((int.from_bytes(bucket[1:9]) for bucket in buckets), revisions, strict=True))
+            shard = buckets[0][0]
+            self._places[shard] = array("Q", [place for place, _ in rows])
+            self._revisions[shard] = array("Q", [revision for _, revision in rows])
 
     async def read(self, buckets: Sequence[bytes], revision: int) -> list[bytes]:
         """Return the packed listings of buckets; reads from Redis, else from the ledger."""

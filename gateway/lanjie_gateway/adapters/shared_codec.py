@@ -2,37 +2,53 @@
 
     lanjie:LINEAGE:EPOCH:b:00 .. b:ff   256 hashes; a bucket stands in that of the first byte of its token
       field BUCKET (16 bytes)   mac 8 | revision 8 | bucket 16 | packed listings
-      field "@", the seal       mac 8 | floor 8 | count 8 | digest 8
+      field "@", the seal       mac 8 | floor 8 | count 8 | digest 8 | content 16
     lanjie:LINEAGE:EPOCH:head           mac 8 | revision 8 | 256 digests of 8
 
 Integers are big-endian. A mac is keyed BLAKE2b of what follows it; its key comes from the gateway's index key, the
-lineage and the epoch, and is another one for values, for each shard's seal and for the head, so that nothing can be
-passed off as something else. The *digest* of a shard is the sum of the macs of its values modulo 2^64: a sum, because a
-writer can bring it up to date from the old and the new values alone (and not XOR, where 65 rolled-back values always
-contain some that cancel out). The *floor* is a revision up to which the shard was certainly complete when it was
-written, newer states may stand in it already. So a shard is sound if its digest is the one in the head, or if its floor
-is not below the head's revision: whoever then applies all commits after the head's revision has what the ledger has.
+lineage and the epoch, and is another one for values, for each shard's seal, for content and for the head, so that
+nothing can be passed off as something else.
+
+The *digest* of a shard is the sum of the macs of its values modulo 2^64: a sum, because a writer can bring it up to
+date from the old and the new values alone (and not XOR, where 65 rolled-back values always contain some that cancel
+out). The *floor* is a revision up to which the shard was certainly complete when it was written, newer states may stand
+in it already. So a shard is sound if its digest is the one in the head, or if its floor is not below the head's
+revision: whoever then applies all commits after the head's revision has what the ledger has.
+
+The *content* is a keyed BLAKE2b of the whole shard, for readers that take it as a whole: one hash over it costs a
+fraction of thousands of small ones. It is made of the lengths (4 bytes each) of the fields, in their order, and of
+their values, in the same order; then of the fields and of the values themselves. Without the lengths, somebody who can
+write but has no key could merge two records into one, and so hide the second. 16 zero bytes stand for a content that is
+not known: nobody has seen the whole shard since it changed.
 """
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import chain
+from operator import itemgetter
 from typing import Any, Final
 
 SHARDS: Final = 256
 SEAL: Final = b"@"
 BUCKET_BYTES: Final = 16
+UNKNOWN: Final = bytes(16)
+"""Content of a shard that nobody has seen whole since it changed."""
 _MAC: Final = 8
 _BUCKET: Final = 16
 _PACKED: Final = 32
 _VALUE: Final = struct.Struct(">8sQ16s")
 _MASK: Final = (1 << 64) - 1
-_SEAL_BYTES: Final = 32
+_SEAL_BYTES: Final = 48
 _HEAD_BYTES: Final = 16 + 8 * SHARDS
 
-Entry = tuple[bytes, int, bytes]
-"""Bucket, revision that last changed it, packed listings."""
+_REVISION_OF: Final = itemgetter(slice(_MAC, _BUCKET))
+_PACKED_OF: Final = itemgetter(slice(_PACKED, None))
+
+Columns = tuple[Sequence[bytes], Iterable[int], Iterable[bytes]]
+"""Buckets, revisions that last changed them, packed listings. The latter two can be gone through once, and cost nothing
+before: not every reader needs both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +59,13 @@ class Seal:
         floor: revision up to which it was certainly complete when written.
         count: of its values.
         digest: sum of their macs modulo 2^64.
+        content: keyed hash of all of it, or `UNKNOWN`.
     """
 
     floor: int
     count: int
     digest: int
+    content: bytes = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +89,7 @@ class Codec:
         own = blake2b(f"{lineage}:{epoch}".encode(), key=key, person=b"lanjie shared ix").digest()
         self._value = _mac(own, b"value")
         self._value_state = _keyed(own, b"value")
+        self._content_state = _keyed(own, b"content", len(UNKNOWN))
         self._head = _mac(own, b"head")
         self._seals = [_mac(own, b"seal %d" % number) for number in range(SHARDS)]
 
@@ -92,14 +111,15 @@ class Codec:
 
     def seal(self, number: int, seal: Seal) -> bytes:
         """Return the seal of a shard."""
-        body = seal.floor.to_bytes(8) + seal.count.to_bytes(8) + seal.digest.to_bytes(8)
+        body = seal.floor.to_bytes(8) + seal.count.to_bytes(8) + seal.digest.to_bytes(8) + seal.content
         return self._seals[number](body) + body
 
     def open_seal(self, number: int, raw: Any) -> Seal | None:
         """Return the seal, `None` if it is not one of this shard."""
         if not isinstance(raw, bytes) or len(raw) != _SEAL_BYTES or self._seals[number](raw[_MAC:]) != raw[:_MAC]:
             return None
-        return Seal(*(int.from_bytes(raw[at : at + 8]) for at in (8, 16, 24)))
+        floor, count, digest = (int.from_bytes(raw[at : at + 8]) for at in (8, 16, 24))
+        return Seal(floor, count, digest, raw[32:])
 
     def head(self, revision: int, digests: Iterable[int]) -> bytes:
         """Return the head."""
@@ -113,8 +133,21 @@ class Codec:
         digests = tuple(int.from_bytes(raw[at : at + 8]) for at in range(16, _HEAD_BYTES, 8))
         return Head(int.from_bytes(raw[8:16]), digests)
 
-    def open_shard(self, number: int, reply: Any) -> tuple[Seal, bytes, list[Entry]] | None:
-        """Return seal, raw seal and all values of a shard, `None` unless every one is sound and none is missing.
+    def content(self, shard: Mapping[Any, Any]) -> bytes | None:
+        """Return the hash of a whole shard, given without its seal; `None` of what cannot be one."""
+        state = self._content_state.copy()
+        try:
+            fields = sorted(shard)
+            values = list(map(shard.__getitem__, fields))
+            state.update(struct.pack(f">{2 * len(fields)}I", *map(len, chain(fields, values))))
+            state.update(b"".join(fields))
+            state.update(b"".join(values))
+        except (TypeError, struct.error):
+            return None  # not bytes at all
+        return state.digest()
+
+    def open_shard(self, number: int, reply: Any) -> tuple[Seal, Columns] | None:
+        """Return seal and all values of a shard, `None` unless every one is sound and none is missing.
 
         Args:
             number: of the shard.
@@ -122,30 +155,37 @@ class Codec:
         """
         if not isinstance(reply, dict):
             return None
-        raw = reply.pop(SEAL, None)
-        seal = self.open_seal(number, raw)
-        if seal is None or seal.count != len(reply):
+        seal = self.open_seal(number, reply.pop(SEAL, None))
+        if seal is None:
             return None
-        opened = self.open_values(number, reply.items())
-        return (seal, raw, opened[0]) if opened is not None and opened[1] & _MASK == seal.digest else None
+        # Only a writer with the key makes a seal, and it puts a content only beside the count and digest of values that
+        # it has made or checked one by one. So a shard of this content is those very fields and values, as the lengths
+        # in the hash leave no other way to cut it up: count, digest, names and macs could only say so again. (More or
+        # fewer of them would have to begin with the same lengths, and yet add up to the same total.)
+        if seal.content != UNKNOWN:
+            sound = self.content(reply) == seal.content
+        else:
+            sound = seal.count == len(reply) and self.digest(number, reply.items()) == seal.digest
+        if not sound:
+            return None
+        values = list(reply.values())
+        return seal, (list(reply), map(int.from_bytes, map(_REVISION_OF, values)), map(_PACKED_OF, values))
 
-    def open_values(self, number: int, values: Iterable[tuple[Any, Any]]) -> tuple[list[Entry], int] | None:
-        """Return values of a shard and the sum of their macs, `None` unless every one is sound."""
-        # A worker's start runs through here once per bucket, a million times: no call that can be spared.
+    def digest(self, number: int, values: Iterable[tuple[Any, Any]]) -> int | None:
+        """Return the digest of values of a shard, `None` unless every one is sound."""
+        # A worker's start may run through here once per bucket, a million times: no call that can be spared.
         fresh, parts, number_of, total = self._value_state.copy, _VALUE.unpack_from, int.from_bytes, 0
-        entries = []
         try:
             for bucket, raw in values:
-                own, revision, named = parts(raw)
+                own, _, named = parts(raw)
                 state = fresh()
                 state.update(raw[_MAC:])
                 if state.digest() != own or named != bucket or bucket[0] != number:
                     return None
                 total += number_of(own)
-                entries.append((bucket, revision, raw[_PACKED:]))
         except (TypeError, ValueError, LookupError, struct.error):
             return None  # not bytes at all, or too short
-        return entries, total
+        return total & _MASK
 
 
 def weight(value: bytes) -> int:
@@ -158,8 +198,8 @@ def sum_of(*parts: int) -> int:
     return sum(parts) & _MASK
 
 
-def _keyed(own: bytes, what: bytes) -> blake2b:
-    return blake2b(key=blake2b(what, key=own, digest_size=32).digest(), digest_size=_MAC)
+def _keyed(own: bytes, what: bytes, size: int = _MAC) -> blake2b:
+    return blake2b(key=blake2b(what, key=own, digest_size=32).digest(), digest_size=size)
 
 
 def _mac(own: bytes, what: bytes) -> Callable[[bytes], bytes]:

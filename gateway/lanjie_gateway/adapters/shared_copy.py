@@ -7,13 +7,14 @@ its head says or more. All values are absolute: whatever was begun may be begun 
 """
 
 import asyncio
+import dataclasses
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from lanjie_gateway.adapters.ledger import BucketState
-from lanjie_gateway.adapters.shared_codec import SEAL, SHARDS, Seal, sum_of, weight
+from lanjie_gateway.adapters.shared_codec import SEAL, SHARDS, UNKNOWN, Seal, sum_of, weight
 from lanjie_gateway.adapters.shared_index import SharedIndex, by_shard, list_of
 
 _SLICE: Final = 500
@@ -83,22 +84,39 @@ class SharedCopy:
         return bool(self._head) and raw == self._head and seals == self._raw
 
     async def verify(self, number: int) -> bool:
-        """Whether a shard is whole, value by value. One that is not must be replaced."""
+        """Whether a shard is whole. One that is not must be replaced; one whose content is not known gets it."""
         reply, seal = await self._shared.whole(number), self._seals[number]
         if isinstance(reply, dict) and seal is not None and reply.pop(SEAL, None) == self._raw[number]:
-            items, count, digest = list(reply.items()), 0, 0
-            for start in range(0, len(items), _SLICE):
-                opened = self._codec.open_values(number, items[start : start + _SLICE])
-                if opened is None:
-                    break
-                count, digest = count + len(opened[0]), digest + opened[1]
-                await asyncio.sleep(0)
-            if count == seal.count and sum_of(digest) == seal.digest:
-                return True
+            content = self._codec.content(reply)
+            if seal.content != UNKNOWN:
+                if seal.content == content:
+                    return True
+            elif content is not None and await self._fits(number, seal, reply):
+                # The values may have changed since they were read. Then the content is not theirs, and nobody takes
+                # them for whole.
+                seal = dataclasses.replace(seal, content=content)
+                raw = self._codec.seal(number, seal)
+                command = _write(self._codec.shard_key(number), self._raw[number], raw)
+                if (await self._shared.pipeline([command]))[0] == 1:
+                    self._raw[number], self._seals[number] = raw, seal
+                    return True
         self._seals[number] = None
         # As it stands there now, so that `replace` is allowed to.
         self._raw[number] = _bytes((await self._shared.pipeline([self._ask_seal(number)]))[0])
         return False
+
+    async def _fits(self, number: int, seal: Seal, shard: dict[bytes, bytes]) -> bool:
+        """Whether a shard is what its seal says, value by value, with pauses."""
+        if len(shard) != seal.count:
+            return False
+        items, total = list(shard.items()), 0
+        for start in range(0, len(items), _SLICE):
+            digest = self._codec.digest(number, items[start : start + _SLICE])
+            if digest is None:
+                return False
+            total += digest
+            await asyncio.sleep(0)
+        return sum_of(total) == seal.digest
 
     async def retract(self) -> None:
         """Withdraw the head: of a copy that says more than the ledger knows."""
@@ -121,14 +139,15 @@ class SharedCopy:
         # Until the last command its seal is none. Each is small, so neither Redis nor this loop stands still for a big
         # shard.
         stands, digest, raw, seal = self._raw[number], 0, b"", None
+        whole: dict[bytes, bytes] = {}
         for start in range(0, max(1, len(states)), _SLICE):
             pairs: list[bytes] = []
             for state in states[start : start + _SLICE]:
-                value = self._codec.value(state.bucket, state.revision, state.value)
+                value = whole[state.bucket] = self._codec.value(state.bucket, state.revision, state.value)
                 digest += weight(value)
                 pairs += (state.bucket, value)
             if start + _SLICE >= len(states):
-                seal = Seal(floor, len(states), sum_of(digest))
+                seal = Seal(floor, len(states), sum_of(digest), self._codec.content(whole) or UNKNOWN)
                 raw = self._codec.seal(number, seal)
             else:
                 raw = b"building" + secrets.token_bytes(8)
@@ -196,6 +215,7 @@ class SharedCopy:
                 pairs += (state.bucket, value)
             elif raw is not None:
                 gone.append(state.bucket)
+        # Without the content: it takes all values, and `verify` comes round to it.
         return Seal(self._floor, count, sum_of(digest)), gone, pairs
 
     async def finish(self, revision: int) -> bool:

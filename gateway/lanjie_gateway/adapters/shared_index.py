@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from redis.exceptions import RedisError, ResponseError
 
 from lanjie_gateway.adapters.redis_client import AsyncClient, close
-from lanjie_gateway.adapters.shared_codec import SHARDS, Codec, Entry
+from lanjie_gateway.adapters.shared_codec import SHARDS, Codec
 
 PAUSE_SECONDS: Final = 0.5
 """After a failed read nobody asks for so long: a dead Redis must not cost every check the whole timeout."""
@@ -25,6 +25,8 @@ _BULK_SECONDS: Final = 10.0
 # hiredis and redis-py answer to garbage with almost anything.
 _FAILURES: Final = (RedisError, OSError, TimeoutError, ValueError, TypeError, LookupError, AttributeError, RuntimeError)
 _T = TypeVar("_T")
+Take = Callable[[Sequence[bytes], Iterable[int], Iterable[bytes]], None]
+"""Gets `shared_codec.Columns`."""
 
 
 class SharedIndexError(Exception):
@@ -112,12 +114,12 @@ class SharedIndex:
                     values[bucket] = value
         return values
 
-    async def load(self, take: Callable[[list[Entry]], None]) -> tuple[int, list[int]] | None:
+    async def load(self, take: Take) -> tuple[int, list[int]] | None:
         """Read the whole copy, shard by shard.
 
         Args:
-            take: gets the entries of one verified shard at a time: bucket, revision, packed listings. A revision may be
-                newer than the one returned.
+            take: gets the columns of one verified shard at a time: buckets, revisions, packed listings. A
+                revision may be newer than the one returned.
 
         Returns:
             The revision up to which all that was handed over is complete, and the numbers of the shards that were not
@@ -135,7 +137,7 @@ class SharedIndex:
             async for number, reply in shards:
                 opened = self.codec.open_shard(number, reply)
                 if opened is not None and head.covers(number, opened[0]):
-                    take(opened[2])
+                    take(*opened[1])
                 else:
                     lost.append(number)
         return head.revision, lost
