@@ -327,6 +327,8 @@ def renamed(value: bytes, bucket: bytes) -> bytes:
 TAMPERINGS = {
     "renamed": lambda s: {A: s[A], NEW: s[B], C: s[C]},
     "renamed inside too": lambda s: {A: s[A], NEW: renamed(s[B], NEW), C: s[C]},
+    "renamed in order": lambda s: {A: s[A], B: s[B], NEW: s[C]},
+    "renamed in order, inside too": lambda s: {A: s[A], B: s[B], NEW: renamed(s[C], NEW)},
     "swapped": lambda s: {A: s[B], B: s[A], C: s[C]},
     "swapped, names kept": lambda s: {A: renamed(s[B], A), B: renamed(s[A], B), C: s[C]},
     "flipped in the mac": lambda s: flipped(s, 0),

@@ -133,8 +133,7 @@ async def _compare(scene: Scene, revision: int) -> None:
 async def test_a_worker_knows_after_a_load_what_there_must_be(server: Valkey) -> None:
     scene = Scene(server)
     for shard in (0, 7, 255):
-        buckets = [bucket for bucket in BUCKETS if bucket[0] == shard]
-        scene.index.load(buckets, [1] * len(buckets), [b"listed"] * len(buckets))
+        scene.index.load([(bucket, 1, b"listed") for bucket in BUCKETS if bucket[0] == shard])
     scene.ledger = dict.fromkeys(BUCKETS, (1, b"listed"))
     assert await scene.index.read([*BUCKETS, bytes(16)], 1) == [b"listed"] * len(BUCKETS) + [b""]
     assert scene.index.from_ledger == len(BUCKETS)

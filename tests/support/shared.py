@@ -8,7 +8,7 @@ from typing import Any
 
 from lanjie_gateway.adapters.ledger import BucketState, Ledger, LedgerThread
 from lanjie_gateway.adapters.redis_client import connect
-from lanjie_gateway.adapters.shared_codec import Codec
+from lanjie_gateway.adapters.shared_codec import Codec, packed_of, revision_of
 from lanjie_gateway.adapters.shared_index import SharedIndex, SharedIndexError
 from lanjie_gateway.services.publisher import IndexPublisher
 from tests.support.ledger import open_ledger, take
@@ -41,7 +41,9 @@ async def commit(thread: LedgerThread, *rows: Mapping[str, str]) -> int:
 async def loaded(shared: SharedIndex) -> tuple[int, list[int], dict[bytes, tuple[int, bytes]]] | None:
     """What a worker would take from the copy."""
     taken: dict[bytes, tuple[int, bytes]] = {}
-    answer = await shared.load(lambda buckets, *rest: taken.update(zip(buckets, zip(*rest, strict=True), strict=True)))
+    answer = await shared.load(
+        lambda shard: taken.update((bucket, (revision_of(raw), packed_of(raw))) for bucket, raw in shard.items())
+    )
     return (*answer, taken) if answer is not None else None
 
 

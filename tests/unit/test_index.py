@@ -12,7 +12,7 @@ from lanjie_gateway.domain.errors import Refused
 
 def test_a_staged_commit_is_invisible_until_it_is_whole() -> None:
     index = TableIndex()
-    index.load([b"a"], [1], [b"1"])
+    index.load([(b"a", 1, b"1")])
     index.advance(1, 0.0)
     index.stage(2, [(b"a", 2, b"2"), (b"b", 2, b"2")])
     assert (index.get(b"a", index.pin(0)), index.get(b"b", index.pin(0))) == (b"1", b"")
@@ -31,7 +31,7 @@ def test_a_pinned_revision_that_is_not_held_is_refused() -> None:
 
 def test_old_revisions_are_forgotten_and_their_memory_goes() -> None:
     index = TableIndex()
-    index.load([b"a"], [1], [b"0"])
+    index.load([(b"a", 1, b"0")])
     index.advance(1, 0.0)
     for revision in range(2, 10):
         index.stage(revision, [(b"a", revision, b"%d" % revision)])

@@ -149,7 +149,7 @@ class FeedClient:
         elif kind == "reset":
             self._index.reset()
         elif kind == "load":
-            self._index.load(*zip(*frame[1], strict=True) if frame[1] else ((), (), ()))
+            self._index.load(frame[1])
             await asyncio.sleep(0)
         elif kind == "slice":
             self._index.stage(frame[1], frame[2])

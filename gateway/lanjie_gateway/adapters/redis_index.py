@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from lanjie_gateway.adapters.index import Entry, ExactIndex, MovedError
+from lanjie_gateway.adapters.shared_codec import revision_of
 from lanjie_gateway.adapters.shared_index import SharedIndex, SharedIndexError
 from lanjie_gateway.domain.errors import Unanswerable
 
@@ -52,13 +53,21 @@ class RedisIndex(ExactIndex[int]):
         self._places = [array("Q") for _ in range(_SHARDS)]
         self._revisions = [array("Q") for _ in range(_SHARDS)]
 
-    def load(self, buckets: Sequence[bytes], revisions: Iterable[int], _packed: Iterable[bytes]) -> None:
-        """Take a whole shard."""
-        if buckets:
-            rows = sorted(zip((int.from_bytes(bucket[1:9]) for bucket in buckets), revisions, strict=True))
-            shard = buckets[0][0]
-            self._places[shard] = array("Q", [place for place, _ in rows])
-            self._revisions[shard] = array("Q", [revision for _, revision in rows])
+    def load(self, entries: Iterable[Entry]) -> None:
+        """Take a whole shard from the ledger."""
+        self._take((bucket, revision) for bucket, revision, value in entries if value)
+
+    def take_copy(self, shard: dict[bytes, bytes]) -> None:
+        """Take a whole shard of the copy in Redis: which revision each record has there."""
+        self._take((bucket, revision_of(value)) for bucket, value in shard.items())
+
+    def _take(self, rows: Iterable[tuple[bytes, int]]) -> None:
+        # A token is as good in order as the part of it that is kept.
+        ordered = sorted(rows)
+        if ordered:
+            shard = ordered[0][0][0]
+            self._places[shard] = array("Q", [int.from_bytes(bucket[1:9]) for bucket, _ in ordered])
+            self._revisions[shard] = array("Q", [revision for _, revision in ordered])
 
     async def read(self, buckets: Sequence[bytes], revision: int) -> list[bytes]:
         """Return the packed listings of buckets; reads from Redis, else from the ledger."""
@@ -108,7 +117,7 @@ class RedisIndex(ExactIndex[int]):
         return self._revisions[bucket[0]][row] if row < len(places) and places[row] == place else 0
 
     def _row(self, bucket: bytes) -> tuple[int, int]:
-        place = int.from_bytes(bucket[1:9], "big")
+        place = int.from_bytes(bucket[1:9])
         return place, bisect_left(self._places[bucket[0]], place)
 
     def _put(self, entry: Entry) -> int:

@@ -23,11 +23,10 @@ not known: nobody has seen the whole shard since it changed.
 """
 
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain
-from operator import itemgetter
 from typing import Any, Final
 
 SHARDS: Final = 256
@@ -42,13 +41,6 @@ _VALUE: Final = struct.Struct(">8sQ16s")
 _MASK: Final = (1 << 64) - 1
 _SEAL_BYTES: Final = 48
 _HEAD_BYTES: Final = 16 + 8 * SHARDS
-
-_REVISION_OF: Final = itemgetter(slice(_MAC, _BUCKET))
-_PACKED_OF: Final = itemgetter(slice(_PACKED, None))
-
-Columns = tuple[Sequence[bytes], Iterable[int], Iterable[bytes]]
-"""Buckets, revisions that last changed them, packed listings. The latter two can be gone through once, and cost nothing
-before: not every reader needs both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +138,12 @@ class Codec:
             return None  # not bytes at all
         return state.digest()
 
-    def open_shard(self, number: int, reply: Any) -> tuple[Seal, Columns] | None:
-        """Return seal and all values of a shard, `None` unless every one is sound and none is missing.
+    def open_shard(self, number: int, reply: Any) -> Seal | None:
+        """Return the seal of a shard, `None` unless every one of its values is sound and none is missing.
 
         Args:
             number: of the shard.
-            reply: what HGETALL gave. Left without its seal.
+            reply: what HGETALL gave. Left without its seal: then it is the values by bucket.
         """
         if not isinstance(reply, dict):
             return None
@@ -166,10 +158,7 @@ class Codec:
             sound = self.content(reply) == seal.content
         else:
             sound = seal.count == len(reply) and self.digest(number, reply.items()) == seal.digest
-        if not sound:
-            return None
-        values = list(reply.values())
-        return seal, (list(reply), map(int.from_bytes, map(_REVISION_OF, values)), map(_PACKED_OF, values))
+        return seal if sound else None
 
     def digest(self, number: int, values: Iterable[tuple[Any, Any]]) -> int | None:
         """Return the digest of values of a shard, `None` unless every one is sound."""
@@ -186,6 +175,16 @@ class Codec:
         except (TypeError, ValueError, LookupError, struct.error):
             return None  # not bytes at all, or too short
         return total & _MASK
+
+
+def revision_of(value: bytes) -> int:
+    """Return the revision in a value."""
+    return int.from_bytes(value[_MAC:_BUCKET])
+
+
+def packed_of(value: bytes) -> bytes:
+    """Return the packed listings in a value."""
+    return value[_PACKED:]
 
 
 def weight(value: bytes) -> int:

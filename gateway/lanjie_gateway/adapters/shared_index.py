@@ -25,8 +25,6 @@ _BULK_SECONDS: Final = 10.0
 # hiredis and redis-py answer to garbage with almost anything.
 _FAILURES: Final = (RedisError, OSError, TimeoutError, ValueError, TypeError, LookupError, AttributeError, RuntimeError)
 _T = TypeVar("_T")
-Take = Callable[[Sequence[bytes], Iterable[int], Iterable[bytes]], None]
-"""Gets `shared_codec.Columns`."""
 
 
 class SharedIndexError(Exception):
@@ -114,12 +112,12 @@ class SharedIndex:
                     values[bucket] = value
         return values
 
-    async def load(self, take: Take) -> tuple[int, list[int]] | None:
+    async def load(self, take: Callable[[dict[bytes, bytes]], None]) -> tuple[int, list[int]] | None:
         """Read the whole copy, shard by shard.
 
         Args:
-            take: gets the columns of one verified shard at a time: buckets, revisions, packed listings. A
-                revision may be newer than the one returned.
+            take: gets one whole shard at a time, proved sound: its values by bucket, see `shared_codec`. A revision in
+                them may be newer than the one returned.
 
         Returns:
             The revision up to which all that was handed over is complete, and the numbers of the shards that were not
@@ -135,9 +133,10 @@ class SharedIndex:
         lost = []
         async with contextlib.aclosing(self._shards()) as shards:
             async for number, reply in shards:
-                opened = self.codec.open_shard(number, reply)
-                if opened is not None and head.covers(number, opened[0]):
-                    take(*opened[1])
+                # The hash over a shard lets the loop read the next ones meanwhile.
+                seal = await asyncio.to_thread(self.codec.open_shard, number, reply)
+                if seal is not None and head.covers(number, seal):
+                    take(reply)
                 else:
                     lost.append(number)
         return head.revision, lost

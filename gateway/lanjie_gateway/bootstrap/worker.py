@@ -129,7 +129,7 @@ class Worker:
         # A million records make no cycles, and looking for some among them takes as long as reading them.
         gc.disable()
         try:
-            loaded = await loader.load(self.index.load)
+            loaded = await loader.load(self.index.take_copy)
         except SharedIndexError:
             loaded = None
         finally:
