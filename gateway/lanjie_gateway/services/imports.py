@@ -354,5 +354,8 @@ async def _feed(work: _Work, chunks: AsyncIterator[bytes], parser: ParserProcess
             except ConnectionError:
                 # It has refused the file and says so; the rest is read away.
                 taking = False
+        else:
+            # Whoever hears the refusal must get a turn before the last byte of an endless file.
+            await asyncio.sleep(0)
     work.sha256, work.size = digest.digest(), size
     await parser.end()

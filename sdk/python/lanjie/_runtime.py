@@ -240,7 +240,9 @@ class Runtime:
 
     def _is_ready(self) -> bool:
         state = self.status().state
-        return state is SyncState.FRESH or (state is SyncState.OFF and self._driver.discovered)
+        # The set may be fresh a moment before it can be used: its spool is made in between.
+        usable = state is SyncState.FRESH and self.local is not None
+        return usable or (state is SyncState.OFF and self._driver.discovered)
 
     def _run(self) -> None:
         signals = self._signals
