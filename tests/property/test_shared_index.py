@@ -148,7 +148,7 @@ def carry_out(server, thread, history) -> None:
 common = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 
-@settings(common, max_examples=4)
+@settings(common, max_examples=2)
 @given(history=histories)
 def test_any_history(server, thread, history):
     carry_out(server, thread, history)

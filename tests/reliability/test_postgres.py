@@ -24,7 +24,7 @@ from tests.support.ledger import Desk, cells, csv_file, desk, open_ledger, perso
 from tests.support.postgres import PostgresServer
 
 ROWS = 300
-FAULTS = [20, pytest.param(150, marks=pytest.mark.long)]
+FAULTS = [8, pytest.param(150, marks=pytest.mark.long)]
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ FAULTS = ["flushed", "killed", "stale", "slow", "garbage", "lies", "cut", "cance
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_no_wrong_value_is_believed(tmp_path, fault, monkeypatch):
     monkeypatch.setattr(shared_index, "PAUSE_SECONDS", 0.02)
-    await drill(tmp_path, fault, 4)
+    await drill(tmp_path, fault, 2)
 
 
 @pytest.mark.long
