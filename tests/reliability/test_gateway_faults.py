@@ -1,7 +1,7 @@
 """Faults of Redis and PostgreSQL under a whole gateway that checks, lists and removes meanwhile: no answer is wrong.
 
-`index=redis`, so that every check of a listed subject reads Redis. Twenty rounds of each of its faults here, five hundred
-under ``./run check --long``.
+`index=redis`, so that every check of a listed subject reads Redis. Twenty rounds of each of its faults here, five
+hundred under ``./run check --long``.
 """
 
 import asyncio
