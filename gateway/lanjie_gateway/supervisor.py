@@ -116,9 +116,13 @@ async def _supervise(settings: Settings, redis: list[str]) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    children = [["exec", *redis]] if redis else []
-    children += [["worker"]] * settings.workers + [["control"]]
+    # Redis goes last: control may still be writing to it.
+    alone = asyncio.Event()
+    server = [asyncio.create_task(_keep(["exec", *redis], settings, alone))] if redis else []
+    children = [["worker"]] * settings.workers + [["control"]]
     codes = await asyncio.gather(*(_keep(child, settings, stop) for child in children))
+    alone.set()
+    await asyncio.gather(*server)
     return max(codes)
 
 
