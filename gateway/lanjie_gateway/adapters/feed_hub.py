@@ -206,8 +206,13 @@ class FeedHub:
     async def _commits(self, after: int, until: int) -> list[CommitInfo]:
         found: list[CommitInfo] = []
         while after < until:
-            found += await self._ask(Ledger.commits_after, after, 1_000)
-            after = found[-1].revision
+            page = await self._ask(Ledger.commits_after, after, 1_000)
+            if not page:
+                # Told of before it can be read: nothing is left out, however long it takes.
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            found += page
+            after = page[-1].revision
         return found
 
     async def _send_beat(self, worker: _Worker) -> None:
