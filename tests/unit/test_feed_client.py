@@ -69,3 +69,29 @@ async def test_a_worker_answers_only_while_it_can_prove_that_it_is_current(tmp_p
     assert client.current()
     await client.close()
     server.close()
+
+
+@pytest.mark.asyncio
+async def test_what_a_control_left_half_loaded_is_forgotten(tmp_path: Path) -> None:
+    control, index = Control(), TableIndex()
+    path = tmp_path / "feed.sock"
+    server = await asyncio.start_unix_server(control.serve, path=str(path))
+    client = FeedClient(path, index, "127.0.0.1:1")
+    await client.start()
+    await asyncio.sleep(0.05)
+    await control.tell("begin", "ab" * 16, 1)
+    assert (await control.frames.get())[0] == "have"
+    await control.tell("load", [[b"a" * 16, 1, b"ended since"]])
+    first = control.writer
+    first.close()
+    while control.writer is first:  # noqa: ASYNC110  the client connects again by itself
+        await asyncio.sleep(0.01)
+    await control.tell("begin", "ab" * 16, 1)
+    assert (await control.frames.get())[0] == "have"
+    await control.tell("load", [[b"b" * 16, 2, b"listed"]])
+    await control.tell("commit", 7)
+    assert await control.frames.get() == ["ack", 7]
+    assert index.get(b"a" * 16, index.pin(0)) == b""
+    assert index.get(b"b" * 16, index.pin(0)) == b"listed"
+    await client.close()
+    server.close()

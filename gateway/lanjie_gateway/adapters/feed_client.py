@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from lanjie_gateway.adapters.frames import read_frame, write_frame
 from lanjie_gateway.adapters.index import Entry, ExactIndex
+from lanjie_gateway.adapters.shared_codec import SHARDS
 from lanjie_gateway.domain.catalogue_file import load
 from lanjie_gateway.domain.errors import Unanswerable
 from lanjie_matcher.catalogues import CatalogueSet, Edition
@@ -18,7 +19,6 @@ BEAT_SECONDS: Final = 1.0
 LAG_SECONDS: Final = 60.0
 FETCH_SECONDS: Final = 1.0
 SLICE: Final = 500
-SHARDS: Final = 256
 
 Preload = Callable[[str, int], Awaitable[tuple[int, Sequence[int]]]]
 """Given lineage and epoch, fills the index from the shared copy: (revision it is complete to, shards it is not).
@@ -144,6 +144,8 @@ class FeedClient:
                 answer.set_result(frame[2])
         elif kind == "begin":
             self.lineage, self.epoch = frame[1], frame[2]
+            # A control that died halfway may have left what the ledger no longer has.
+            self._index.reset()
             revision, unsound = await self._preload(self.lineage, self.epoch)
             await write_frame(writer, ["have", self._address, revision, list(unsound)])
         elif kind == "reset":

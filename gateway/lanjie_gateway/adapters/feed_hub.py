@@ -20,9 +20,10 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import structlog
 
-from lanjie_gateway.adapters.feed_client import BEAT_SECONDS, LAG_SECONDS, SHARDS, SLICE
+from lanjie_gateway.adapters.feed_client import BEAT_SECONDS, LAG_SECONDS, SLICE
 from lanjie_gateway.adapters.frames import read_frame, write_frame
 from lanjie_gateway.adapters.ledger import BucketState, CommitInfo, Ledger, LedgerThread
+from lanjie_gateway.adapters.shared_codec import SHARDS
 from lanjie_gateway.domain.errors import Unanswerable
 
 PAGE: Final = 5_000

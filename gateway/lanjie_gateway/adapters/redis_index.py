@@ -12,16 +12,14 @@ that changed it. The change feed keeps that table up, as it does `TableIndex`, s
 from array import array
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final
 
 from lanjie_gateway.adapters.index import Entry, ExactIndex, MovedError
-from lanjie_gateway.adapters.shared_codec import revision_of
+from lanjie_gateway.adapters.shared_codec import SHARDS, revision_of
 from lanjie_gateway.adapters.shared_index import SharedIndex, SharedIndexError
 from lanjie_gateway.domain.errors import Unanswerable
 
 Fetch = Callable[[Sequence[bytes]], Awaitable[Sequence[Entry]]]
 """Reads buckets from the ledger as they are now; the emptied ones are among the answers."""
-_SHARDS: Final = 256
 
 
 class RedisIndex(ExactIndex[int]):
@@ -50,8 +48,8 @@ class RedisIndex(ExactIndex[int]):
     def reset(self) -> None:
         """Forget everything that was loaded."""
         # By first byte of the token: bytes 1 to 8 of it, sorted, and the revisions beside them.
-        self._places = [array("Q") for _ in range(_SHARDS)]
-        self._revisions = [array("Q") for _ in range(_SHARDS)]
+        self._places = [array("Q") for _ in range(SHARDS)]
+        self._revisions = [array("Q") for _ in range(SHARDS)]
 
     def load(self, entries: Iterable[Entry]) -> None:
         """Take a whole shard from the ledger."""
