@@ -67,9 +67,7 @@ def _refuse(message: str) -> int:
 @contextlib.contextmanager
 def _reserved(address: str) -> Iterator[str]:
     """Hold a port, so that all workers, and each new one, listen on the same."""
-    host, _, port = address.rpartition(":")
-    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-    place = (host.strip("[]"), int(port))
+    family, place = _place(address)
     deadline = time.monotonic() + PORT_SECONDS
     while True:
         # Sharing is among our own workers only: whoever else is on the port, even willing to share it, is in the way.
@@ -85,7 +83,7 @@ def _reserved(address: str) -> Iterator[str]:
     with socket.socket(family) as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind(place)
-        yield f"{host}:{held.getsockname()[1]}"
+        yield f"{address.rpartition(':')[0]}:{held.getsockname()[1]}"
 
 
 def _with_redis(settings: Settings) -> tuple[Settings, list[str]]:
@@ -161,10 +159,16 @@ async def _end(child: asyncio.subprocess.Process, ended: "asyncio.Task[int]") ->
 
 
 def _with_port(address: str) -> str:
-    host, _, port = address.rpartition(":")
-    if port != "0":
+    """Return an address whose port, where 0 was asked for, was free a moment ago."""
+    family, place = _place(address)
+    if place[1]:
         return address
-    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     with socket.socket(family) as probe:
-        probe.bind((host.strip("[]"), 0))
-        return f"{host}:{probe.getsockname()[1]}"
+        probe.bind(place)
+        return f"{address.rpartition(':')[0]}:{probe.getsockname()[1]}"
+
+
+def _place(address: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    return family, (host.strip("[]"), int(port))
