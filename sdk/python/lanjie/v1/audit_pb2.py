@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from lanjie.v1 import screening_pb2 as lanjie_dot_v1_dot_screening__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15lanjie/v1/audit.proto\x12\tlanjie.v1\x1a\x19lanjie/v1/screening.proto\"a\n\x18UploadLocalPassesRequest\x12\x0e\n\x06sdk_id\x18\x01 \x01(\t\x12$\n\x06passes\x18\x02 \x03(\x0b\x32\x14.lanjie.v1.LocalPass\x12\x0f\n\x07lineage\x18\x03 \x01(\t\"\x93\x01\n\tLocalPass\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nunix_nanos\x18\x02 \x01(\x03\x12\x13\n\x0bview_digest\x18\x03 \x01(\x06\x12\r\n\x05\x65poch\x18\x04 \x01(\r\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12*\n\x07\x63ontext\x18\x06 \x01(\x0b\x32\x19.lanjie.v1.InquiryContext\"G\n\x19UploadLocalPassesResponse\x12\x1d\n\x15\x61\x63knowledged_sequence\x18\x01 \x01(\x04\x12\x0b\n\x03gap\x18\x02 \x01(\x04\x32p\n\x0eInquiryService\x12^\n\x11UploadLocalPasses\x12#.lanjie.v1.UploadLocalPassesRequest\x1a$.lanjie.v1.UploadLocalPassesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15lanjie/v1/audit.proto\x12\tlanjie.v1\x1a\x19lanjie/v1/screening.proto\"a\n\x18UploadLocalPassesRequest\x12\x0e\n\x06sdk_id\x18\x01 \x01(\t\x12$\n\x06passes\x18\x02 \x03(\x0b\x32\x14.lanjie.v1.LocalPass\x12\x0f\n\x07lineage\x18\x03 \x01(\t\"\xc0\x01\n\tLocalPass\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nunix_nanos\x18\x02 \x01(\x03\x12\x13\n\x0bview_digest\x18\x03 \x01(\x06\x12\r\n\x05\x65poch\x18\x04 \x01(\r\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12*\n\x07\x63ontext\x18\x06 \x01(\x0b\x32\x19.lanjie.v1.InquiryContext\x12\x12\n\ngeneration\x18\x07 \x01(\r\x12\x17\n\x0fset_age_seconds\x18\x08 \x01(\r\"G\n\x19UploadLocalPassesResponse\x12\x1d\n\x15\x61\x63knowledged_sequence\x18\x01 \x01(\x04\x12\x0b\n\x03gap\x18\x02 \x01(\x04\x32p\n\x0eInquiryService\x12^\n\x11UploadLocalPasses\x12#.lanjie.v1.UploadLocalPassesRequest\x1a$.lanjie.v1.UploadLocalPassesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,9 +35,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPLOADLOCALPASSESREQUEST']._serialized_start=63
   _globals['_UPLOADLOCALPASSESREQUEST']._serialized_end=160
   _globals['_LOCALPASS']._serialized_start=163
-  _globals['_LOCALPASS']._serialized_end=310
-  _globals['_UPLOADLOCALPASSESRESPONSE']._serialized_start=312
-  _globals['_UPLOADLOCALPASSESRESPONSE']._serialized_end=383
-  _globals['_INQUIRYSERVICE']._serialized_start=385
-  _globals['_INQUIRYSERVICE']._serialized_end=497
+  _globals['_LOCALPASS']._serialized_end=355
+  _globals['_UPLOADLOCALPASSESRESPONSE']._serialized_start=357
+  _globals['_UPLOADLOCALPASSESRESPONSE']._serialized_end=428
+  _globals['_INQUIRYSERVICE']._serialized_start=430
+  _globals['_INQUIRYSERVICE']._serialized_end=542
 # @@protoc_insertion_point(module_scope)

@@ -53,16 +53,22 @@ class LocalPass(google.protobuf.message.Message):
     EPOCH_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
     CONTEXT_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
+    SET_AGE_SECONDS_FIELD_NUMBER: builtins.int
     sequence: builtins.int
     """Number in the spool, from 1, gapless."""
     unix_nanos: builtins.int
     """When, nanoseconds since 1970-01-01T00:00:00Z."""
     view_digest: builtins.int
-    """64-bit keyed digest of the subject under the view key of the epoch; no identifier."""
+    """64-bit keyed digest of the subject under the view key of the generation; no identifier."""
     epoch: builtins.int
     """Epoch of the set."""
     revision: builtins.int
     """Revision of the set."""
+    generation: builtins.int
+    """Generation of the view key."""
+    set_age_seconds: builtins.int
+    """Age of the set, in seconds since it was last confirmed, rounded down."""
     @property
     def context(self) -> lanjie.v1.screening_pb2.InquiryContext:
         """Matter, purpose and the rest."""
@@ -76,9 +82,11 @@ class LocalPass(google.protobuf.message.Message):
         epoch: builtins.int = ...,
         revision: builtins.int = ...,
         context: lanjie.v1.screening_pb2.InquiryContext | None = ...,
+        generation: builtins.int = ...,
+        set_age_seconds: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["context", b"context"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["context", b"context", "epoch", b"epoch", "revision", b"revision", "sequence", b"sequence", "unix_nanos", b"unix_nanos", "view_digest", b"view_digest"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["context", b"context", "epoch", b"epoch", "generation", b"generation", "revision", b"revision", "sequence", b"sequence", "set_age_seconds", b"set_age_seconds", "unix_nanos", b"unix_nanos", "view_digest", b"view_digest"]) -> None: ...
 
 global___LocalPass = LocalPass
 

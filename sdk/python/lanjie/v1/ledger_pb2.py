@@ -22,19 +22,34 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16lanjie/v1/ledger.proto\x12\tlanjie.v1\"\x0f\n\rBackupRequest\"k\n\x0e\x42\x61\x63kupResponse\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x04\x12\r\n\x05total\x18\x03 \x01(\x04\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12\x0e\n\x06sha256\x18\x06 \x01(\x0c\x32P\n\rLedgerService\x12?\n\x06\x42\x61\x63kup\x12\x18.lanjie.v1.BackupRequest\x1a\x19.lanjie.v1.BackupResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16lanjie/v1/ledger.proto\x12\tlanjie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n\rBackupRequest\"k\n\x0e\x42\x61\x63kupResponse\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x04\x12\r\n\x05total\x18\x03 \x01(\x04\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12\x0e\n\x06sha256\x18\x06 \x01(\x0c\"\x16\n\x14RotateViewKeyRequest\"Z\n\x15RotateViewKeyResponse\x12\x0c\n\x04\x64one\x18\x01 \x01(\x04\x12\r\n\x05total\x18\x02 \x01(\x04\x12\x12\n\ngeneration\x18\x03 \x01(\r\x12\x10\n\x08revision\x18\x04 \x01(\x04\"\x16\n\x14GetSyncStatusRequest\"\x8b\x02\n\x15GetSyncStatusResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x12\n\ngeneration\x18\x03 \x01(\r\x12\r\n\x05\x63ount\x18\x04 \x01(\x04\x12\x1d\n\x15journal_from_revision\x18\x05 \x01(\x04\x12\"\n\x04sdks\x18\x06 \x03(\x0b\x32\x14.lanjie.v1.SdkStatus\x12<\n\x06\x63ounts\x18\x07 \x03(\x0b\x32,.lanjie.v1.GetSyncStatusResponse.CountsEntry\x1a-\n\x0b\x43ountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xe1\x01\n\tSdkStatus\x12\x0e\n\x06sdk_id\x18\x01 \x01(\t\x12\x12\n\ndepartment\x18\x02 \x01(\t\x12\x11\n\tconnected\x18\x03 \x01(\x08\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12\x12\n\ngeneration\x18\x05 \x01(\r\x12\x35\n\x11last_contact_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rlag_revisions\x18\x07 \x01(\x04\x12\x13\n\x0blag_seconds\x18\x08 \x01(\x01\x12\x14\n\x0clast_refusal\x18\t \x01(\t2\xfa\x01\n\rLedgerService\x12?\n\x06\x42\x61\x63kup\x12\x18.lanjie.v1.BackupRequest\x1a\x19.lanjie.v1.BackupResponse0\x01\x12T\n\rRotateViewKey\x12\x1f.lanjie.v1.RotateViewKeyRequest\x1a .lanjie.v1.RotateViewKeyResponse0\x01\x12R\n\rGetSyncStatus\x12\x1f.lanjie.v1.GetSyncStatusRequest\x1a .lanjie.v1.GetSyncStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lanjie.v1.ledger_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BACKUPREQUEST']._serialized_start=37
-  _globals['_BACKUPREQUEST']._serialized_end=52
-  _globals['_BACKUPRESPONSE']._serialized_start=54
-  _globals['_BACKUPRESPONSE']._serialized_end=161
-  _globals['_LEDGERSERVICE']._serialized_start=163
-  _globals['_LEDGERSERVICE']._serialized_end=243
+  _globals['_GETSYNCSTATUSRESPONSE_COUNTSENTRY']._loaded_options = None
+  _globals['_GETSYNCSTATUSRESPONSE_COUNTSENTRY']._serialized_options = b'8\001'
+  _globals['_BACKUPREQUEST']._serialized_start=70
+  _globals['_BACKUPREQUEST']._serialized_end=85
+  _globals['_BACKUPRESPONSE']._serialized_start=87
+  _globals['_BACKUPRESPONSE']._serialized_end=194
+  _globals['_ROTATEVIEWKEYREQUEST']._serialized_start=196
+  _globals['_ROTATEVIEWKEYREQUEST']._serialized_end=218
+  _globals['_ROTATEVIEWKEYRESPONSE']._serialized_start=220
+  _globals['_ROTATEVIEWKEYRESPONSE']._serialized_end=310
+  _globals['_GETSYNCSTATUSREQUEST']._serialized_start=312
+  _globals['_GETSYNCSTATUSREQUEST']._serialized_end=334
+  _globals['_GETSYNCSTATUSRESPONSE']._serialized_start=337
+  _globals['_GETSYNCSTATUSRESPONSE']._serialized_end=604
+  _globals['_GETSYNCSTATUSRESPONSE_COUNTSENTRY']._serialized_start=559
+  _globals['_GETSYNCSTATUSRESPONSE_COUNTSENTRY']._serialized_end=604
+  _globals['_SDKSTATUS']._serialized_start=607
+  _globals['_SDKSTATUS']._serialized_end=832
+  _globals['_LEDGERSERVICE']._serialized_start=835
+  _globals['_LEDGERSERVICE']._serialized_end=1085
 # @@protoc_insertion_point(module_scope)

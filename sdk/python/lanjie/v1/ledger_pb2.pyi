@@ -4,8 +4,11 @@ isort:skip_file
 """
 
 import builtins
+import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.internal.containers
 import google.protobuf.message
+import google.protobuf.timestamp_pb2
 import typing
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
@@ -59,3 +62,176 @@ class BackupResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["done", b"done", "part", b"part", "path", b"path", "revision", b"revision", "sha256", b"sha256", "total", b"total"]) -> None: ...
 
 global___BackupResponse = BackupResponse
+
+@typing.final
+class RotateViewKeyRequest(google.protobuf.message.Message):
+    """A new view key to make."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___RotateViewKeyRequest = RotateViewKeyRequest
+
+@typing.final
+class RotateViewKeyResponse(google.protobuf.message.Message):
+    """Progress of a rotation, and at last its result."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DONE_FIELD_NUMBER: builtins.int
+    TOTAL_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    done: builtins.int
+    """Listings whose digest under the new key is made."""
+    total: builtins.int
+    """How many there will be."""
+    generation: builtins.int
+    """Last message only: the new generation."""
+    revision: builtins.int
+    """Last message only: revision of its commit."""
+    def __init__(
+        self,
+        *,
+        done: builtins.int = ...,
+        total: builtins.int = ...,
+        generation: builtins.int = ...,
+        revision: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["done", b"done", "generation", b"generation", "revision", b"revision", "total", b"total"]) -> None: ...
+
+global___RotateViewKeyResponse = RotateViewKeyResponse
+
+@typing.final
+class GetSyncStatusRequest(google.protobuf.message.Message):
+    """Nothing to say."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___GetSyncStatusRequest = GetSyncStatusRequest
+
+@typing.final
+class GetSyncStatusResponse(google.protobuf.message.Message):
+    """State of the sync of one gateway."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class CountsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    REVISION_FIELD_NUMBER: builtins.int
+    EPOCH_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
+    JOURNAL_FROM_REVISION_FIELD_NUMBER: builtins.int
+    SDKS_FIELD_NUMBER: builtins.int
+    COUNTS_FIELD_NUMBER: builtins.int
+    revision: builtins.int
+    """Revision of the view."""
+    epoch: builtins.int
+    """Epoch of the ledger."""
+    generation: builtins.int
+    """Generation of the view key."""
+    count: builtins.int
+    """Number of fingerprints."""
+    journal_from_revision: builtins.int
+    """Oldest revision from which a delta can be made; who has less takes a snapshot."""
+    @property
+    def sdks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SdkStatus]:
+        """SDKs seen within the last two days, most recent contact first, 10,000 at the most. One that comes under another
+        department is another one.
+        """
+
+    @property
+    def counts(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Updates and refusals since the start, by name: `heartbeat`, `delta`, `snapshot`, `wait`, `refused-root`, ..."""
+
+    def __init__(
+        self,
+        *,
+        revision: builtins.int = ...,
+        epoch: builtins.int = ...,
+        generation: builtins.int = ...,
+        count: builtins.int = ...,
+        journal_from_revision: builtins.int = ...,
+        sdks: collections.abc.Iterable[global___SdkStatus] | None = ...,
+        counts: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["count", b"count", "counts", b"counts", "epoch", b"epoch", "generation", b"generation", "journal_from_revision", b"journal_from_revision", "revision", b"revision", "sdks", b"sdks"]) -> None: ...
+
+global___GetSyncStatusResponse = GetSyncStatusResponse
+
+@typing.final
+class SdkStatus(google.protobuf.message.Message):
+    """One SDK as this gateway knows it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SDK_ID_FIELD_NUMBER: builtins.int
+    DEPARTMENT_FIELD_NUMBER: builtins.int
+    CONNECTED_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
+    LAST_CONTACT_TIME_FIELD_NUMBER: builtins.int
+    LAG_REVISIONS_FIELD_NUMBER: builtins.int
+    LAG_SECONDS_FIELD_NUMBER: builtins.int
+    LAST_REFUSAL_FIELD_NUMBER: builtins.int
+    sdk_id: builtins.str
+    """Name of the instance, 32 hexadecimal digits."""
+    department: builtins.str
+    """Department whose credentials it uses."""
+    connected: builtins.bool
+    """Whether it watches now."""
+    revision: builtins.int
+    """Revision it said it has."""
+    generation: builtins.int
+    """Key generation it said it has."""
+    lag_revisions: builtins.int
+    """Revisions between what it has and the view."""
+    lag_seconds: builtins.float
+    """Seconds since the first commit that it has not got; 0 when it has all. Commits from before the start of this gateway
+    count from its start, and for an SDK without a set of this ledger and epoch they count from its first contact.
+    """
+    last_refusal: builtins.str
+    """Name of its last refusal; empty once it took an update after that."""
+    @property
+    def last_contact_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it last spoke."""
+
+    def __init__(
+        self,
+        *,
+        sdk_id: builtins.str = ...,
+        department: builtins.str = ...,
+        connected: builtins.bool = ...,
+        revision: builtins.int = ...,
+        generation: builtins.int = ...,
+        last_contact_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        lag_revisions: builtins.int = ...,
+        lag_seconds: builtins.float = ...,
+        last_refusal: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["last_contact_time", b"last_contact_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["connected", b"connected", "department", b"department", "generation", b"generation", "lag_revisions", b"lag_revisions", "lag_seconds", b"lag_seconds", "last_contact_time", b"last_contact_time", "last_refusal", b"last_refusal", "revision", b"revision", "sdk_id", b"sdk_id"]) -> None: ...
+
+global___SdkStatus = SdkStatus

@@ -40,6 +40,16 @@ class LedgerServiceStub(object):
                 request_serializer=lanjie_dot_v1_dot_ledger__pb2.BackupRequest.SerializeToString,
                 response_deserializer=lanjie_dot_v1_dot_ledger__pb2.BackupResponse.FromString,
                 _registered_method=True)
+        self.RotateViewKey = channel.unary_stream(
+                '/lanjie.v1.LedgerService/RotateViewKey',
+                request_serializer=lanjie_dot_v1_dot_ledger__pb2.RotateViewKeyRequest.SerializeToString,
+                response_deserializer=lanjie_dot_v1_dot_ledger__pb2.RotateViewKeyResponse.FromString,
+                _registered_method=True)
+        self.GetSyncStatus = channel.unary_unary(
+                '/lanjie.v1.LedgerService/GetSyncStatus',
+                request_serializer=lanjie_dot_v1_dot_ledger__pb2.GetSyncStatusRequest.SerializeToString,
+                response_deserializer=lanjie_dot_v1_dot_ledger__pb2.GetSyncStatusResponse.FromString,
+                _registered_method=True)
 
 
 class LedgerServiceServicer(object):
@@ -54,6 +64,21 @@ class LedgerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateViewKey(self, request, context):
+        """Gives the view of the SDKs a new key: a new generation, which they take without a gap. Imports wait meanwhile,
+        removals do not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSyncStatus(self, request, context):
+        """Says which SDKs are connected, what they have, and what was sent and refused.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LedgerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +86,16 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     servicer.Backup,
                     request_deserializer=lanjie_dot_v1_dot_ledger__pb2.BackupRequest.FromString,
                     response_serializer=lanjie_dot_v1_dot_ledger__pb2.BackupResponse.SerializeToString,
+            ),
+            'RotateViewKey': grpc.unary_stream_rpc_method_handler(
+                    servicer.RotateViewKey,
+                    request_deserializer=lanjie_dot_v1_dot_ledger__pb2.RotateViewKeyRequest.FromString,
+                    response_serializer=lanjie_dot_v1_dot_ledger__pb2.RotateViewKeyResponse.SerializeToString,
+            ),
+            'GetSyncStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSyncStatus,
+                    request_deserializer=lanjie_dot_v1_dot_ledger__pb2.GetSyncStatusRequest.FromString,
+                    response_serializer=lanjie_dot_v1_dot_ledger__pb2.GetSyncStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -91,6 +126,60 @@ class LedgerService(object):
             '/lanjie.v1.LedgerService/Backup',
             lanjie_dot_v1_dot_ledger__pb2.BackupRequest.SerializeToString,
             lanjie_dot_v1_dot_ledger__pb2.BackupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateViewKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lanjie.v1.LedgerService/RotateViewKey',
+            lanjie_dot_v1_dot_ledger__pb2.RotateViewKeyRequest.SerializeToString,
+            lanjie_dot_v1_dot_ledger__pb2.RotateViewKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSyncStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lanjie.v1.LedgerService/GetSyncStatus',
+            lanjie_dot_v1_dot_ledger__pb2.GetSyncStatusRequest.SerializeToString,
+            lanjie_dot_v1_dot_ledger__pb2.GetSyncStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -29,6 +29,20 @@ class LedgerServiceStub:
     revision. The last message tells where it is; it holds keys, so it never travels over this connection.
     """
 
+    RotateViewKey: grpc.UnaryStreamMultiCallable[
+        lanjie.v1.ledger_pb2.RotateViewKeyRequest,
+        lanjie.v1.ledger_pb2.RotateViewKeyResponse,
+    ]
+    """Gives the view of the SDKs a new key: a new generation, which they take without a gap. Imports wait meanwhile,
+    removals do not.
+    """
+
+    GetSyncStatus: grpc.UnaryUnaryMultiCallable[
+        lanjie.v1.ledger_pb2.GetSyncStatusRequest,
+        lanjie.v1.ledger_pb2.GetSyncStatusResponse,
+    ]
+    """Says which SDKs are connected, what they have, and what was sent and refused."""
+
 class LedgerServiceAsyncStub:
     """The ledger as a whole, for those who run it."""
 
@@ -39,6 +53,20 @@ class LedgerServiceAsyncStub:
     """Writes a backup below the state directory while everything goes on: ledger, keys and inquiry segments as of one
     revision. The last message tells where it is; it holds keys, so it never travels over this connection.
     """
+
+    RotateViewKey: grpc.aio.UnaryStreamMultiCallable[
+        lanjie.v1.ledger_pb2.RotateViewKeyRequest,
+        lanjie.v1.ledger_pb2.RotateViewKeyResponse,
+    ]
+    """Gives the view of the SDKs a new key: a new generation, which they take without a gap. Imports wait meanwhile,
+    removals do not.
+    """
+
+    GetSyncStatus: grpc.aio.UnaryUnaryMultiCallable[
+        lanjie.v1.ledger_pb2.GetSyncStatusRequest,
+        lanjie.v1.ledger_pb2.GetSyncStatusResponse,
+    ]
+    """Says which SDKs are connected, what they have, and what was sent and refused."""
 
 class LedgerServiceServicer(metaclass=abc.ABCMeta):
     """The ledger as a whole, for those who run it."""
@@ -52,5 +80,23 @@ class LedgerServiceServicer(metaclass=abc.ABCMeta):
         """Writes a backup below the state directory while everything goes on: ledger, keys and inquiry segments as of one
         revision. The last message tells where it is; it holds keys, so it never travels over this connection.
         """
+
+    @abc.abstractmethod
+    def RotateViewKey(
+        self,
+        request: lanjie.v1.ledger_pb2.RotateViewKeyRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[lanjie.v1.ledger_pb2.RotateViewKeyResponse], collections.abc.AsyncIterator[lanjie.v1.ledger_pb2.RotateViewKeyResponse]]:
+        """Gives the view of the SDKs a new key: a new generation, which they take without a gap. Imports wait meanwhile,
+        removals do not.
+        """
+
+    @abc.abstractmethod
+    def GetSyncStatus(
+        self,
+        request: lanjie.v1.ledger_pb2.GetSyncStatusRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lanjie.v1.ledger_pb2.GetSyncStatusResponse, collections.abc.Awaitable[lanjie.v1.ledger_pb2.GetSyncStatusResponse]]:
+        """Says which SDKs are connected, what they have, and what was sent and refused."""
 
 def add_LedgerServiceServicer_to_server(servicer: LedgerServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

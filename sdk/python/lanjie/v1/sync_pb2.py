@@ -22,40 +22,57 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14lanjie/v1/sync.proto\x12\tlanjie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"k\n\x0bPullRequest\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x0f\n\x07lineage\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12\x0c\n\x04root\x18\x05 \x01(\x0c\x12\x0e\n\x06sdk_id\x18\x06 \x01(\t\"\xbb\x01\n\x0cPullResponse\x12!\n\x04kind\x18\x01 \x01(\x0e\x32\x13.lanjie.v1.PullKind\x12\'\n\x04head\x18\x02 \x01(\x0b\x32\x19.lanjie.v1.SignedManifest\x12#\n\x05scope\x18\x03 \x01(\x0b\x32\x14.lanjie.v1.ViewScope\x12\r\n\x05shard\x18\x04 \x01(\r\x12\r\n\x05\x63ount\x18\x05 \x01(\r\x12\x0e\n\x06planes\x18\x06 \x01(\x0c\x12\x0c\n\x04last\x18\x07 \x01(\x08\"L\n\x0eSignedManifest\x12\x10\n\x08manifest\x18\x01 \x01(\x0c\x12(\n\nsignatures\x18\x02 \x03(\x0b\x32\x14.lanjie.v1.Signature\"\\\n\tSignature\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x30\n\talgorithm\x18\x02 \x01(\x0e\x32\x1d.lanjie.v1.SignatureAlgorithm\x12\r\n\x05value\x18\x03 \x01(\x0c\"\x91\x03\n\x08Manifest\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x0f\n\x07lineage\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12\x0c\n\x04root\x18\x05 \x01(\x0c\x12\r\n\x05\x63ount\x18\x06 \x01(\x04\x12\x0c\n\x04\x62its\x18\x07 \x01(\r\x12$\n\x03prf\x18\x08 \x01(\x0e\x32\x17.lanjie.v1.PrfAlgorithm\x12*\n\x06\x64igest\x18\t \x01(\x0e\x32\x1a.lanjie.v1.DigestAlgorithm\x12\x0e\n\x06key_id\x18\n \x01(\t\x12\x11\n\tkey_check\x18\x0b \x01(\x0c\x12\x15\n\rnormalisation\x18\x0c \x01(\r\x12\x14\n\x0c\x63\x61naries_hit\x18\r \x03(\t\x12\x15\n\rcanaries_miss\x18\x0e \x03(\t\x12/\n\x0bissued_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x65xpires_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"k\n\tViewScope\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63overs\x18\x02 \x03(\t\x12\'\n\x07matters\x18\x03 \x03(\x0b\x32\x16.lanjie.v1.MatterScope\x12\x18\n\x10min_wait_seconds\x18\x04 \x01(\r\"s\n\x0bMatterScope\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x18\n\x10\x63\x61se_no_required\x18\x02 \x01(\x08\x12\x15\n\ras_of_allowed\x18\x03 \x01(\x08\x12%\n\x08in_force\x18\x04 \x03(\x0b\x32\x13.lanjie.v1.DateSpan\"0\n\x08\x44\x61teSpan\x12\x12\n\nstart_date\x18\x01 \x01(\t\x12\x10\n\x08\x65nd_date\x18\x02 \x01(\t*j\n\x0cPrfAlgorithm\x12\x1d\n\x19PRF_ALGORITHM_UNSPECIFIED\x10\x00\x12\x1c\n\x18PRF_ALGORITHM_BLAKE2B_64\x10\x01\x12\x1d\n\x19PRF_ALGORITHM_HMAC_SM3_64\x10\x02*{\n\x12SignatureAlgorithm\x12#\n\x1fSIGNATURE_ALGORITHM_UNSPECIFIED\x10\x00\x12\x1f\n\x1bSIGNATURE_ALGORITHM_ED25519\x10\x01\x12\x1f\n\x1bSIGNATURE_ALGORITHM_SM2_SM3\x10\x02*j\n\x0f\x44igestAlgorithm\x12 \n\x1c\x44IGEST_ALGORITHM_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44IGEST_ALGORITHM_SHA256\x10\x01\x12\x18\n\x14\x44IGEST_ALGORITHM_SM3\x10\x02*V\n\x08PullKind\x12\x19\n\x15PULL_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13PULL_KIND_HEARTBEAT\x10\x01\x12\x16\n\x12PULL_KIND_SNAPSHOT\x10\x02\x32H\n\x0bSyncService\x12\x39\n\x04Pull\x12\x16.lanjie.v1.PullRequest\x1a\x17.lanjie.v1.PullResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14lanjie/v1/sync.proto\x12\tlanjie.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x01\n\x0b\x43lientState\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x0f\n\x07lineage\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12\x12\n\ngeneration\x18\x04 \x01(\r\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12\x0c\n\x04root\x18\x06 \x01(\x0c\x12\x1a\n\x12\x63\x61talogue_revision\x18\x07 \x01(\x04\x12\x0e\n\x06sdk_id\x18\x08 \x01(\t\"4\n\x0bPullRequest\x12%\n\x05state\x18\x01 \x01(\x0b\x32\x16.lanjie.v1.ClientState\"1\n\x0cPullResponse\x12!\n\x06update\x18\x01 \x01(\x0b\x32\x11.lanjie.v1.Update\"`\n\x0cWatchRequest\x12%\n\x05state\x18\x01 \x01(\x0b\x32\x16.lanjie.v1.ClientState\x12)\n\x07refusal\x18\x02 \x01(\x0e\x32\x18.lanjie.v1.RefusalReason\"2\n\rWatchResponse\x12!\n\x06update\x18\x01 \x01(\x0b\x32\x11.lanjie.v1.Update\"\xa7\x02\n\x06Update\x12#\n\x04kind\x18\x01 \x01(\x0e\x32\x15.lanjie.v1.UpdateKind\x12\'\n\x04head\x18\x02 \x01(\x0b\x32\x19.lanjie.v1.SignedManifest\x12\r\n\x05scope\x18\x03 \x01(\x0c\x12\x11\n\tbase_root\x18\x04 \x01(\x0c\x12%\n\x04\x61\x64\x64s\x18\x05 \x01(\x0b\x32\x17.lanjie.v1.Fingerprints\x12)\n\x08removals\x18\x06 \x01(\x0b\x32\x17.lanjie.v1.Fingerprints\x12 \n\x06shards\x18\x07 \x03(\x0b\x32\x10.lanjie.v1.Shard\x12\x0c\n\x04last\x18\x08 \x01(\x08\x12+\n\x08min_wait\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\"-\n\x0c\x46ingerprints\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12\x0e\n\x06planes\x18\x02 \x01(\x0c\"6\n\x05Shard\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x0e\n\x06planes\x18\x03 \x01(\x0c\"L\n\x0eSignedManifest\x12\x10\n\x08manifest\x18\x01 \x01(\x0c\x12(\n\nsignatures\x18\x02 \x03(\x0b\x32\x14.lanjie.v1.Signature\"\\\n\tSignature\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x30\n\talgorithm\x18\x02 \x01(\x0e\x32\x1d.lanjie.v1.SignatureAlgorithm\x12\r\n\x05value\x18\x03 \x01(\x0c\"\xe1\x03\n\x08Manifest\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x0f\n\x07lineage\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12\x0c\n\x04root\x18\x05 \x01(\x0c\x12\r\n\x05\x63ount\x18\x06 \x01(\x04\x12\x0c\n\x04\x62its\x18\x07 \x01(\r\x12$\n\x03prf\x18\x08 \x01(\x0e\x32\x17.lanjie.v1.PrfAlgorithm\x12*\n\x06\x64igest\x18\t \x01(\x0e\x32\x1a.lanjie.v1.DigestAlgorithm\x12\x0e\n\x06key_id\x18\n \x01(\t\x12\x11\n\tkey_check\x18\x0b \x01(\x0c\x12\x15\n\rnormalisation\x18\x0c \x01(\r\x12\x14\n\x0c\x63\x61naries_hit\x18\r \x03(\t\x12\x15\n\rcanaries_miss\x18\x0e \x03(\t\x12/\n\x0bissued_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x65xpires_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ngeneration\x18\x11 \x01(\r\x12\x14\n\x0cscope_digest\x18\x12 \x01(\x0c\x12$\n\x06\x62ounds\x18\x13 \x01(\x0b\x32\x14.lanjie.v1.AgeBounds\"f\n\tAgeBounds\x12\x15\n\rfresh_seconds\x18\x01 \x01(\r\x12\x14\n\x0csoft_seconds\x18\x02 \x01(\r\x12\x15\n\rstale_seconds\x18\x03 \x01(\r\x12\x15\n\rpurge_seconds\x18\x04 \x01(\r\"m\n\tViewScope\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63overs\x18\x02 \x03(\t\x12\'\n\x07matters\x18\x03 \x03(\x0b\x32\x16.lanjie.v1.MatterScope\x12\x1a\n\x12\x63\x61talogue_revision\x18\x04 \x01(\x04\"\xa1\x01\n\x0bMatterScope\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x18\n\x10\x63\x61se_no_required\x18\x02 \x01(\x08\x12\x15\n\ras_of_allowed\x18\x03 \x01(\x08\x12%\n\x08in_force\x18\x04 \x03(\x0b\x32\x13.lanjie.v1.DateSpan\x12\x18\n\x10high_consequence\x18\x05 \x01(\x08\x12\x12\n\nstale_pass\x18\x06 \x01(\x08\"0\n\x08\x44\x61teSpan\x12\x12\n\nstart_date\x18\x01 \x01(\t\x12\x10\n\x08\x65nd_date\x18\x02 \x01(\t*j\n\x0cPrfAlgorithm\x12\x1d\n\x19PRF_ALGORITHM_UNSPECIFIED\x10\x00\x12\x1c\n\x18PRF_ALGORITHM_BLAKE2B_64\x10\x01\x12\x1d\n\x19PRF_ALGORITHM_HMAC_SM3_64\x10\x02*{\n\x12SignatureAlgorithm\x12#\n\x1fSIGNATURE_ALGORITHM_UNSPECIFIED\x10\x00\x12\x1f\n\x1bSIGNATURE_ALGORITHM_ED25519\x10\x01\x12\x1f\n\x1bSIGNATURE_ALGORITHM_SM2_SM3\x10\x02*j\n\x0f\x44igestAlgorithm\x12 \n\x1c\x44IGEST_ALGORITHM_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44IGEST_ALGORITHM_SHA256\x10\x01\x12\x18\n\x14\x44IGEST_ALGORITHM_SM3\x10\x02*\x8b\x01\n\nUpdateKind\x12\x1b\n\x17UPDATE_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15UPDATE_KIND_HEARTBEAT\x10\x01\x12\x15\n\x11UPDATE_KIND_DELTA\x10\x02\x12\x18\n\x14UPDATE_KIND_SNAPSHOT\x10\x03\x12\x14\n\x10UPDATE_KIND_WAIT\x10\x04*\xa0\x04\n\rRefusalReason\x12\x1e\n\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18REFUSAL_REASON_SIGNATURE\x10\x01\x12\x1a\n\x16REFUSAL_REASON_EXPIRED\x10\x02\x12\x19\n\x15REFUSAL_REASON_FUTURE\x10\x03\x12\x1b\n\x17REFUSAL_REASON_ROLLBACK\x10\x04\x12\x1a\n\x16REFUSAL_REASON_LINEAGE\x10\x05\x12\x16\n\x12REFUSAL_REASON_KEY\x10\x06\x12 \n\x1cREFUSAL_REASON_NORMALISATION\x10\x07\x12\x17\n\x13REFUSAL_REASON_BITS\x10\x08\x12\x1b\n\x17REFUSAL_REASON_OVERSIZE\x10\t\x12\x18\n\x14REFUSAL_REASON_COUNT\x10\n\x12\x17\n\x13REFUSAL_REASON_ROOT\x10\x0b\x12\x19\n\x15REFUSAL_REASON_CANARY\x10\x0c\x12\x1b\n\x17REFUSAL_REASON_ENCODING\x10\r\x12\x1c\n\x18REFUSAL_REASON_TRUNCATED\x10\x0e\x12\x1c\n\x18REFUSAL_REASON_ALGORITHM\x10\x0f\x12\x16\n\x12REFUSAL_REASON_GAP\x10\x10\x12\x18\n\x14REFUSAL_REASON_SCOPE\x10\x11\x12\x18\n\x14REFUSAL_REASON_STORE\x10\x12\x32\x88\x01\n\x0bSyncService\x12\x39\n\x04Pull\x12\x16.lanjie.v1.PullRequest\x1a\x17.lanjie.v1.PullResponse0\x01\x12>\n\x05Watch\x12\x17.lanjie.v1.WatchRequest\x1a\x18.lanjie.v1.WatchResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lanjie.v1.sync_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PRFALGORITHM']._serialized_start=1219
-  _globals['_PRFALGORITHM']._serialized_end=1325
-  _globals['_SIGNATUREALGORITHM']._serialized_start=1327
-  _globals['_SIGNATUREALGORITHM']._serialized_end=1450
-  _globals['_DIGESTALGORITHM']._serialized_start=1452
-  _globals['_DIGESTALGORITHM']._serialized_end=1558
-  _globals['_PULLKIND']._serialized_start=1560
-  _globals['_PULLKIND']._serialized_end=1646
-  _globals['_PULLREQUEST']._serialized_start=68
-  _globals['_PULLREQUEST']._serialized_end=175
-  _globals['_PULLRESPONSE']._serialized_start=178
-  _globals['_PULLRESPONSE']._serialized_end=365
-  _globals['_SIGNEDMANIFEST']._serialized_start=367
-  _globals['_SIGNEDMANIFEST']._serialized_end=443
-  _globals['_SIGNATURE']._serialized_start=445
-  _globals['_SIGNATURE']._serialized_end=537
-  _globals['_MANIFEST']._serialized_start=540
-  _globals['_MANIFEST']._serialized_end=941
-  _globals['_VIEWSCOPE']._serialized_start=943
-  _globals['_VIEWSCOPE']._serialized_end=1050
-  _globals['_MATTERSCOPE']._serialized_start=1052
-  _globals['_MATTERSCOPE']._serialized_end=1167
-  _globals['_DATESPAN']._serialized_start=1169
-  _globals['_DATESPAN']._serialized_end=1217
-  _globals['_SYNCSERVICE']._serialized_start=1648
-  _globals['_SYNCSERVICE']._serialized_end=1720
+  _globals['_PRFALGORITHM']._serialized_start=1999
+  _globals['_PRFALGORITHM']._serialized_end=2105
+  _globals['_SIGNATUREALGORITHM']._serialized_start=2107
+  _globals['_SIGNATUREALGORITHM']._serialized_end=2230
+  _globals['_DIGESTALGORITHM']._serialized_start=2232
+  _globals['_DIGESTALGORITHM']._serialized_end=2338
+  _globals['_UPDATEKIND']._serialized_start=2341
+  _globals['_UPDATEKIND']._serialized_end=2480
+  _globals['_REFUSALREASON']._serialized_start=2483
+  _globals['_REFUSALREASON']._serialized_end=3027
+  _globals['_CLIENTSTATE']._serialized_start=101
+  _globals['_CLIENTSTATE']._serialized_end=256
+  _globals['_PULLREQUEST']._serialized_start=258
+  _globals['_PULLREQUEST']._serialized_end=310
+  _globals['_PULLRESPONSE']._serialized_start=312
+  _globals['_PULLRESPONSE']._serialized_end=361
+  _globals['_WATCHREQUEST']._serialized_start=363
+  _globals['_WATCHREQUEST']._serialized_end=459
+  _globals['_WATCHRESPONSE']._serialized_start=461
+  _globals['_WATCHRESPONSE']._serialized_end=511
+  _globals['_UPDATE']._serialized_start=514
+  _globals['_UPDATE']._serialized_end=809
+  _globals['_FINGERPRINTS']._serialized_start=811
+  _globals['_FINGERPRINTS']._serialized_end=856
+  _globals['_SHARD']._serialized_start=858
+  _globals['_SHARD']._serialized_end=912
+  _globals['_SIGNEDMANIFEST']._serialized_start=914
+  _globals['_SIGNEDMANIFEST']._serialized_end=990
+  _globals['_SIGNATURE']._serialized_start=992
+  _globals['_SIGNATURE']._serialized_end=1084
+  _globals['_MANIFEST']._serialized_start=1087
+  _globals['_MANIFEST']._serialized_end=1568
+  _globals['_AGEBOUNDS']._serialized_start=1570
+  _globals['_AGEBOUNDS']._serialized_end=1672
+  _globals['_VIEWSCOPE']._serialized_start=1674
+  _globals['_VIEWSCOPE']._serialized_end=1783
+  _globals['_MATTERSCOPE']._serialized_start=1786
+  _globals['_MATTERSCOPE']._serialized_end=1947
+  _globals['_DATESPAN']._serialized_start=1949
+  _globals['_DATESPAN']._serialized_end=1997
+  _globals['_SYNCSERVICE']._serialized_start=3030
+  _globals['_SYNCSERVICE']._serialized_end=3166
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ isort:skip_file
 import builtins
 import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
@@ -92,32 +93,128 @@ DIGEST_ALGORITHM_SM3: DigestAlgorithm.ValueType  # 2
 """SM3; reserved for deployments that must use it."""
 global___DigestAlgorithm = DigestAlgorithm
 
-class _PullKind:
+class _UpdateKind:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
 
-class _PullKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_PullKind.ValueType], builtins.type):
+class _UpdateKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_UpdateKind.ValueType], builtins.type):
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
-    PULL_KIND_UNSPECIFIED: _PullKind.ValueType  # 0
+    UPDATE_KIND_UNSPECIFIED: _UpdateKind.ValueType  # 0
     """Rejected."""
-    PULL_KIND_HEARTBEAT: _PullKind.ValueType  # 1
+    UPDATE_KIND_HEARTBEAT: _UpdateKind.ValueType  # 1
     """Head only: the client's set is the set of the head."""
-    PULL_KIND_SNAPSHOT: _PullKind.ValueType  # 2
-    """One shard of the whole set of the head; replaces what the client has when all 256 are there."""
+    UPDATE_KIND_DELTA: _UpdateKind.ValueType  # 2
+    """Changes to the client's set, which `base_root` names. Without changes it is a heartbeat."""
+    UPDATE_KIND_SNAPSHOT: _UpdateKind.ValueType  # 3
+    """Some shards of a whole set, in order; replaces what the client has when all 256 and the changes after them are there."""
+    UPDATE_KIND_WAIT: _UpdateKind.ValueType  # 4
+    """Nothing now: too many snapshots are on their way. Ask again after `min_wait`."""
 
-class PullKind(_PullKind, metaclass=_PullKindEnumTypeWrapper):
-    """What a message of a pull carries."""
+class UpdateKind(_UpdateKind, metaclass=_UpdateKindEnumTypeWrapper):
+    """What an update does."""
 
-PULL_KIND_UNSPECIFIED: PullKind.ValueType  # 0
+UPDATE_KIND_UNSPECIFIED: UpdateKind.ValueType  # 0
 """Rejected."""
-PULL_KIND_HEARTBEAT: PullKind.ValueType  # 1
+UPDATE_KIND_HEARTBEAT: UpdateKind.ValueType  # 1
 """Head only: the client's set is the set of the head."""
-PULL_KIND_SNAPSHOT: PullKind.ValueType  # 2
-"""One shard of the whole set of the head; replaces what the client has when all 256 are there."""
-global___PullKind = PullKind
+UPDATE_KIND_DELTA: UpdateKind.ValueType  # 2
+"""Changes to the client's set, which `base_root` names. Without changes it is a heartbeat."""
+UPDATE_KIND_SNAPSHOT: UpdateKind.ValueType  # 3
+"""Some shards of a whole set, in order; replaces what the client has when all 256 and the changes after them are there."""
+UPDATE_KIND_WAIT: UpdateKind.ValueType  # 4
+"""Nothing now: too many snapshots are on their way. Ask again after `min_wait`."""
+global___UpdateKind = UpdateKind
+
+class _RefusalReason:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _RefusalReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_RefusalReason.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    REFUSAL_REASON_UNSPECIFIED: _RefusalReason.ValueType  # 0
+    """Not refused: applied, and on disk."""
+    REFUSAL_REASON_SIGNATURE: _RefusalReason.ValueType  # 1
+    """No trusted key signed the head."""
+    REFUSAL_REASON_EXPIRED: _RefusalReason.ValueType  # 2
+    """The head has expired."""
+    REFUSAL_REASON_FUTURE: _RefusalReason.ValueType  # 3
+    """The head is signed in the future of the client's clock."""
+    REFUSAL_REASON_ROLLBACK: _RefusalReason.ValueType  # 4
+    """The head is older than one the client has seen."""
+    REFUSAL_REASON_LINEAGE: _RefusalReason.ValueType  # 5
+    """The head is of another view or ledger."""
+    REFUSAL_REASON_KEY: _RefusalReason.ValueType  # 6
+    """The view key is not the key of the set."""
+    REFUSAL_REASON_NORMALISATION: _RefusalReason.ValueType  # 7
+    """Another normalisation of identifiers."""
+    REFUSAL_REASON_BITS: _RefusalReason.ValueType  # 8
+    """A width of fingerprints that cannot be."""
+    REFUSAL_REASON_OVERSIZE: _RefusalReason.ValueType  # 9
+    """More than a client takes."""
+    REFUSAL_REASON_COUNT: _RefusalReason.ValueType  # 10
+    """Not as many fingerprints as the head counts."""
+    REFUSAL_REASON_ROOT: _RefusalReason.ValueType  # 11
+    """Not the set that the head names."""
+    REFUSAL_REASON_CANARY: _RefusalReason.ValueType  # 12
+    """A canary does not answer as the head says."""
+    REFUSAL_REASON_ENCODING: _RefusalReason.ValueType  # 13
+    """Bytes that cannot be read, or a kind that is not known."""
+    REFUSAL_REASON_TRUNCATED: _RefusalReason.ValueType  # 14
+    """Something is missing."""
+    REFUSAL_REASON_ALGORITHM: _RefusalReason.ValueType  # 15
+    """Algorithms that the client does not know."""
+    REFUSAL_REASON_GAP: _RefusalReason.ValueType  # 16
+    """A delta to another set than the client's."""
+    REFUSAL_REASON_SCOPE: _RefusalReason.ValueType  # 17
+    """The head wants a scope that the client has not got."""
+    REFUSAL_REASON_STORE: _RefusalReason.ValueType  # 18
+    """The client could not keep it on its disk."""
+
+class RefusalReason(_RefusalReason, metaclass=_RefusalReasonEnumTypeWrapper):
+    """Why a client refused an update; its set is as before."""
+
+REFUSAL_REASON_UNSPECIFIED: RefusalReason.ValueType  # 0
+"""Not refused: applied, and on disk."""
+REFUSAL_REASON_SIGNATURE: RefusalReason.ValueType  # 1
+"""No trusted key signed the head."""
+REFUSAL_REASON_EXPIRED: RefusalReason.ValueType  # 2
+"""The head has expired."""
+REFUSAL_REASON_FUTURE: RefusalReason.ValueType  # 3
+"""The head is signed in the future of the client's clock."""
+REFUSAL_REASON_ROLLBACK: RefusalReason.ValueType  # 4
+"""The head is older than one the client has seen."""
+REFUSAL_REASON_LINEAGE: RefusalReason.ValueType  # 5
+"""The head is of another view or ledger."""
+REFUSAL_REASON_KEY: RefusalReason.ValueType  # 6
+"""The view key is not the key of the set."""
+REFUSAL_REASON_NORMALISATION: RefusalReason.ValueType  # 7
+"""Another normalisation of identifiers."""
+REFUSAL_REASON_BITS: RefusalReason.ValueType  # 8
+"""A width of fingerprints that cannot be."""
+REFUSAL_REASON_OVERSIZE: RefusalReason.ValueType  # 9
+"""More than a client takes."""
+REFUSAL_REASON_COUNT: RefusalReason.ValueType  # 10
+"""Not as many fingerprints as the head counts."""
+REFUSAL_REASON_ROOT: RefusalReason.ValueType  # 11
+"""Not the set that the head names."""
+REFUSAL_REASON_CANARY: RefusalReason.ValueType  # 12
+"""A canary does not answer as the head says."""
+REFUSAL_REASON_ENCODING: RefusalReason.ValueType  # 13
+"""Bytes that cannot be read, or a kind that is not known."""
+REFUSAL_REASON_TRUNCATED: RefusalReason.ValueType  # 14
+"""Something is missing."""
+REFUSAL_REASON_ALGORITHM: RefusalReason.ValueType  # 15
+"""Algorithms that the client does not know."""
+REFUSAL_REASON_GAP: RefusalReason.ValueType  # 16
+"""A delta to another set than the client's."""
+REFUSAL_REASON_SCOPE: RefusalReason.ValueType  # 17
+"""The head wants a scope that the client has not got."""
+REFUSAL_REASON_STORE: RefusalReason.ValueType  # 18
+"""The client could not keep it on its disk."""
+global___RefusalReason = RefusalReason
 
 @typing.final
-class PullRequest(google.protobuf.message.Message):
+class ClientState(google.protobuf.message.Message):
     """What the client has."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -125,8 +222,10 @@ class PullRequest(google.protobuf.message.Message):
     VIEW_FIELD_NUMBER: builtins.int
     LINEAGE_FIELD_NUMBER: builtins.int
     EPOCH_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
     ROOT_FIELD_NUMBER: builtins.int
+    CATALOGUE_REVISION_FIELD_NUMBER: builtins.int
     SDK_ID_FIELD_NUMBER: builtins.int
     view: builtins.str
     """Name of the view; `companies` when empty."""
@@ -134,10 +233,14 @@ class PullRequest(google.protobuf.message.Message):
     """Identity of the ledger the client knows; empty when none."""
     epoch: builtins.int
     """Epoch of its set; 0 when none."""
+    generation: builtins.int
+    """Key generation of its set; 0 when none."""
     revision: builtins.int
     """Revision of its set."""
     root: builtins.bytes
-    """Root of its set; empty when none."""
+    """Root of its set; empty when it has none, or wants the whole one."""
+    catalogue_revision: builtins.int
+    """Revision of the catalogues its scope was made from."""
     sdk_id: builtins.str
     """Name of this SDK instance, 32 hexadecimal digits."""
     def __init__(
@@ -146,63 +249,217 @@ class PullRequest(google.protobuf.message.Message):
         view: builtins.str = ...,
         lineage: builtins.str = ...,
         epoch: builtins.int = ...,
+        generation: builtins.int = ...,
         revision: builtins.int = ...,
         root: builtins.bytes = ...,
+        catalogue_revision: builtins.int = ...,
         sdk_id: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "lineage", b"lineage", "revision", b"revision", "root", b"root", "sdk_id", b"sdk_id", "view", b"view"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["catalogue_revision", b"catalogue_revision", "epoch", b"epoch", "generation", b"generation", "lineage", b"lineage", "revision", b"revision", "root", b"root", "sdk_id", b"sdk_id", "view", b"view"]) -> None: ...
+
+global___ClientState = ClientState
+
+@typing.final
+class PullRequest(google.protobuf.message.Message):
+    """What the client has."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: builtins.int
+    @property
+    def state(self) -> global___ClientState:
+        """What the client has."""
+
+    def __init__(
+        self,
+        *,
+        state: global___ClientState | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["state", b"state"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["state", b"state"]) -> None: ...
 
 global___PullRequest = PullRequest
 
 @typing.final
 class PullResponse(google.protobuf.message.Message):
-    """One message of a pull. The first carries the head, the key and the scope; the last has `last` set."""
+    """One update of a pull."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    UPDATE_FIELD_NUMBER: builtins.int
+    @property
+    def update(self) -> global___Update:
+        """The update; a snapshot comes in several."""
+
+    def __init__(
+        self,
+        *,
+        update: global___Update | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["update", b"update"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["update", b"update"]) -> None: ...
+
+global___PullResponse = PullResponse
+
+@typing.final
+class WatchRequest(google.protobuf.message.Message):
+    """The greeting, or the answer to an update: once for a snapshot, after its last part."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: builtins.int
+    REFUSAL_FIELD_NUMBER: builtins.int
+    refusal: global___RefusalReason.ValueType
+    """Why the update was refused; the server then sends a whole set."""
+    @property
+    def state(self) -> global___ClientState:
+        """What the client has, on disk."""
+
+    def __init__(
+        self,
+        *,
+        state: global___ClientState | None = ...,
+        refusal: global___RefusalReason.ValueType = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["state", b"state"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["refusal", b"refusal", "state", b"state"]) -> None: ...
+
+global___WatchRequest = WatchRequest
+
+@typing.final
+class WatchResponse(google.protobuf.message.Message):
+    """One update of a watch."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    UPDATE_FIELD_NUMBER: builtins.int
+    @property
+    def update(self) -> global___Update:
+        """The update; a snapshot comes in several."""
+
+    def __init__(
+        self,
+        *,
+        update: global___Update | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["update", b"update"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["update", b"update"]) -> None: ...
+
+global___WatchResponse = WatchResponse
+
+@typing.final
+class Update(google.protobuf.message.Message):
+    """One step from one state to the next."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     KIND_FIELD_NUMBER: builtins.int
     HEAD_FIELD_NUMBER: builtins.int
     SCOPE_FIELD_NUMBER: builtins.int
-    SHARD_FIELD_NUMBER: builtins.int
-    COUNT_FIELD_NUMBER: builtins.int
-    PLANES_FIELD_NUMBER: builtins.int
+    BASE_ROOT_FIELD_NUMBER: builtins.int
+    ADDS_FIELD_NUMBER: builtins.int
+    REMOVALS_FIELD_NUMBER: builtins.int
+    SHARDS_FIELD_NUMBER: builtins.int
     LAST_FIELD_NUMBER: builtins.int
-    kind: global___PullKind.ValueType
-    """What it carries."""
-    shard: builtins.int
-    """SNAPSHOT: number of the shard, 0 to 255, by the top eight bits."""
-    count: builtins.int
-    """SNAPSHOT: number of fingerprints in the shard."""
-    planes: builtins.bytes
-    """SNAPSHOT: gaps of the sorted remainders (fingerprint without its top eight bits) as byte planes, lowest plane
-    first: for each plane a 4-byte big-endian length and a zlib stream (RFC 1950) of `count` bytes. The first gap is
-    the first remainder itself, the others are differences, at least 1.
+    MIN_WAIT_FIELD_NUMBER: builtins.int
+    kind: global___UpdateKind.ValueType
+    """What it does."""
+    scope: builtins.bytes
+    """Serialised `ViewScope`, whose digest the head names: in the first part of a snapshot, and wherever the client's
+    scope is another.
     """
+    base_root: builtins.bytes
+    """DELTA: root of the set that it changes."""
     last: builtins.bool
-    """No more messages follow."""
+    """SNAPSHOT: no more parts follow."""
     @property
     def head(self) -> global___SignedManifest:
-        """Signed head; first message only."""
+        """Signed head that the step leads to; with a snapshot in its first part only."""
 
     @property
-    def scope(self) -> global___ViewScope:
-        """Key and scope of the view; first message only."""
+    def adds(self) -> global___Fingerprints:
+        """DELTA, and last part of a SNAPSHOT: fingerprints to put in. One that is there already stays."""
+
+    @property
+    def removals(self) -> global___Fingerprints:
+        """The same: fingerprints to take out. One that is not there is no fault."""
+
+    @property
+    def shards(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Shard]:
+        """SNAPSHOT: shards, in order over all parts."""
+
+    @property
+    def min_wait(self) -> google.protobuf.duration_pb2.Duration:
+        """How long to wait before asking again; with WAIT, and as advice to those who pull."""
 
     def __init__(
         self,
         *,
-        kind: global___PullKind.ValueType = ...,
+        kind: global___UpdateKind.ValueType = ...,
         head: global___SignedManifest | None = ...,
-        scope: global___ViewScope | None = ...,
-        shard: builtins.int = ...,
+        scope: builtins.bytes = ...,
+        base_root: builtins.bytes = ...,
+        adds: global___Fingerprints | None = ...,
+        removals: global___Fingerprints | None = ...,
+        shards: collections.abc.Iterable[global___Shard] | None = ...,
+        last: builtins.bool = ...,
+        min_wait: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["adds", b"adds", "head", b"head", "min_wait", b"min_wait", "removals", b"removals"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["adds", b"adds", "base_root", b"base_root", "head", b"head", "kind", b"kind", "last", b"last", "min_wait", b"min_wait", "removals", b"removals", "scope", b"scope", "shards", b"shards"]) -> None: ...
+
+global___Update = Update
+
+@typing.final
+class Fingerprints(google.protobuf.message.Message):
+    """Sorted, distinct fingerprints."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: builtins.int
+    PLANES_FIELD_NUMBER: builtins.int
+    count: builtins.int
+    """How many."""
+    planes: builtins.bytes
+    """Their gaps as byte planes, lowest plane first, one for every eight bits of a fingerprint: for each plane a 4-byte
+    big-endian length and a zlib stream (RFC 1950) of `count` bytes. The first gap is the first value itself, the
+    others are differences, at least 1.
+    """
+    def __init__(
+        self,
+        *,
         count: builtins.int = ...,
         planes: builtins.bytes = ...,
-        last: builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["head", b"head", "scope", b"scope"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["count", b"count", "head", b"head", "kind", b"kind", "last", b"last", "planes", b"planes", "scope", b"scope", "shard", b"shard"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["count", b"count", "planes", b"planes"]) -> None: ...
 
-global___PullResponse = PullResponse
+global___Fingerprints = Fingerprints
+
+@typing.final
+class Shard(google.protobuf.message.Message):
+    """One of the 256 shards of a set, by the top eight bits of the fingerprints."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
+    PLANES_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    """Number, 0 to 255."""
+    count: builtins.int
+    """Number of fingerprints."""
+    planes: builtins.bytes
+    """Gaps of the remainders (fingerprint without its top eight bits) as byte planes, as in `Fingerprints`."""
+    def __init__(
+        self,
+        *,
+        number: builtins.int = ...,
+        count: builtins.int = ...,
+        planes: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["count", b"count", "number", b"number", "planes", b"planes"]) -> None: ...
+
+global___Shard = Shard
 
 @typing.final
 class SignedManifest(google.protobuf.message.Message):
@@ -256,7 +513,7 @@ global___Signature = Signature
 
 @typing.final
 class Manifest(google.protobuf.message.Message):
-    """The only signed thing; the set is bound to it by root and count."""
+    """The only signed thing; the set is bound to it by root and count, the scope by its digest."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -276,14 +533,17 @@ class Manifest(google.protobuf.message.Message):
     CANARIES_MISS_FIELD_NUMBER: builtins.int
     ISSUED_TIME_FIELD_NUMBER: builtins.int
     EXPIRES_TIME_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
+    SCOPE_DIGEST_FIELD_NUMBER: builtins.int
+    BOUNDS_FIELD_NUMBER: builtins.int
     view: builtins.str
     """Name of the view."""
     lineage: builtins.str
     """Identity of the ledger."""
     epoch: builtins.int
-    """Epoch: another key, bit width or normalisation, or a restored ledger. Only ever rises in a lineage."""
+    """Epoch of the ledger: a restore from a backup begins a new one, in which revisions are given again."""
     revision: builtins.int
-    """Revision of the ledger at which the set is this one."""
+    """Revision of the ledger at which the set is this one. Only ever rises in an epoch."""
     root: builtins.bytes
     """Digest over the 256 shard digests, in order; a shard digest is over its sorted fingerprints, each in
     ceil(bits / 8) bytes, big-endian.
@@ -302,6 +562,12 @@ class Manifest(google.protobuf.message.Message):
     """Fingerprint, as eight bytes, of the text `key-check`: a wrong key would miss everything, so it is tested first."""
     normalisation: builtins.int
     """Version of the normalisation of identifiers."""
+    generation: builtins.int
+    """Generation of the view key: another key, bit width or normalisation, or other grants. Only ever rises in an epoch;
+    revisions go on through it.
+    """
+    scope_digest: builtins.bytes
+    """SHA-256 of the serialised `ViewScope` that goes with the set."""
     @property
     def canaries_hit(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Canonical keys that are in the set and must hit."""
@@ -316,7 +582,11 @@ class Manifest(google.protobuf.message.Message):
 
     @property
     def expires_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """After this instant it proves nothing."""
+        """After this instant it proves nothing: nobody may take it as news."""
+
+    @property
+    def bounds(self) -> global___AgeBounds:
+        """What the set is good for, by its age."""
 
     def __init__(
         self,
@@ -337,11 +607,46 @@ class Manifest(google.protobuf.message.Message):
         canaries_miss: collections.abc.Iterable[builtins.str] | None = ...,
         issued_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         expires_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        generation: builtins.int = ...,
+        scope_digest: builtins.bytes = ...,
+        bounds: global___AgeBounds | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["expires_time", b"expires_time", "issued_time", b"issued_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["bits", b"bits", "canaries_hit", b"canaries_hit", "canaries_miss", b"canaries_miss", "count", b"count", "digest", b"digest", "epoch", b"epoch", "expires_time", b"expires_time", "issued_time", b"issued_time", "key_check", b"key_check", "key_id", b"key_id", "lineage", b"lineage", "normalisation", b"normalisation", "prf", b"prf", "revision", b"revision", "root", b"root", "view", b"view"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["bounds", b"bounds", "expires_time", b"expires_time", "issued_time", b"issued_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bits", b"bits", "bounds", b"bounds", "canaries_hit", b"canaries_hit", "canaries_miss", b"canaries_miss", "count", b"count", "digest", b"digest", "epoch", b"epoch", "expires_time", b"expires_time", "generation", b"generation", "issued_time", b"issued_time", "key_check", b"key_check", "key_id", b"key_id", "lineage", b"lineage", "normalisation", b"normalisation", "prf", b"prf", "revision", b"revision", "root", b"root", "scope_digest", b"scope_digest", "view", b"view"]) -> None: ...
 
 global___Manifest = Manifest
+
+@typing.final
+class AgeBounds(google.protobuf.message.Message):
+    """Ages of a set, in seconds since it was last confirmed, and what it is good for. A client never takes more than its own
+    defaults: 45, 900, 86400, 172800.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FRESH_SECONDS_FIELD_NUMBER: builtins.int
+    SOFT_SECONDS_FIELD_NUMBER: builtins.int
+    STALE_SECONDS_FIELD_NUMBER: builtins.int
+    PURGE_SECONDS_FIELD_NUMBER: builtins.int
+    fresh_seconds: builtins.int
+    """Up to here absence is an answer."""
+    soft_seconds: builtins.int
+    """Up to here too, flagged; matters of high consequence ask the gateway."""
+    stale_seconds: builtins.int
+    """Up to here the gateway is asked first, and where it cannot be reached the matter's policy holds."""
+    purge_seconds: builtins.int
+    """After this age key and set are erased."""
+    def __init__(
+        self,
+        *,
+        fresh_seconds: builtins.int = ...,
+        soft_seconds: builtins.int = ...,
+        stale_seconds: builtins.int = ...,
+        purge_seconds: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["fresh_seconds", b"fresh_seconds", "purge_seconds", b"purge_seconds", "soft_seconds", b"soft_seconds", "stale_seconds", b"stale_seconds"]) -> None: ...
+
+global___AgeBounds = AgeBounds
 
 @typing.final
 class ViewScope(google.protobuf.message.Message):
@@ -352,11 +657,11 @@ class ViewScope(google.protobuf.message.Message):
     KEY_FIELD_NUMBER: builtins.int
     COVERS_FIELD_NUMBER: builtins.int
     MATTERS_FIELD_NUMBER: builtins.int
-    MIN_WAIT_SECONDS_FIELD_NUMBER: builtins.int
+    CATALOGUE_REVISION_FIELD_NUMBER: builtins.int
     key: builtins.bytes
     """View key, 32 bytes."""
-    min_wait_seconds: builtins.int
-    """Seconds to wait before the next pull."""
+    catalogue_revision: builtins.int
+    """Revision of the newest catalogue it was made from."""
     @property
     def covers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Subjects whose absence from the set is an answer: `company` keys, `person` keys."""
@@ -371,9 +676,9 @@ class ViewScope(google.protobuf.message.Message):
         key: builtins.bytes = ...,
         covers: collections.abc.Iterable[builtins.str] | None = ...,
         matters: collections.abc.Iterable[global___MatterScope] | None = ...,
-        min_wait_seconds: builtins.int = ...,
+        catalogue_revision: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["covers", b"covers", "key", b"key", "matters", b"matters", "min_wait_seconds", b"min_wait_seconds"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["catalogue_revision", b"catalogue_revision", "covers", b"covers", "key", b"key", "matters", b"matters"]) -> None: ...
 
 global___ViewScope = ViewScope
 
@@ -387,12 +692,18 @@ class MatterScope(google.protobuf.message.Message):
     CASE_NO_REQUIRED_FIELD_NUMBER: builtins.int
     AS_OF_ALLOWED_FIELD_NUMBER: builtins.int
     IN_FORCE_FIELD_NUMBER: builtins.int
+    HIGH_CONSEQUENCE_FIELD_NUMBER: builtins.int
+    STALE_PASS_FIELD_NUMBER: builtins.int
     code: builtins.str
     """Code."""
     case_no_required: builtins.bool
     """A case number is required."""
     as_of_allowed: builtins.bool
     """A past instant may be asked about."""
+    high_consequence: builtins.bool
+    """Asks the gateway unless the set is fresh."""
+    stale_pass: builtins.bool
+    """With a stale set and no gateway: absence is still a pass, flagged. Otherwise it is UNDETERMINED."""
     @property
     def in_force(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___DateSpan]:
         """Spans of days on which a catalogue in force knows the matter."""
@@ -404,8 +715,10 @@ class MatterScope(google.protobuf.message.Message):
         case_no_required: builtins.bool = ...,
         as_of_allowed: builtins.bool = ...,
         in_force: collections.abc.Iterable[global___DateSpan] | None = ...,
+        high_consequence: builtins.bool = ...,
+        stale_pass: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["as_of_allowed", b"as_of_allowed", "case_no_required", b"case_no_required", "code", b"code", "in_force", b"in_force"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["as_of_allowed", b"as_of_allowed", "case_no_required", b"case_no_required", "code", b"code", "high_consequence", b"high_consequence", "in_force", b"in_force", "stale_pass", b"stale_pass"]) -> None: ...
 
 global___MatterScope = MatterScope
 

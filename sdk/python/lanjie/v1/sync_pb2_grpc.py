@@ -41,6 +41,11 @@ class SyncServiceStub(object):
                 request_serializer=lanjie_dot_v1_dot_sync__pb2.PullRequest.SerializeToString,
                 response_deserializer=lanjie_dot_v1_dot_sync__pb2.PullResponse.FromString,
                 _registered_method=True)
+        self.Watch = channel.stream_stream(
+                '/lanjie.v1.SyncService/Watch',
+                request_serializer=lanjie_dot_v1_dot_sync__pb2.WatchRequest.SerializeToString,
+                response_deserializer=lanjie_dot_v1_dot_sync__pb2.WatchResponse.FromString,
+                _registered_method=True)
 
 
 class SyncServiceServicer(object):
@@ -49,7 +54,16 @@ class SyncServiceServicer(object):
     """
 
     def Pull(self, request, context):
-        """Bootstrap and polling: the signed head, and the whole set when the client's is another.
+        """Once: what leads from the client's state to the newest. Bootstrap, and the way on where a stream does not get through.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Watch(self, request_iterator, context):
+        """All the time: the first message of the client says what it has, each later one answers the update before it. One
+        update is on its way at a time, so whatever is committed meanwhile comes as one merged delta. A heartbeat comes
+        every third of `AgeBounds.fresh_seconds`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -62,6 +76,11 @@ def add_SyncServiceServicer_to_server(servicer, server):
                     servicer.Pull,
                     request_deserializer=lanjie_dot_v1_dot_sync__pb2.PullRequest.FromString,
                     response_serializer=lanjie_dot_v1_dot_sync__pb2.PullResponse.SerializeToString,
+            ),
+            'Watch': grpc.stream_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=lanjie_dot_v1_dot_sync__pb2.WatchRequest.FromString,
+                    response_serializer=lanjie_dot_v1_dot_sync__pb2.WatchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -93,6 +112,33 @@ class SyncService(object):
             '/lanjie.v1.SyncService/Pull',
             lanjie_dot_v1_dot_sync__pb2.PullRequest.SerializeToString,
             lanjie_dot_v1_dot_sync__pb2.PullResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/lanjie.v1.SyncService/Watch',
+            lanjie_dot_v1_dot_sync__pb2.WatchRequest.SerializeToString,
+            lanjie_dot_v1_dot_sync__pb2.WatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,16 @@ class SyncServiceStub:
         lanjie.v1.sync_pb2.PullRequest,
         lanjie.v1.sync_pb2.PullResponse,
     ]
-    """Bootstrap and polling: the signed head, and the whole set when the client's is another."""
+    """Once: what leads from the client's state to the newest. Bootstrap, and the way on where a stream does not get through."""
+
+    Watch: grpc.StreamStreamMultiCallable[
+        lanjie.v1.sync_pb2.WatchRequest,
+        lanjie.v1.sync_pb2.WatchResponse,
+    ]
+    """All the time: the first message of the client says what it has, each later one answers the update before it. One
+    update is on its way at a time, so whatever is committed meanwhile comes as one merged delta. A heartbeat comes
+    every third of `AgeBounds.fresh_seconds`.
+    """
 
 class SyncServiceAsyncStub:
     """Brings the set of keyed fingerprints of a view to the SDKs (Art. 48). What travels is the set; the client builds its
@@ -38,7 +47,16 @@ class SyncServiceAsyncStub:
         lanjie.v1.sync_pb2.PullRequest,
         lanjie.v1.sync_pb2.PullResponse,
     ]
-    """Bootstrap and polling: the signed head, and the whole set when the client's is another."""
+    """Once: what leads from the client's state to the newest. Bootstrap, and the way on where a stream does not get through."""
+
+    Watch: grpc.aio.StreamStreamMultiCallable[
+        lanjie.v1.sync_pb2.WatchRequest,
+        lanjie.v1.sync_pb2.WatchResponse,
+    ]
+    """All the time: the first message of the client says what it has, each later one answers the update before it. One
+    update is on its way at a time, so whatever is committed meanwhile comes as one merged delta. A heartbeat comes
+    every third of `AgeBounds.fresh_seconds`.
+    """
 
 class SyncServiceServicer(metaclass=abc.ABCMeta):
     """Brings the set of keyed fingerprints of a view to the SDKs (Art. 48). What travels is the set; the client builds its
@@ -51,6 +69,17 @@ class SyncServiceServicer(metaclass=abc.ABCMeta):
         request: lanjie.v1.sync_pb2.PullRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[lanjie.v1.sync_pb2.PullResponse], collections.abc.AsyncIterator[lanjie.v1.sync_pb2.PullResponse]]:
-        """Bootstrap and polling: the signed head, and the whole set when the client's is another."""
+        """Once: what leads from the client's state to the newest. Bootstrap, and the way on where a stream does not get through."""
+
+    @abc.abstractmethod
+    def Watch(
+        self,
+        request_iterator: _MaybeAsyncIterator[lanjie.v1.sync_pb2.WatchRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[lanjie.v1.sync_pb2.WatchResponse], collections.abc.AsyncIterator[lanjie.v1.sync_pb2.WatchResponse]]:
+        """All the time: the first message of the client says what it has, each later one answers the update before it. One
+        update is on its way at a time, so whatever is committed meanwhile comes as one merged delta. A heartbeat comes
+        every third of `AgeBounds.fresh_seconds`.
+        """
 
 def add_SyncServiceServicer_to_server(servicer: SyncServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
