@@ -73,7 +73,12 @@ class ListType:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matter:
-    """A business matter (事项)."""
+    """A business matter (事项).
+
+    Attributes:
+        high_consequence: an SDK asks the gateway unless its set is fresh.
+        stale_pass: with a stale set and no gateway, absence is a flagged pass; otherwise it is undetermined.
+    """
 
     code: str
     name: str
@@ -81,6 +86,8 @@ class Matter:
     implementation_codes: tuple[str, ...] = ()
     case_no_required: bool = False
     as_of_allowed: bool = False
+    high_consequence: bool = False
+    stale_pass: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +218,14 @@ class CatalogueSet:
         known = [(edition, each) for edition, each in self._list_types.get(code, ()) if each.in_force_on(day)]
         return _highest(self, known, day)
 
+    def ends_with_from(self, code: str, day: datetime.date) -> frozenset[EndsWith]:
+        """Everything that ends a list type, by code or alias, in any edition that is in force on a day or later."""
+        return frozenset(
+            each.ends_with
+            for edition, each in self._list_types.get(code, ())
+            if _within(day, None, self.last_day(edition)) and _within(day, None, each.effective_to)
+        )
+
     def list_type_codes(self) -> list[str]:
         """All codes and aliases of list types ever defined, sorted."""
         return sorted(self._list_types)
@@ -237,6 +252,22 @@ class CatalogueSet:
     def defines(self, measure: str, above: Level, day: datetime.date) -> bool:
         """Whether a catalogue above a level that is in force on a day holds the measure."""
         return any(e.level > above and self.in_force(e, day) for e in self._codes.get(measure, ()))
+
+
+def newly_ended(before: CatalogueSet, edition: Edition, day: datetime.date) -> frozenset[str]:
+    """The list types, by code and alias, that an edition ends by something that nothing published says from a day on.
+
+    Args:
+        before: what was published before.
+        edition: what is to be published.
+        day: an edition whose last day lies before it does not count.
+    """
+    return frozenset(
+        code
+        for each in edition.list_types
+        for code in (each.code, *each.aliases)
+        if each.ends_with not in before.ends_with_from(code, day)
+    )
 
 
 def _highest(catalogues: CatalogueSet, known: Iterable[tuple[Edition, _T]], day: datetime.date) -> _T | None:

@@ -1,16 +1,18 @@
-"""The local filter: is a fingerprint perhaps in the set? Two implementations of one question.
+"""The local filter: is a fingerprint in the set? Two implementations of one question.
 
 A hit is never an answer; it asks the gateway. A miss must be right, always: neither implementation ever denies a
-fingerprint that was put in. The wire carries the set itself, so no byte of a filter ever leaves the process.
+fingerprint that was put in. The wire carries the set itself, so no byte of a filter ever leaves the machine.
 """
 
 import bisect
 import itertools
-from array import array
 from collections.abc import Iterator
 from typing import Final, Protocol
 
 import pybloom_live
+from bitarray import bitarray
+
+from lanjie_matcher.shards import Shards
 
 _MASK: Final = (1 << 64) - 1
 
@@ -24,18 +26,36 @@ class LocalFilter(Protocol):
 
 
 class SortedFilter:
-    """The exact set as one sorted array: 8 bytes a fingerprint, no false positive beyond the fingerprint's own."""
+    """The exact set: 256 sorted arrays, 8 bytes a fingerprint, no false positive beyond the fingerprint's own."""
 
-    __slots__ = ("_values",)
+    __slots__ = ("_shards", "_shift")
 
-    def __init__(self, values: "array[int]") -> None:
-        """Take a sorted ``array('Q')``; it is not copied."""
-        self._values = values
+    def __init__(self, shards: Shards, bits: int) -> None:
+        """Take the shards of a set whose fingerprints have `bits` bits; nothing is copied."""
+        self._shards = shards
+        self._shift = bits - 8
 
     def __contains__(self, fingerprint: int) -> bool:
-        values = self._values
-        place = bisect.bisect_left(values, fingerprint)
-        return place < len(values) and values[place] == fingerprint
+        shard = self._shards[fingerprint >> self._shift]
+        place = bisect.bisect_left(shard, fingerprint)
+        return place < len(shard) and shard[place] == fingerprint
+
+
+class ScreenedFilter:
+    """The exact set behind a Bloom filter, which answers nearly all misses from a fifth of the memory.
+
+    The Bloom filter holds at least what the set holds. A hit of its bits is looked up in the set, so neither its false
+    hits nor the bits that a removed fingerprint left behind are ever seen outside.
+    """
+
+    __slots__ = ("_bloom", "_exact")
+
+    def __init__(self, bloom: "BloomFilter", exact: SortedFilter) -> None:
+        self._bloom = bloom
+        self._exact = exact
+
+    def __contains__(self, fingerprint: int) -> bool:
+        return fingerprint in self._bloom and fingerprint in self._exact
 
 
 class BloomFilter:
@@ -47,11 +67,28 @@ class BloomFilter:
     """
 
     ERROR_RATE: Final = 1e-4
-    __slots__ = ("_bits", "_offsets", "_width")
+    __slots__ = ("_bits", "_offsets", "_width", "capacity", "count")
 
-    def __init__(self, capacity: int) -> None:
-        bloom = pybloom_live.BloomFilter(capacity=max(capacity, 1), error_rate=self.ERROR_RATE)
-        self._bits = bloom.bitarray
+    def __init__(self, capacity: int, image: bytearray | memoryview | None = None, count: int = 0) -> None:
+        """Make an empty filter, or one over the bits of an `image` that holds `count` fingerprints.
+
+        Args:
+            capacity: fingerprints it takes at its error rate.
+            image: what `image` gave for a filter of the same capacity; it is used in place, not copied, and written to.
+            count: fingerprints in it.
+
+        Raises:
+            ValueError: the image is none of this capacity.
+        """
+        self.capacity = max(capacity, 1)
+        self.count = count
+        bloom = pybloom_live.BloomFilter(capacity=self.capacity, error_rate=self.ERROR_RATE)
+        if image is not None:
+            bits = bitarray(buffer=image, endian="little")
+            if bytes_of(len(bloom.bitarray)) != len(image):
+                raise ValueError("the image is none of a filter of this capacity")
+            bloom.bitarray = bits
+        self._bits: bitarray = bloom.bitarray
         self._width: int = bloom.bits_per_slice
         self._offsets = tuple(range(0, bloom.num_slices * self._width, self._width))
 
@@ -83,4 +120,14 @@ class BloomFilter:
             for position in self.positions(fingerprint):
                 bits[position] = 1
             added += 1
+        self.count += added
         return added
+
+    def image(self) -> bytes:
+        """Return the bits, whole bytes, lowest bit first."""
+        return self._bits.tobytes()
+
+
+def bytes_of(bits: int) -> int:
+    """Return the bytes that so many bits take."""
+    return (bits + 7) // 8

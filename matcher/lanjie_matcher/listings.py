@@ -6,10 +6,14 @@ revocation, the end its list type names, and the end of retention. Annulled, it 
 
 import datetime
 import enum
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Final
 
 from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.subjects import SubjectKind
+
+_DAY: Final = datetime.timedelta(days=1)
 
 
 class EndsWith(enum.StrEnum):
@@ -111,6 +115,28 @@ def standing(listing: Listing, ends_with: EndsWith, at: datetime.datetime) -> St
     if any(start <= at and (end is None or at < end) for start, end in listing.stays):
         return Standing.STAYED
     return Standing.IN_FORCE
+
+
+def ended_by_date(listing: Listing, ends_with: Collection[EndsWith], today: datetime.date) -> bool:
+    """Whether a listing has ended by date for good and long enough ago to leave the views.
+
+    It decides nothing: an SDK that no longer holds the listing passes as of its own clock, which may be behind, so one
+    whole day must lie between the last day of the listing and `today`. From 00:00 of the day before `today` on,
+    `standing` is then neither in force nor stayed nor not begun, whichever of `ends_with` counts.
+
+    Args:
+        listing: the listing, by what is known now; every later event on it asks anew.
+        ends_with: everything that may yet be said to end its list type, from the day before `today` on. Where that is
+            nothing, the end of retention alone counts.
+        today: day in Asia/Shanghai.
+    """
+    yesterday = today - _DAY
+    if yesterday < listing.begins_on:
+        return False
+    if _past(listing.retention_until, yesterday):
+        return True
+    last_days = {EndsWith.TERM: listing.expires_on, EndsWith.PUBLICITY: listing.publicity_until}
+    return bool(ends_with) and all(_past(last_days.get(each), yesterday) for each in ends_with)
 
 
 def ended_by_event(listing: Listing) -> bool:

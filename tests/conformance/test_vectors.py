@@ -3,15 +3,26 @@
 import csv
 import hashlib
 import json
-from array import array
+import zlib
 from pathlib import Path
 
+import pybloom_live
 import pytest
 
 from lanjie_matcher.filters import BloomFilter
 from lanjie_matcher.fingerprints import IndexKey, ViewKey
 from lanjie_matcher.identifiers import IdentifierError, IdentifierKind, lost_precision, parse
-from lanjie_matcher.views import SHARDS, decode_shard, encode_shard, root_of, shard_digest
+from lanjie_matcher.shards import (
+    SHARDS,
+    decode_shard,
+    decode_values,
+    digests_of,
+    encode_shard,
+    encode_values,
+    root_of,
+    shard_digest,
+    split,
+)
 
 VECTORS = Path(__file__).parent / "vectors"
 REAL_CODES = Path(__file__).parents[2].parent / "shared" / "vectors" / "uscc.csv"
@@ -69,8 +80,8 @@ def test_shards_and_roots(case):
     key = ViewKey(KEY, bits)
     values = sorted({key.fingerprint(f"org:{number:09d}") for number in range(case["members"])})
     assert len(values) == case["count"]
-    shards = [array("Q", [value for value in values if value >> (bits - 8) == number]) for number in range(SHARDS)]
-    root = root_of([shard_digest(shard, bits) for shard in shards])
+    shards = split(values, bits)
+    root = root_of(digests_of(shards, bits))
     assert root.hex() == case["root"]
     assert root == plain_root(values, bits)
 
@@ -79,6 +90,35 @@ def test_shards_and_roots(case):
     assert shard_digest(shards[number], bits).hex() == case["shard"]["digest"]
     assert list(decode_shard(number, len(wanted), bytes.fromhex(case["shard"]["planes"]), bits)) == wanted
     assert list(decode_shard(number, len(wanted), encode_shard(wanted, bits), bits)) == wanted
+
+
+@pytest.mark.parametrize(
+    "case", read("values")["cases"], ids=lambda case: f"{len(case['values'])} of {case['bits']} bits"
+)
+def test_values_as_byte_planes(case):
+    bits, values = case["bits"], [int(value, 16) for value in case["values"]]
+    planes = bytes.fromhex(case["planes"])
+    assert list(decode_values(len(values), planes, bits)) == values
+    # What zlib makes of a plane may differ from version to version; what it unpacks to may not.
+    assert unpacked(encode_values(values, bits)) == unpacked(planes) == case["gaps"]
+
+
+def unpacked(planes):
+    """The planes as sync.proto words them: each behind its length, in hexadecimal digits."""
+    found = []
+    while planes:
+        size = int.from_bytes(planes[:4], "big")
+        found.append(zlib.decompress(planes[4 : 4 + size]).hex())
+        planes = planes[4 + size :]
+    return found
+
+
+@pytest.mark.parametrize("case", read("bloom")["library"], ids=lambda case: f"capacity {case['capacity']}")
+def test_the_library_keeps_the_shape_of_its_filters(case):
+    bloom = pybloom_live.BloomFilter(capacity=case["capacity"], error_rate=BloomFilter.ERROR_RATE)
+    assert (bloom.bits_per_slice, bloom.num_slices) == (case["bits_per_slice"], case["slices"])
+    assert len(bloom.bitarray) == case["slices"] * case["bits_per_slice"]
+    assert not bloom.bitarray.any()
 
 
 @pytest.mark.parametrize("case", read("bloom")["filters"], ids=lambda case: f"capacity {case['capacity']}")

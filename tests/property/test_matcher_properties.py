@@ -16,6 +16,7 @@ from lanjie_matcher.decide import Outcome, Question, Reason, Ruling, decide
 from lanjie_matcher.filters import BloomFilter, SortedFilter
 from lanjie_matcher.fingerprints import ViewKey
 from lanjie_matcher.identifiers import (
+    NORMALISATION,
     PERSON_KINDS,
     IdentifierError,
     IdentifierKind,
@@ -26,22 +27,35 @@ from lanjie_matcher.identifiers import (
     parse,
     uscc_check,
 )
-from lanjie_matcher.listings import EndsWith, Standing, standing
+from lanjie_matcher.listings import EndsWith, Standing, ended_by_date, standing
+from lanjie_matcher.shards import (
+    SHARDS,
+    RefusedError,
+    changed,
+    decode_shard,
+    decode_values,
+    digests_of,
+    encode_shard,
+    encode_values,
+    root_of,
+    shard_digest,
+    split,
+)
 from lanjie_matcher.subjects import SubjectKind
-from lanjie_matcher.views import RefusedError, decode_shard, encode_shard, root_of, shard_digest
+from lanjie_matcher.views import Manifest, Mark, accept_snapshot
 from tests.support.core import (
     HEFEI,
     JIANGSU,
     NANJING,
     NATION,
     SUZHOU,
-    changed,
     edition,
     list_type,
     listing,
     matter,
     measure,
 )
+from tests.support.core import changed as replaced
 
 # Identifiers
 
@@ -187,7 +201,7 @@ def test_every_listed_identifier_hits_both_filters(pairs, key, bits):
     view_key = ViewKey(key, bits)
     listed = [make(kind, number) for kind, number in pairs]
     values = sorted({view_key.fingerprint(each.key) for each in listed})
-    exact = SortedFilter(array("Q", values))
+    exact = SortedFilter(split(values, bits), bits)
     bloom = BloomFilter(len(values))
     source = iter(values)
     while bloom.add_some(source, 7):
@@ -249,6 +263,140 @@ def test_any_bytes_are_a_shard_or_refused(number, count, sent, bits):
     except RefusedError:
         return
     assert len(values) == count
+
+
+@st.composite
+def sets(draw, most=40):
+    """Sorted, distinct values of some width, crowded around a few of them so that shards and gaps are shared."""
+    bits = draw(st.integers(24, 56))
+    last = (1 << bits) - 1
+    near = draw(st.lists(st.integers(0, last), min_size=1, max_size=3))
+    value = st.sampled_from([0, last, *near]).flatmap(lambda at: st.integers(max(0, at - 20), min(last, at + 20)))
+    return bits, sorted(draw(st.sets(value, max_size=most)))
+
+
+@given(sets())
+def test_values_come_back_as_they_went(drawn):
+    bits, values = drawn
+    assert list(decode_values(len(values), encode_values(values, bits), bits)) == values
+    assert list(decode_values(len(values), encode_values(array("Q", values), bits), bits)) == values
+
+
+@given(st.integers(0, 50), st.binary(max_size=200), st.integers(16, 56))
+def test_any_bytes_are_values_or_refused(count, sent, bits):
+    try:
+        values = decode_values(count, sent, bits)
+    except RefusedError:
+        return
+    assert len(values) == count
+    assert list(values) == sorted(set(values))
+    assert not values or values[-1] >> bits == 0
+
+
+@given(sets())
+def test_a_set_is_its_shards(drawn):
+    bits, values = drawn
+    shards = split(values, bits)
+    assert len(shards) == SHARDS
+    assert [value for shard in shards for value in shard] == values
+    assert all(value >> (bits - 8) == number for number, shard in enumerate(shards) for value in shard)
+
+
+@given(sets(), st.data())
+def test_changes_are_those_of_sets_told_once_or_twice_and_touch_no_other_shard(drawn, data):
+    bits, values = drawn
+    some = st.lists(st.sampled_from([*values, 0, 1, (1 << bits) - 1, 1 << (bits - 8)]), max_size=20)
+    adds, removals = data.draw(some), data.draw(some)
+    before = split(values, bits)
+    after, numbers = changed(before, adds, removals, bits)
+    assert {value for shard in after for value in shard} == (set(values) | set(adds)) - set(removals)
+    assert all(list(shard) == sorted(set(shard)) for shard in after)
+    assert [value for shard in before for value in shard] == values
+    assert all((after[number] is before[number]) is (number not in numbers) for number in range(SHARDS))
+    wanted = {*adds, *removals}
+    assert numbers <= {value >> (bits - 8) for value in wanted}
+    again, none = changed(after, set(adds) - set(removals), removals, bits)
+    assert not none
+    assert again == after
+
+
+VIEW_KEY = bytes(range(32))
+NEVER = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
+FREE_MARK = Mark("companies", "ab" * 16)
+
+
+def head_of(shards, bits, revision):
+    return Manifest(
+        view="companies",
+        lineage="ab" * 16,
+        epoch=1,
+        generation=1,
+        revision=revision,
+        root=root_of(digests_of(shards, bits)),
+        count=sum(map(len, shards)),
+        bits=bits,
+        key_id="view-1",
+        key_check=ViewKey(VIEW_KEY, bits).key_check(),
+        normalisation=NORMALISATION,
+        canaries_hit=(),
+        canaries_miss=(),
+        issued_at=NEVER,
+        expires_at=NEVER,
+    )
+
+
+@st.composite
+def steps(draw):
+    """A set, and what leads to the next one."""
+    bits, values = draw(sets())
+    some = st.sets(st.sampled_from([*values, 0, 5, (1 << bits) - 1]), max_size=8)
+    adds, removals = sorted(draw(some)), sorted(draw(some))
+    before = split(values, bits)
+    after, _ = changed(before, adds, removals, bits)
+    state = accept_snapshot(head_of(before, bits, 1), VIEW_KEY, before, FREE_MARK)
+    return state, head_of(after, bits, 2), after, adds, removals
+
+
+@given(steps())
+@settings(max_examples=50)
+def test_a_delta_leads_where_a_snapshot_of_its_result_would(step):
+    state, head, after, adds, removals = step
+    led = state.apply(head, state.manifest.root, adds, removals, state.manifest.mark)
+    whole = accept_snapshot(head, VIEW_KEY, after, state.manifest.mark)
+    mended = accept_snapshot(head, VIEW_KEY, state.shards, state.manifest.mark, adds=adds, removals=removals)
+    assert led.shards == whole.shards == mended.shards
+    assert led.digests == whole.digests == mended.digests
+    assert led.manifest == whole.manifest == mended.manifest
+
+
+@given(steps(), st.data())
+@settings(max_examples=200)
+def test_one_damaged_byte_of_a_delta_is_refused_or_changes_nothing(step, data):
+    state, head, after, adds, removals = step
+    bits = head.bits
+    parts = [
+        state.manifest.root,
+        *(each for values in (adds, removals) for each in (bytes([len(values)]), encode_values(values, bits))),
+    ]
+    part = data.draw(st.integers(0, len(parts) - 1))
+    place = data.draw(st.integers(0, len(parts[part]) - 1))
+    damaged = bytearray(parts[part])
+    damaged[place] ^= data.draw(st.integers(1, 255))
+    parts[part] = bytes(damaged)
+    base, add_count, add_planes, removal_count, removal_planes = parts
+    before = list(state.shards)
+    try:
+        led = state.apply(
+            head,
+            base,
+            decode_values(add_count[0], add_planes, bits),
+            decode_values(removal_count[0], removal_planes, bits),
+            state.manifest.mark,
+        )
+    except RefusedError:
+        led = None
+    assert led is None or led.shards == after
+    assert list(state.shards) == before
 
 
 # Days
@@ -466,12 +614,12 @@ def test_ruling_is_of_one_piece(world):
 
 
 END = [
-    lambda each, when: changed(each, removed_at=when, reinstated_at=None),
-    lambda each, when: changed(each, repaired_at=when, reinstated_at=None),
-    lambda each, when: changed(each, revoked_at=when, reinstated_at=None),
-    lambda each, when: changed(each, annulled=True),
-    lambda each, when: changed(each, stays=((when, None),)),
-    lambda each, when: changed(each, retention_until=when.date() - datetime.timedelta(days=1)),
+    lambda each, when: replaced(each, removed_at=when, reinstated_at=None),
+    lambda each, when: replaced(each, repaired_at=when, reinstated_at=None),
+    lambda each, when: replaced(each, revoked_at=when, reinstated_at=None),
+    lambda each, when: replaced(each, annulled=True),
+    lambda each, when: replaced(each, stays=((when, None),)),
+    lambda each, when: replaced(each, retention_until=when.date() - datetime.timedelta(days=1)),
     lambda each, when: None,
 ]
 
@@ -512,8 +660,8 @@ def test_order_of_listings_and_editions_does_not_matter(world, shuffler):
 @settings(max_examples=200)
 def test_objection_mark_changes_nothing_but_the_mark(world):
     known, subject, asked = world
-    plain = decide([changed(each, objection=False) for each in subject], known, asked)
-    marked = decide([changed(each, objection=True) for each in subject], known, asked)
+    plain = decide([replaced(each, objection=False) for each in subject], known, asked)
+    marked = decide([replaced(each, objection=True) for each in subject], known, asked)
     assert (plain.outcome, plain.instruction, names(plain)) == (marked.outcome, marked.instruction, names(marked))
     assert all(each.objection for each in marked.listings)
 
@@ -524,8 +672,58 @@ def test_wrong_name_never_adds_a_measure(world, data):
     known, subject, asked = world
     wrong = data.draw(st.sets(st.sampled_from([each.id for each in subject] or ["none"])))
     plain = decide(subject, known, asked)
-    doubted = decide(subject, known, changed(asked, name_mismatches=frozenset(wrong)))
+    doubted = decide(subject, known, replaced(asked, name_mismatches=frozenset(wrong)))
     assert names(doubted) <= names(plain)
     assert doubted.outcome in (plain.outcome, Outcome.UNDETERMINED)
     if doubted.reason is Reason.NAME_MISMATCH:
         assert (doubted.measures, doubted.listings, doubted.missing) == ((), (), ())
+
+
+# What leaves the views by date
+
+TODAY = datetime.date(2026, 6, 1)
+DATES = ("expires_on", "publicity_until", "retention_until", "served_date", "listed_on")
+EVENTS = ("removed_at", "repaired_at", "reinstated_at")
+DAY = datetime.timedelta(1)
+
+
+def about_today(chance):
+    """A listing of which everything happens within a few days."""
+
+    def instant():
+        return start_of(TODAY) + datetime.timedelta(hours=chance.randint(-100, 100))
+
+    days = {name: chance.choice([None, TODAY + chance.randint(-4, 2) * DAY]) for name in DATES}
+    ends = {name: chance.choice([None, None, instant()]) for name in EVENTS}
+    stays = [(instant(), chance.choice([None, instant()])) for _ in range(chance.choice([0, 0, 1]))]
+    return listing(**days, **ends, stays=tuple(stays))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_leaves_a_view_by_date_is_not_in_force_from_the_day_before_on(seed):
+    chance = random.Random(seed)
+    left = 0
+    for _ in range(1_500):
+        listed = about_today(chance)
+        ends_with = frozenset(each for each in EndsWith if chance.random() < 0.4)
+        if not ended_by_date(listed, ends_with, TODAY):
+            continue
+        left += 1
+        first = start_of(TODAY - DAY)
+        for at in (first, first + datetime.timedelta(hours=chance.randint(0, 200))):
+            stands = {standing(listed, each, at) for each in ends_with or EndsWith}
+            assert not stands & {Standing.IN_FORCE, Standing.STAYED, Standing.NOT_BEGUN}
+        assert ended_by_date(listed, ends_with, TODAY + DAY)
+        assert all(ended_by_date(listed, {each}, TODAY) for each in ends_with)
+    assert left > 100
+
+
+@pytest.mark.parametrize("ends_with", [{EndsWith.TERM}, {EndsWith.PUBLICITY}, {EndsWith.TERM, EndsWith.PUBLICITY}])
+def test_what_ended_by_date_leaves_a_view_one_whole_day_later(ends_with):
+    for days in range(-5, 5):
+        last = TODAY + days * DAY
+        listed = listing(expires_on=last, publicity_until=last)
+        assert ended_by_date(listed, ends_with, TODAY) is (days < -1)
+        assert not ended_by_date(listed, ends_with | {EndsWith.REMOVAL}, TODAY)
+        assert not ended_by_date(listed, set(), TODAY)
+        assert ended_by_date(listing(retention_until=last), ends_with, TODAY) is (days < -1)

@@ -1,8 +1,11 @@
 """Which edition, matter, list type and measure is in force on a day."""
 
+import dataclasses
+
 import pytest
 
-from lanjie_matcher.catalogues import CatalogueSet, Level
+from lanjie_matcher.catalogues import CatalogueSet, Level, newly_ended
+from lanjie_matcher.listings import EndsWith
 from lanjie_matcher.regions import covers
 from tests.support.core import (
     HEFEI,
@@ -150,3 +153,31 @@ def test_region_table_adds_places():
     assert covers(NANJING, "320999", table)
     assert not covers(SUZHOU, "320999", table)
     assert covers("320900", "320999", table)
+
+
+def ends(kind, **changes):
+    return edition(list_types=(list_type(ends_with=EndsWith(kind), aliases=("PAY",)),), **changes)
+
+
+def test_everything_that_may_yet_end_a_list_type():
+    first = ends("removal", effective_to=day("2026-12-31"))
+    second = ends("term", edition="2027", effective_from=day("2027-01-01"), revision=1)
+    other = dataclasses.replace(ends("publicity", level=Level.MUNICIPAL), id="city")
+    known = CatalogueSet.of([first, second, other])
+    for code in ("WAGE", "PAY"):
+        assert known.ends_with_from(code, day("2026-12-31")) == {"removal", "term", "publicity"}
+        assert known.ends_with_from(code, day("2027-01-01")) == {"term", "publicity"}
+    gone = edition(list_types=(list_type("OLD", effective_to=day("2026-03-01")),))
+    assert CatalogueSet.of([gone]).ends_with_from("OLD", day("2026-03-01")) == {"term"}
+    assert CatalogueSet.of([gone]).ends_with_from("OLD", day("2026-03-02")) == frozenset()
+    assert known.ends_with_from("NEVER", day("2026-01-01")) == frozenset()
+
+
+def test_an_edition_that_ends_a_list_type_otherwise_is_told():
+    known = CatalogueSet.of([ends("term", effective_to=day("2026-12-31"))])
+    following = {"edition": "2027", "effective_from": day("2027-01-01")}
+    assert newly_ended(known, ends("term", **following), day("2026-12-31")) == frozenset()
+    assert newly_ended(known, ends("removal", **following), day("2026-12-31")) == {"WAGE", "PAY"}
+    # Nothing says anything of it from that day on.
+    assert newly_ended(known, ends("term", **following), day("2027-01-01")) == {"WAGE", "PAY"}
+    assert newly_ended(CatalogueSet(), ends("term"), day("2026-01-01")) == {"WAGE", "PAY"}

@@ -1,11 +1,12 @@
 """The two local filters."""
 
-from array import array
+import random
 
 import pytest
 
-from lanjie_matcher.filters import BloomFilter, SortedFilter
+from lanjie_matcher.filters import BloomFilter, ScreenedFilter, SortedFilter, bytes_of
 from lanjie_matcher.fingerprints import ViewKey
+from lanjie_matcher.shards import split
 
 KEY = ViewKey(bytes(range(32)), 40)
 
@@ -24,7 +25,7 @@ def bloom_of(values, slice_=500):
 
 def test_no_member_is_ever_denied():
     values = sorted(set(fingerprints(0, 20_000)))
-    bloom, exact = bloom_of(values), SortedFilter(array("Q", values))
+    bloom, exact = bloom_of(values), SortedFilter(split(values, 40), 40)
     assert all(value in bloom and value in exact for value in values)
 
 
@@ -34,10 +35,56 @@ def test_false_hits_are_as_rare_as_stated():
     assert hits <= 5 * BloomFilter.ERROR_RATE * 50_000
 
 
-def test_sorted_filter_is_exact():
-    exact = SortedFilter(array("Q", [3, 5, 9]))
-    assert [value in exact for value in (2, 3, 4, 5, 9, 10)] == [False, True, False, True, True, False]
-    assert 0 not in SortedFilter(array("Q"))
+@pytest.mark.parametrize("bits", [24, 40, 56])
+def test_sorted_filter_is_exact(bits):
+    last = (1 << bits) - 1
+    exact = SortedFilter(split([3, 5, 9, last], bits), bits)
+    assert [value in exact for value in (2, 3, 4, 5, 9, 10, last)] == [False, True, False, True, True, False, True]
+    assert 0 not in SortedFilter(split([], bits), bits)
+
+
+def test_screened_filter_is_exact_whatever_else_the_bits_hold():
+    values = sorted(set(fingerprints(0, 2_000)))
+    kept = values[::2]
+    screened = ScreenedFilter(bloom_of(values), SortedFilter(split(kept, 40), 40))
+    assert [value for value in values if value in screened] == kept
+
+
+@pytest.mark.parametrize("probes", [50_000, pytest.param(1_000_000, marks=pytest.mark.long)])
+def test_both_filters_agree_but_for_false_hits_of_the_bloom_filter(probes):
+    draw = random.Random(probes)
+    values = sorted({draw.getrandbits(40) for _ in range(probes // 10)})
+    bloom, exact = bloom_of(values), SortedFilter(split(values, 40), 40)
+    probed = [draw.getrandbits(40) for _ in range(probes)] + values
+    told = [(value in bloom, value in exact) for value in probed]
+    assert (False, True) not in told
+    assert sum(exactly for _, exactly in told) >= len(values)
+    assert sum(pair == (True, False) for pair in told) <= 3 * BloomFilter.ERROR_RATE * probes
+
+
+def test_an_image_is_a_filter_again():
+    values = fingerprints(0, 3_000)
+    bloom = bloom_of(values)
+    image = bytearray(bloom.image())
+    again = BloomFilter(bloom.capacity, image, bloom.count)
+    assert again.count == len(values)
+    probes = fingerprints(0, 6_000)
+    assert [value in again for value in probes] == [value in bloom for value in probes]
+    again.add_some(iter([7]), 1)
+    assert 7 in again
+    assert 7 in BloomFilter(bloom.capacity, image)
+    assert 7 not in bloom
+
+
+@pytest.mark.parametrize("capacity", [1, 2_999, 3_001, 6_000])
+def test_an_image_of_another_capacity_is_refused(capacity):
+    image = bytearray(BloomFilter(3_000).image())
+    with pytest.raises(ValueError, match="capacity"):
+        BloomFilter(capacity, image)
+
+
+def test_bits_take_whole_bytes():
+    assert [bytes_of(bits) for bits in (0, 1, 8, 9, 16)] == [0, 1, 1, 2, 2]
 
 
 def test_empty_bloom_filter_denies():

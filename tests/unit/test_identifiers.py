@@ -4,7 +4,7 @@ import datetime
 import traceback
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from stdnum.cn import ric
 from stdnum.cn import uscc as stdnum_uscc
@@ -301,6 +301,7 @@ def test_oracle_agrees_on_wrong_check_characters(number, shift):
     assert parse("uscc:" + wrong).warnings == ("check-digit",)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 999), st.dates(datetime.date(1930, 1, 1), datetime.date(2020, 12, 31)), st.booleans())
 def test_oracle_agrees_on_citizen_numbers(number, born, spoil):
     code = citizen(number, birth=f"{born:%Y%m%d}", region="110101")

@@ -36,7 +36,9 @@ _LIST_TYPE: Final = frozenset(
     "code name authority basis standard level region scope ends_with required_fields source_max_age_days"
     " effective_from effective_to aliases local_regulation".split()
 )
-_MATTER: Final = frozenset("code name broader implementation_codes case_no_required as_of_allowed".split())
+_MATTER: Final = frozenset(
+    "code name broader implementation_codes case_no_required as_of_allowed high_consequence stale_pass".split()
+)
 _MEASURE: Final = frozenset(
     "code title content objects list_types matters effect instruction trigger decision_kinds term officer_verifies"
     " implementers roles class art46_item department basis repeats local_regulation".split()
@@ -218,6 +220,8 @@ def _matter(fields: Fields) -> Matter:
         implementation_codes=fields.texts("implementation_codes"),
         case_no_required=fields.flag("case_no_required"),
         as_of_allowed=fields.flag("as_of_allowed"),
+        high_consequence=fields.flag("high_consequence"),
+        stale_pass=fields.flag("stale_pass"),
     )
 
 
