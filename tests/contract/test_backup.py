@@ -1,24 +1,26 @@
 """What a backup holds, what restoring it gives, and what is refused before anything is written."""
 
 import datetime
+import functools
 import os
 import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lanjie_gateway.adapters import restore as adapter
-from lanjie_gateway.adapters.keys import KeysLostError
+from lanjie_gateway.adapters.keys import KeysLostError, make_view_key
 from lanjie_gateway.adapters.ledger import InquiryRow, Ledger
 from lanjie_gateway.adapters.restore import BackupDamagedError, Restored, RestoreRefusedError
 from lanjie_gateway.adapters.segments import MAGIC
 from lanjie_gateway.domain.import_rules import Counts, ImportMode, ImportState, Receipt
 from tests.support.backup import Parts, parts, rewrite, tables, url_of, without_epoch, write
-from tests.support.ledger import NOON, cells, open_ledger, staged
+from tests.support.ledger import NEW_COLUMNS, NOON, cells, open_ledger, staged
 
 NOW = datetime.datetime(2026, 11, 3, 4, tzinfo=datetime.UTC)
 
@@ -43,7 +45,14 @@ def fill(state: Path, seed: int) -> None:
             rows = [cells(chance.randrange(30)) for _ in range(chance.randrange(1, 12))]
             if number:
                 rows.append(cells(chance.randrange(30), decision_no="No. 1", reason="另一事由"))
-            ledger.stage(batch, staged(ledger, batch, rows), actor="local/anna", received_at=NOON, document="file a")
+            ledger.stage(
+                batch,
+                staged(ledger, batch, rows),
+                actor="local/anna",
+                received_at=NOON,
+                document="file a",
+                generation=ledger.generation,
+            )
             receipt = Receipt(
                 receipt_id=f"r-{number}-{chance.getrandbits(32):x}",
                 batch=batch,
@@ -131,7 +140,7 @@ def test_between_sqlite_and_postgresql(postgres: Any, made: tuple[Path, Path], t
     restore(tmp_path / "b.tar", tmp_path / "back")
     assert without_epoch(tables(url_of(tmp_path / "back"))) == before
     # Numbers go on behind everything there is, and from the new epoch for batches.
-    ledger = Ledger.open(url, lambda epoch, fresh: adapter_keys(tmp_path / "pg", epoch, fresh), lambda: NOW)
+    ledger = Ledger.open(url, lambda generation, fresh: adapter_keys(tmp_path / "pg", generation, fresh), lambda: NOW)
     try:
         batch = begun(ledger)
         assert batch > 200_000_000
@@ -140,10 +149,10 @@ def test_between_sqlite_and_postgresql(postgres: Any, made: tuple[Path, Path], t
         ledger.close()
 
 
-def adapter_keys(state: Path, epoch: int, fresh: bool) -> Any:  # noqa: FBT001  the ledger calls it so
+def adapter_keys(state: Path, generation: int, fresh: bool) -> Any:  # noqa: FBT001  the ledger calls it so
     from lanjie_gateway.adapters.keys import open_keys
 
-    return open_keys(state / "keys", epoch, fresh=fresh)
+    return open_keys(state / "keys", generation, fresh=fresh)
 
 
 def test_two_restores_share_neither_epoch_nor_numbers(made: tuple[Path, Path], tmp_path: Path) -> None:
@@ -155,7 +164,7 @@ def test_two_restores_share_neither_epoch_nor_numbers(made: tuple[Path, Path], t
         epochs.append(restore(path, at, now=NOW + datetime.timedelta(seconds=number)).epoch)
         ledger = open_ledger(at)
         batches.append(begun(ledger))
-        assert (ledger.epoch, ledger.keys.epoch) == (epochs[-1], epochs[-1])
+        assert (ledger.epoch, ledger.generation, ledger.keys.generation) == (epochs[-1], 1, 1)
         ledger.close()
     assert epochs[0] < epochs[1]
     assert len({*batches, *known}) == len(known) + 2
@@ -173,7 +182,9 @@ def test_what_was_on_its_way_stays_dead_and_what_waits_stays(tmp_path: Path) -> 
     batches = []
     for number in range(2):
         batch = begun(ledger)
-        ledger.stage(batch, staged(ledger, batch, [cells(number)]), actor="a", received_at=NOON, document="f")
+        ledger.stage(
+            batch, staged(ledger, batch, [cells(number)]), actor="a", received_at=NOON, document="f", generation=1
+        )
         batches.append(batch)
         if not number:
             waiting = Receipt(
@@ -208,6 +219,71 @@ def test_what_was_on_its_way_stays_dead_and_what_waits_stays(tmp_path: Path) -> 
         assert ledger.commit_import(receipt).revision == 1
         (kept,) = tables(url_of(tmp_path / "new"))["listing"]
         assert kept[0] >> 32 == batches[0]
+    finally:
+        ledger.close()
+
+
+def _second_schema(found: Parts, manifest: dict[str, Any]) -> None:
+    """Make a backup what it was before view keys had generations: they were named by epoch."""
+    manifest["schema"] = "0002"
+    manifest["epoch"] = 1_700_000_000
+    found["keys/view-1700000000"] = found.pop("keys/view-1")
+    for table, new in NEW_COLUMNS.items():
+        columns = manifest["tables"][table]["columns"]
+        kept = [place for place, name in enumerate(columns) if name not in new]
+        for name in [each for each in found if each.startswith(f"tables/{table}/")]:
+            rows = msgpack.Unpacker()
+            rows.feed(found[name])
+            values = [[row[place] for place in kept] for row in rows]
+            if table == "head":
+                values[0][columns.index("epoch")] = manifest["epoch"]
+            found[name] = b"".join(msgpack.packb(row) for row in values)
+        manifest["tables"][table]["columns"] = [columns[place] for place in kept]
+
+
+def test_a_backup_of_an_older_schema_keeps_its_view_key(made: tuple[Path, Path], tmp_path: Path) -> None:
+    state, path = made
+    rewrite(path, _second_schema)
+    done = restore(path, tmp_path / "new")
+    assert (done.old_epoch, done.epoch) == (1_700_000_000, int(NOW.timestamp()))
+    before, after = open_ledger(state), open_ledger(tmp_path / "new")
+    try:
+        assert (after.generation, after.keys.view) == (1_700_000_000, before.keys.view)
+        assert after.listed_digests() == before.listed_digests()
+        assert len(after.listed_digests()) > 0
+    finally:
+        before.close()
+        after.close()
+
+
+def test_a_backup_made_during_a_rotation_holds_the_old_generation(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    fill(state, 3)
+    ledger = open_ledger(state)
+    make = functools.partial(make_view_key, state / "keys")
+    try:
+        assert ledger.begin_rotation(make)
+        ledger.rotate(3)
+        copy = ledger.copy_to(tmp_path / "copy")
+        while len({*copy.step()}) == 2:
+            pass
+        copy.close()
+        digests = ledger.listed_digests()
+    finally:
+        ledger.close()
+    (tmp_path / "copy").replace(state / "ledger.sqlite3")
+    write(state, tmp_path / "b.tar")
+    restore(tmp_path / "b.tar", tmp_path / "new")
+    ledger = open_ledger(tmp_path / "new")
+    try:
+        assert (ledger.generation, ledger.listed_digests()) == (1, digests)
+        assert ledger.begin_rotation(functools.partial(make_view_key, tmp_path / "new" / "keys"))
+        done, total = 0, 1
+        while done < total:
+            done, total = ledger.rotate()
+        ledger.switch_generation("local/agency")
+        assert (ledger.generation, len(ledger.listed_digests())) == (2, len(digests))
     finally:
         ledger.close()
 
@@ -371,14 +447,21 @@ def test_the_copy_goes_on_while_the_ledger_is_written(tmp_path: Path) -> None:
         for number in range(12):
             batch = begun(ledger)
             rows = [cells(1000 * number + each, reason="事由" * 200) for each in range(150)]
-            ledger.stage(batch, staged(ledger, batch, rows), actor="a", received_at=NOON, document="f")
+            ledger.stage(
+                batch,
+                staged(ledger, batch, rows),
+                actor="a",
+                received_at=NOON,
+                document="f",
+                generation=ledger.generation,
+            )
         copy = ledger.copy_to(tmp_path / "copy")
         done, total = copy.step()
         assert 0 < done < total
         listing = next(value for value in _ids(state, ledger))
         assert listing
         batch = begun(ledger)
-        ledger.stage(batch, staged(ledger, batch, [cells(1)]), actor="a", received_at=NOON, document="f")
+        ledger.stage(batch, staged(ledger, batch, [cells(1)]), actor="a", received_at=NOON, document="f", generation=1)
         while done < total:
             done, total = copy.step()
         copy.close()

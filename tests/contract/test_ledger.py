@@ -19,7 +19,7 @@ from lanjie_matcher.fingerprints import IndexKey, ViewKey
 from lanjie_matcher.identifiers import parse
 from tests.support.catalogues import edition
 from tests.support.core import citizen, org_code, uscc
-from tests.support.ledger import NOON, Clock, cells, open_ledger, receipt, stage, staged, take
+from tests.support.ledger import NOON, Clock, cells, open_ledger, receipt, stage, staged, take, to_second_schema
 
 
 @pytest.fixture
@@ -206,7 +206,9 @@ def test_keys_are_followed_over_chunks(ledger):
     take(ledger, cells(5))
     batch, _ = stage(ledger, cells(1), cells(5))
     rows = staged(ledger, batch, [cells(1, reason="x"), cells(5, reason="x"), cells(1)], first_line=10)
-    done = ledger.stage(batch, rows, actor="tax/anna", received_at=NOON, document="file list.csv")
+    done = ledger.stage(
+        batch, rows, actor="tax/anna", received_at=NOON, document="file list.csv", generation=ledger.generation
+    )
     assert [(row.line, row.rule) for row in done.bad] == [(10, "duplicate-key"), (11, "duplicate-key")]
     assert done.unchanged == 1
 
@@ -339,7 +341,9 @@ def test_nothing_can_be_read_at_rest(reopen, tmp_path, ledger_url, request):
 def test_other_keys_are_refused(reopen, tmp_path, ledger_url):
     reopen().close()
     with pytest.raises(LedgerError, match="keys"):
-        Ledger.open(ledger_url, lambda epoch, fresh: open_keys(tmp_path / "other", epoch, fresh=True), Clock())
+        Ledger.open(
+            ledger_url, lambda generation, fresh: open_keys(tmp_path / "other", generation, fresh=True), Clock()
+        )
     (tmp_path / "keys" / "index").unlink()
     with pytest.raises(KeysLostError, match="from the host that has it"):
         reopen()
@@ -349,6 +353,28 @@ def test_migrations_make_the_tables(ledger):
     with ledger._engine.begin() as connection:
         context = MigrationContext.configure(connection, opts={"compare_server_default": True})
         assert compare_metadata(context, METADATA) == []
+
+
+def test_a_ledger_of_the_second_schema_keeps_its_view_key(reopen, tmp_path, ledger_url):
+    ledger = reopen()
+    take(ledger, cells(1), cells(2), cells(3, id_kind="citizen", id_number=citizen(3)))
+    digests = ledger.listed_digests()
+    with ledger._engine.begin() as connection:
+        to_second_schema(connection)
+        connection.exec_driver_sql("UPDATE head SET epoch = 1700000000")
+    ledger.close()
+    (tmp_path / "keys" / "view-1").rename(tmp_path / "keys" / "view-1700000000")
+    assert migrate(ledger_url) == ("0002", newest())
+    ledger = reopen()
+    assert (ledger.epoch, ledger.generation, ledger.keys.view_key_id) == (1700000000, 1700000000, "view-1700000000")
+    assert ledger.listed_digests() == digests
+    assert len(digests) == 2
+    assert take(ledger, cells(4)).revision == 2
+    ledger.close()
+    # The first start has noted what tells this key from others.
+    (tmp_path / "keys" / "view-1700000000").write_bytes(bytes(32))
+    with pytest.raises(KeysLostError, match="not the view key"):
+        reopen()
 
 
 def test_a_newer_schema_is_refused(reopen, ledger_url):

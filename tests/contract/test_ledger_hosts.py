@@ -151,7 +151,12 @@ def test_a_host_that_lost_its_connection_has_lost_its_import(hosts, postgres, sh
     rows = [cells(1), cells(2)]
     steps = (
         lambda batch: first.stage(
-            batch, staged(first, batch, [cells(3)], 9), actor="tax/anna", received_at=NOON, document="file"
+            batch,
+            staged(first, batch, [cells(3)], 9),
+            actor="tax/anna",
+            received_at=NOON,
+            document="file",
+            generation=1,
         ),
         lambda batch: first.quarantine(batch, []),
         lambda batch: first.stage_absent(batch, "TAX", "tax", as_of=NOON, document="file", limit=9),
@@ -221,10 +226,10 @@ def test_one_of_two_hosts_makes_a_fresh_ledger_and_the_other_asks_for_its_keys(t
     refused: list[KeysLostError] = []
 
     def start(name):
-        def keys(epoch, fresh):
+        def keys(generation, fresh):
             if fresh:
                 time.sleep(0.2)
-            return open_keys(tmp_path / name, epoch, fresh=fresh)
+            return open_keys(tmp_path / name, generation, fresh=fresh)
 
         started.wait()
         try:

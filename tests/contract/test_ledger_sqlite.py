@@ -5,7 +5,7 @@ import sqlite3
 import sqlalchemy as sa
 
 from lanjie_gateway.adapters.ledger.database import migrate, newest
-from tests.support.ledger import cells, open_ledger, take
+from tests.support.ledger import cells, open_ledger, take, to_second_schema
 
 
 def test_an_older_file_is_copied_aside_before_it_is_upgraded(tmp_path):
@@ -37,6 +37,8 @@ def test_what_is_acknowledged_is_on_disk(tmp_path):
 def test_a_file_of_the_first_schema_is_brought_up(tmp_path):
     ledger = open_ledger(tmp_path)
     take(ledger, cells(1), cells(2))
+    with ledger._engine.begin() as connection:
+        to_second_schema(connection)
     ledger.close()
     with sqlite3.connect(tmp_path / "ledger.sqlite3") as file:
         file.execute("DROP INDEX ix_event_batch_id_seq")

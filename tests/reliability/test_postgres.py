@@ -1,6 +1,6 @@
 """PostgreSQL cut off and restarted under load: nothing acknowledged is lost, no revision missing, no half file seen.
 
-Twenty faults here, one hundred and fifty under ``./run check --long``.
+Four faults here, one hundred and fifty under ``./run check --long``.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from tests.support.ledger import Desk, cells, csv_file, desk, open_ledger, perso
 from tests.support.postgres import PostgresServer
 
 ROWS = 300
-FAULTS = [8, pytest.param(150, marks=pytest.mark.long)]
+FAULTS = [4, pytest.param(150, marks=pytest.mark.long)]
 
 
 @pytest.fixture

@@ -78,7 +78,14 @@ class Writer:
             return None
         companies = self._chance.sample(range(COMPANIES), 8)
         rows = staged(self._ledger, batch, [cells(number, reason=f"{self._chance.random()}") for number in companies])
-        self._ledger.stage(batch, rows, actor="tax/anna", received_at=NOON, document="file list.csv")
+        self._ledger.stage(
+            batch,
+            rows,
+            actor="tax/anna",
+            received_at=NOON,
+            document="file list.csv",
+            generation=self._ledger.generation,
+        )
         if self._chance.random() < 0.3:
             self._parked.append(self._ledger.park_import(receipt(batch)))
             return None

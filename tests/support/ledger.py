@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from lanjie_gateway.adapters.keys import open_keys
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
 from lanjie_gateway.adapters.ledger.staging import Staged
@@ -47,7 +49,7 @@ def open_ledger(state: Path, clock: Clock | None = None, url: str = "") -> Ledge
     """Open a ledger, in a file below `state` unless told otherwise; its keys are below `state`."""
     return Ledger.open(
         url or f"sqlite:///{state}/ledger.sqlite3",
-        lambda epoch, fresh: open_keys(state / "keys", epoch, fresh=fresh),
+        lambda generation, fresh: open_keys(state / "keys", generation, fresh=fresh),
         clock or Clock(),
     )
 
@@ -123,10 +125,30 @@ def stage(ledger: Ledger, *rows: Mapping[str, str]) -> tuple[int, Staged]:
     """Begin an import and stage rows."""
     batch = ledger.begin_import("tax/anna")
     assert batch is not None
-    done = ledger.stage(
-        batch, staged(ledger, batch, rows), actor="tax/anna", received_at=NOON, document="file list.csv"
-    )
-    return batch, done
+    return batch, stage_rows(ledger, batch, staged(ledger, batch, rows))
+
+
+def stage_rows(ledger: Ledger, batch: int, rows: list[StagedRow]) -> Staged:
+    """Stage rows of an import that was begun."""
+    document, generation = "file list.csv", ledger.generation
+    return ledger.stage(batch, rows, actor="tax/anna", received_at=NOON, document=document, generation=generation)
+
+
+NEW_COLUMNS = {
+    "head": ("generation", "view_slot", "other_generation", "view_check"),
+    "listing": ("pruned",),
+    "listing_key": ("other_digest",),
+    "staged_key": ("other_digest",),
+}
+"""What the third schema added."""
+
+
+def to_second_schema(connection: sa.Connection) -> None:
+    """Make a ledger what it was before there were generations; the view key was named by the epoch."""
+    for table, columns in NEW_COLUMNS.items():
+        for column in columns:
+            connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN {column}")
+    connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0002'")
 
 
 def take(ledger: Ledger, *rows: Mapping[str, str]) -> Receipt:
@@ -146,7 +168,7 @@ class Desk:
 
     async def start(self) -> None:
         await self.thread.start()
-        shared = (self.thread, self.thread.keys, lambda: self.known, self.clock, self._publish)
+        shared = (self.thread, lambda: self.known, self.clock, self._publish)
         self.imports = ImportService(*shared)
         self.listings = ListingService(*shared)
 

@@ -103,7 +103,14 @@ class Operator:
             numbers = rng.sample(range(COMPANIES), rng.randint(1, 15))
             changes = [cells(number, reason=rng.choice(("", "corrected"))) for number in numbers]
             taken = staged(ledger, batch, changes, first_line=2 + 100 * chunk)
-            ledger.stage(batch, taken, actor="tax/anna", received_at=self._clock(), document="file list.csv")
+            ledger.stage(
+                batch,
+                taken,
+                actor="tax/anna",
+                received_at=self._clock(),
+                document="file list.csv",
+                generation=ledger.generation,
+            )
         end = rng.choice(("commit", "commit", "commit", "park", "give up", "leave"))
         if end in ("commit", "park"):
             receipt = Receipt(

@@ -35,7 +35,7 @@ async def ledger(tmp_path: Path) -> AsyncIterator[LedgerThread]:
     thread = LedgerThread(
         lambda: Ledger.open(
             f"sqlite:///{tmp_path / 'ledger.db'}",
-            lambda epoch, fresh: open_keys(tmp_path / "keys", epoch, fresh=fresh),
+            lambda generation, fresh: open_keys(tmp_path / "keys", generation, fresh=fresh),
             lambda: NOW,
         )
     )
@@ -54,7 +54,7 @@ def service(ledger: LedgerThread, announced: list[int]) -> CatalogueService:
     async def published(revision: int) -> None:
         announced.append(revision)
 
-    return CatalogueService(ledger, published, allow_examples=True)
+    return CatalogueService(ledger, published, lambda: NOW, allow_examples=True)
 
 
 @pytest.mark.asyncio
@@ -107,10 +107,10 @@ async def test_a_restart_finds_what_was_published(service: CatalogueService, led
     async def published(revision: int) -> None:
         pass
 
-    again = CatalogueService(ledger, published, allow_examples=True)
+    again = CatalogueService(ledger, published, lambda: NOW, allow_examples=True)
     await again.load_all()
     assert again.current().editions == service.current().editions
-    strict = CatalogueService(ledger, published, allow_examples=False)
+    strict = CatalogueService(ledger, published, lambda: NOW, allow_examples=False)
     with pytest.raises(CatalogueRefused, match="example-refused"):
         await strict.load_all()
 

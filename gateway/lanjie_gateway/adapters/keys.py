@@ -1,7 +1,9 @@
 """The gateway's keys, in ``DIR/keys``: made once, 0600, five kinds. A lost key is a refusal to start.
 
 ``store`` wraps the data keys of listings, ``index`` makes the tokens of the exact index and never leaves,
-``view-EPOCH`` makes the fingerprints of one epoch, ``signing`` signs manifests, ``token`` hashes bearer tokens.
+``view-GENERATION`` makes the fingerprints of one generation of the view, ``signing`` signs manifests, ``token`` hashes
+bearer tokens. Only the view key is ever replaced (`adapters.ledger.rotation`); the retired ones stay, because inquiry
+records name digests that were made with them.
 """
 
 import hashlib
@@ -12,7 +14,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from lanjie_matcher.fingerprints import IndexKey
+from lanjie_matcher.fingerprints import IndexKey, ViewKey
 
 KEY_BYTES = 32
 RESTORING = "restoring"
@@ -32,12 +34,12 @@ class KeyRing:
     view: bytes = field(repr=False)
     signing: bytes = field(repr=False)
     token: bytes = field(repr=False)
-    epoch: int
+    generation: int
 
     @property
     def view_key_id(self) -> str:
         """Name of the view key."""
-        return f"view-{self.epoch}"
+        return view_name(self.generation)
 
     @property
     def signing_key_id(self) -> str:
@@ -55,17 +57,41 @@ class KeyRing:
         store = hashlib.blake2b(b"lanjie store key", key=self.store, digest_size=8).digest()
         return IndexKey(self.index).token("key-check") + store
 
+    @property
+    def view_check(self) -> bytes:
+        """The same for the view key: two hosts may have made one of the same name."""
+        return ViewKey(self.view, 24).key_check()
+
     def sign(self, message: bytes) -> bytes:
         """Sign with Ed25519."""
         return Ed25519PrivateKey.from_private_bytes(self.signing).sign(message)
 
 
-def open_keys(directory: Path, epoch: int, *, fresh: bool) -> KeyRing:
+def view_name(generation: int) -> str:
+    """Return the name of a view key and of its file."""
+    return f"view-{generation}"
+
+
+def newest_generation(directory: Path) -> int:
+    """Return the newest generation a view key is here of, 0 for none; the ledger's own may be older or newer."""
+    numbers = (path.name.removeprefix("view-") for path in directory.glob("view-*"))
+    return max((int(number) for number in numbers if number.isdecimal()), default=0)
+
+
+def make_view_key(directory: Path, generation: int) -> None:
+    """Make the view key of a generation, on the disk when this returns; one that is there already stays.
+
+    It is there after a rotation that was interrupted before any digest made with it counted.
+    """
+    _open_key(directory / view_name(generation), fresh=True)
+
+
+def open_keys(directory: Path, generation: int, *, fresh: bool) -> KeyRing:
     """Read the keys, or make them for a fresh state.
 
     Args:
         directory: ``DIR/keys``.
-        epoch: epoch of the ledger, for the view key.
+        generation: of the view key.
         fresh: whether there is no ledger yet; only then may a key be made.
 
     Raises:
@@ -74,9 +100,19 @@ def open_keys(directory: Path, epoch: int, *, fresh: bool) -> KeyRing:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if (directory / RESTORING).exists():
         raise KeysLostError(f"a restore into {directory.parent} was not finished: run `lanjie restore` again")
-    names = {"store": "store", "index": "index", "view": f"view-{epoch}", "signing": "signing", "token": "token"}
-    values = {field_name: _open_key(directory / name, fresh=fresh) for field_name, name in names.items()}
-    return KeyRing(epoch=epoch, **values)
+    values = {of: _open_key(directory / name, fresh=fresh) for of, name in file_names(generation).items()}
+    return KeyRing(generation=generation, **values)
+
+
+def file_names(generation: int) -> dict[str, str]:
+    """Return the name of the file of each key of a `KeyRing`."""
+    return {
+        "store": "store",
+        "index": "index",
+        "view": view_name(generation),
+        "signing": "signing",
+        "token": "token",
+    }
 
 
 def _open_key(path: Path, *, fresh: bool) -> bytes:

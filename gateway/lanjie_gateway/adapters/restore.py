@@ -7,8 +7,9 @@
    there no gateway serves the state. Such leftovers are cleared and the work is done again from the beginning.
 3. A restored ledger knows less than its past did: SDKs, answers and records out there may name revisions that are
    given again, to other commits. So it enters a new epoch, the second of the restore, which no other restore of the
-   same backup shares; (epoch, revision) goes up and SDKs take the whole set again. The view key stays, under the new
-   epoch's name: the ledger holds digests made with it, of listings whose identifiers may have been erased since.
+   same backup shares; (epoch, revision) goes up and SDKs take the whole set again. The view key and its generation stay
+   as the backup has them: the ledger holds digests made with it. A generation that the lost future had may be given
+   again, to another key; what an SDK holds of it is told apart by the epoch and by the key's own check.
 4. The numbers of listings that are given out from now on begin at the epoch too, so that an id from the lost future
    never names another listing.
 """
@@ -20,7 +21,7 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -32,7 +33,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.util.exc import CommandError
 
 from lanjie_gateway.adapters.backup import FORMAT, MANIFEST, Manifest, Part, Table
-from lanjie_gateway.adapters.keys import KEY_BYTES, RESTORING, KeyRing, keep, sync_directory
+from lanjie_gateway.adapters.keys import KEY_BYTES, RESTORING, KeyRing, file_names, keep, sync_directory
 from lanjie_gateway.adapters.ledger import locks
 from lanjie_gateway.adapters.ledger.database import migration_config
 from lanjie_gateway.adapters.ledger.tables import BATCH, HEAD
@@ -104,8 +105,7 @@ def restore(path: Path, state: Path, url: str, now: datetime.datetime, told: Tol
         marker = state / "keys" / RESTORING
         left = marker.read_text() if marker.exists() else None
         _require_empty(state, url, left)  # (2)
-        epochs = [manifest.epoch, *(int(name.rpartition("-")[2]) for name in _view_keys(verified.secrets))]
-        epoch = max(*epochs, int(now.timestamp()) - 1) + 1  # (3)
+        epoch = max(manifest.epoch, int(now.timestamp()) - 1) + 1  # (3)
         _clear(state, url)
         for name in _HELD:
             (state / name).mkdir(mode=0o700, exist_ok=True)
@@ -116,7 +116,6 @@ def restore(path: Path, state: Path, url: str, now: datetime.datetime, told: Tol
             _set_sequences(connection, max(epoch - int(_FIRST_SECOND.timestamp()), 0))  # (4)
         for name, value in verified.secrets.items():
             keep(state / name, value)
-        keep(state / "keys" / f"view-{epoch}", verified.secrets[f"keys/view-{manifest.epoch}"])
         marker.unlink()
         sync_directory(marker.parent)
     return Restored(
@@ -204,26 +203,19 @@ def _schema(manifest: Manifest) -> dict[str, sa.Table]:
 
 
 def _require_keys(manifest: Manifest, secrets: dict[str, bytes], head: list[Any]) -> None:
-    names = {
-        "store": "store",
-        "index": "index",
-        "view": f"view-{manifest.epoch}",
-        "signing": "signing",
-        "token": "token",
-    }
+    row = dict(zip(manifest.tables[HEAD.name].columns, head, strict=False))
+    # Before there were generations, view keys were named by epoch.
+    generation = row.get("generation", manifest.epoch)
+    names = file_names(generation)
     values = {field_: secrets.get(f"keys/{name}", b"") for field_, name in names.items()}
     missing = [names[field_] for field_, value in values.items() if len(value) != KEY_BYTES]
     if missing:
         raise RestoreRefusedError(
             f"the backup lacks keys ({', '.join(missing)}): without them its listings can be neither read nor found"
         )
-    row = dict(zip(manifest.tables[HEAD.name].columns, head, strict=False))
-    if row.get("key_check") != KeyRing(epoch=manifest.epoch, **values).check:
+    keys = KeyRing(generation=generation, **values)
+    if row.get("key_check") != keys.check or row.get("view_check") not in {None, keys.view_check}:
         raise BackupDamagedError("the keys are not the ones the ledger was written with")
-
-
-def _view_keys(names: Iterable[str]) -> list[str]:
-    return [name for name in names if re.fullmatch(r"keys/view-[0-9]+", name)]
 
 
 def _require_empty(state: Path, url: str, left: str | None) -> None:

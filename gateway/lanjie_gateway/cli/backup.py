@@ -1,12 +1,10 @@
 """`lanjie backup` and `lanjie restore`: the ledger with its keys as one file, and back."""
 
-import contextlib
 import datetime
 import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -54,7 +52,7 @@ def backup(
         _require_free(output)
     target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     last = pb.BackupResponse()
-    with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin, _steps(hidden=as_json) as step:
+    with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin, render.steps(hidden=as_json) as step:
         for last in admin.stream(admin.ledger.Backup, pb.BackupRequest(), seconds=BACKUP_SECONDS):
             step(last.part, last.done, last.total)
     path = Path(last.path)
@@ -85,7 +83,7 @@ def restore(
     state = state.resolve()
     now = datetime.datetime.now(datetime.UTC)
     try:
-        with _steps(hidden=as_json) as step:
+        with render.steps(hidden=as_json) as step:
             done = adapter.restore(file, state, Settings(state=state).ledger, now, step)
     except adapter.BackupDamagedError as error:
         raise CommandError(str(error), DAMAGED) from None
@@ -117,14 +115,6 @@ def _tell(done: "Restored", state: Path, *, as_json: bool) -> None:
         "SDKs take the new epoch by themselves. What was committed after this revision is gone: "
         "import and remove it again before counters rely on it."
     )
-
-
-@contextlib.contextmanager
-def _steps(*, hidden: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """Show one bar for the step under way."""
-    with render.progress(hidden=hidden) as bar:
-        task = bar.add_task("beginning", total=None)
-        yield lambda part, done, total: bar.update(task, description=part, completed=done, total=total or None)
 
 
 def _require_free(output: Path) -> None:

@@ -4,13 +4,14 @@ Everything here takes answers as they are; nothing is decided. Cells are plain t
 reason is never read as markup. Identifiers arrive masked.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import enum
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -72,6 +73,14 @@ def progress(*, hidden: bool, steps: bool = False) -> Progress:
     done = MofNCompleteColumn() if steps else TaskProgressColumn()
     columns = (TextColumn("{task.description}"), BarColumn(), done, TimeElapsedColumn())
     return Progress(*columns, console=err, disable=hidden or not err.is_terminal, transient=True)
+
+
+@contextlib.contextmanager
+def steps(*, hidden: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Show one bar for the step under way; yield what is told (step, done, total), total 0 for not known."""
+    with progress(hidden=hidden) as bar:
+        task = bar.add_task("beginning", total=None)
+        yield lambda part, done, total: bar.update(task, description=part, completed=done, total=total or None)
 
 
 def outcome_text(name: str) -> Text:

@@ -5,6 +5,7 @@ A catalogue is an event like any other: it takes a revision, and the workers app
 
 import asyncio
 import dataclasses
+import datetime
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from lanjie_gateway.adapters.ledger import Ledger, LedgerThread, StoredEdition
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.catalogue_file import CatalogueRefused, Fault, load
 from lanjie_gateway.domain.errors import Unanswerable, invalid_argument, not_found
-from lanjie_matcher.catalogues import CatalogueSet, Edition
+from lanjie_matcher.catalogues import CatalogueSet, Edition, newly_ended
+from lanjie_matcher.civil_time import day_of
 
 MAX_FILE_NAME: Final = 255
+_PRUNED_AHEAD: Final = datetime.timedelta(days=2)
 _ATTEMPTS: Final = 5
 """How often a file is judged anew because another host published meanwhile."""
 
@@ -50,14 +53,21 @@ class CatalogueService:
     Args:
         ledger: the ledger's thread.
         published: awaited with the revision of a commit; returns when every live local worker has applied it.
+        clock: aware instants.
         allow_examples: whether catalogues marked ``example: true`` are taken.
     """
 
     def __init__(
-        self, ledger: LedgerThread, published: Callable[[int], Awaitable[None]], *, allow_examples: bool
+        self,
+        ledger: LedgerThread,
+        published: Callable[[int], Awaitable[None]],
+        clock: Callable[[], datetime.datetime],
+        *,
+        allow_examples: bool,
     ) -> None:
         self._ledger = ledger
         self._published = published
+        self._clock = clock
         self._allow_examples = allow_examples
         self._records: tuple[CatalogueRecord, ...] = ()
         self._current = CatalogueSet.of(())
@@ -149,8 +159,16 @@ class CatalogueService:
                     return Published(
                         record=CatalogueRecord(edition=edition, file=file), revision=0, warnings=tuple(warnings)
                     )
+                # Whoever has pruned did so by what counts until then, whatever the time of day was there.
+                until = day_of(self._clock()) + _PRUNED_AHEAD
                 revision = await self._ledger.call(
-                    Ledger.publish_edition, edition, file, file_name, principal.actor, known=len(known)
+                    Ledger.publish_edition,
+                    edition,
+                    file,
+                    file_name,
+                    principal.actor,
+                    known=len(known),
+                    unprune=newly_ended(CatalogueSet.of(known), edition, until),
                 )
                 if revision is not None:
                     break

@@ -1,6 +1,7 @@
 """Imports of list files (Art. 28-32, 61, 62).
 
-1. One file at a time, over all hosts: the lock is what makes the lookups of a file hold until its commit.
+1. One file at a time, over all hosts: the lock is what makes the lookups of a file hold until its commit, and its view
+   digests those of the ledger's generation.
 2. The bytes go to a parser in a process of its own; its rows are staged in chunks that nobody sees.
 3. A complete list ends what it no longer holds.
 4. A file that was taken before returns its first receipt; a strict file with bad rows is refused; a dry run is thrown
@@ -56,6 +57,7 @@ class _Work:
     received_at: datetime.datetime
     batch: int
     tally: Tally
+    keys: KeyRing
     rows: int = 0
     sha256: bytes = b""
     size: int = 0
@@ -71,7 +73,6 @@ class ImportService:
 
     Args:
         ledger: the record.
-        keys: the keys of the ledger.
         catalogues: gives the catalogues as they stand.
         clock: aware instants.
         published: awaited after each commit with its revision; returns when the workers have applied it.
@@ -80,13 +81,11 @@ class ImportService:
     def __init__(
         self,
         ledger: LedgerThread,
-        keys: KeyRing,
         catalogues: Callable[[], CatalogueSet],
         clock: Callable[[], datetime.datetime],
         published: Callable[[int], Awaitable[None]],
     ) -> None:
         self._ledger = ledger
-        self._keys = keys
         self._catalogues = catalogues
         self._clock = clock
         self._published = published
@@ -105,8 +104,8 @@ class ImportService:
 
         Raises:
             Refused: NOT_PERMITTED, ARGUMENT_INVALID, or FILE_REFUSED with rule and line.
-            Unanswerable: OVERLOADED while another host imports; LEDGER_UNAVAILABLE: send the file again, it is taken
-                once.
+            Unanswerable: OVERLOADED while another host imports or the view key is rotated; LEDGER_UNAVAILABLE: send
+                the file again, it is taken once.
         """
         principal.require(Role.AUTHORITY)
         header = self._checked(header, principal)
@@ -117,7 +116,8 @@ class ImportService:
                 batch = await self._turn(Ledger.begin_import, principal.actor)
                 while await self._ledger.call(Ledger.purge, _PURGE_CHUNK):
                     pass
-                work = _Work(header, principal.actor, self._clock(), batch, Tally())
+                # Not before: the turn brings the newest view key.
+                work = _Work(header, principal.actor, self._clock(), batch, Tally(), self._ledger.keys)
                 await self._read(work, chunks)
                 return await carried_through(self._settle(work))
             finally:
@@ -164,7 +164,9 @@ class ImportService:
         deadline = time.monotonic() + TURN_SECONDS
         while not (taken := await self._ledger.call(take, *args, **kwargs)):
             if time.monotonic() > deadline:
-                raise Unanswerable("OVERLOADED", "another host imports, try again", retry_after_ms="10000")
+                raise Unanswerable(
+                    "OVERLOADED", "another host imports or a key is rotated, try again", retry_after_ms="10000"
+                )
             await asyncio.sleep(_TURN_POLL_SECONDS)
         return taken
 
@@ -330,15 +332,22 @@ class ImportService:
             "list_type": work.header.list_type,
             "source": work.header.source,
             "complete": work.header.mode is ImportMode.FULL,
-            "store_key": self._keys.store,
-            "index_key": self._keys.index,
-            "view_key": self._keys.view,
+            "store_key": work.keys.store,
+            "index_key": work.keys.index,
+            "view_key": work.keys.view,
         }
 
 
 def _stage_rows(ledger: Ledger, work: _Work, rows: tuple[Any, ...]) -> Staged:
     staged = [StagedRow(*row) for row in rows]
-    return ledger.stage(work.batch, staged, actor=work.actor, received_at=work.received_at, document=work.document)
+    return ledger.stage(
+        work.batch,
+        staged,
+        actor=work.actor,
+        received_at=work.received_at,
+        document=work.document,
+        generation=work.keys.generation,
+    )
 
 
 async def _feed(work: _Work, chunks: AsyncIterator[bytes], parser: ParserProcess) -> None:

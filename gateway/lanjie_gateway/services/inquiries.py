@@ -30,7 +30,9 @@ class UploadedPass:
     at: datetime.datetime
     view_digest: int
     epoch: int
+    generation: int
     revision: int
+    set_age: int
     matter: str
     purpose: str
     case_no: str = ""
@@ -158,7 +160,9 @@ def _local_row(asker: Principal, sdk_id: str, lineage: str, each: UploadedPass, 
                 "subject": each.view_digest.to_bytes(8, "big").hex(),
                 "lineage": lineage,
                 "epoch": each.epoch,
+                "generation": each.generation,
                 "revision": each.revision,
+                "set_age": each.set_age,
                 "outcome": "PASS",
             }
         )

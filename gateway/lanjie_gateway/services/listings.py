@@ -5,7 +5,6 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from lanjie_gateway.adapters.keys import KeyRing
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread, StoredEvent, StoredListing
 from lanjie_gateway.domain import events
 from lanjie_gateway.domain.access import Principal, Role
@@ -48,7 +47,6 @@ class ListingService:
 
     Args:
         ledger: the record.
-        keys: the keys of the ledger.
         catalogues: gives the catalogues as they stand.
         clock: aware instants.
         published: awaited after each commit with its revision; returns when the workers have applied it.
@@ -57,13 +55,11 @@ class ListingService:
     def __init__(
         self,
         ledger: LedgerThread,
-        keys: KeyRing,
         catalogues: Callable[[], CatalogueSet],
         clock: Callable[[], datetime.datetime],
         published: Callable[[int], Awaitable[None]],
     ) -> None:
         self._ledger = ledger
-        self._keys = keys
         self._catalogues = catalogues
         self._clock = clock
         self._published = published

@@ -1,5 +1,8 @@
 """Editions of catalogues in the ledger (Art. 45): each is a commit of its own."""
 
+from collections.abc import Callable
+from typing import Final
+
 import sqlalchemy as sa
 
 from lanjie_gateway.adapters.ledger import commits, locks
@@ -9,13 +12,26 @@ from lanjie_gateway.domain import packed
 from lanjie_gateway.domain.errors import Refused
 from lanjie_matcher.catalogues import Edition
 
+LOCK: Final = "publish"
+
 
 def publish(
-    connection: sa.Connection, edition: Edition, file: bytes, file_name: str, *, actor: str, known: int, now: int
+    connection: sa.Connection,
+    edition: Edition,
+    file: bytes,
+    file_name: str,
+    *,
+    actor: str,
+    known: int,
+    now: int,
+    also: Callable[[int], None],
 ) -> int | None:
-    """Keep an edition; arguments, result and errors as for `Ledger.publish_edition`."""
+    """Keep an edition; arguments, result and errors as for `Ledger.publish_edition`.
+
+    `also` is called with the batch, for what belongs to the same commit.
+    """
     # Two hosts that publish at once would each have judged without the other's.
-    locks.wait(connection, "publish")
+    locks.wait(connection, LOCK)
     mine = (EDITION.c.catalogue_id == edition.id) & (EDITION.c.edition == edition.edition)
     held = connection.execute(
         sa.select(EDITION.c.file, BATCH.c.revision).join(BATCH, BATCH.c.id == EDITION.c.batch_id).where(mine)
@@ -25,7 +41,7 @@ def publish(
             return int(held.revision)
         message = "this edition was published with another content; publish a new edition"
         raise Refused("CATALOGUE_REFUSED", message, file=file_name, entry=edition.name, rule="edition-published")
-    if connection.execute(sa.select(sa.func.count()).select_from(EDITION)).scalar_one() != known:
+    if count(connection) != known:
         return None
     batch = commits.begin(connection, actor, now, kind="catalogue")
     connection.execute(
@@ -39,7 +55,13 @@ def publish(
             published_at=now,
         )
     )
+    also(batch)
     return commits.commit(connection, batch, now)
+
+
+def count(connection: sa.Connection) -> int:
+    """Return the number of editions."""
+    return int(connection.execute(sa.select(sa.func.count()).select_from(EDITION)).scalar_one())
 
 
 def read(connection: sa.Connection) -> list[StoredEdition]:

@@ -1,5 +1,6 @@
 """What the change feed reads: buckets of the exact index, whole and by commit."""
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -7,21 +8,28 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from lanjie_gateway.adapters.ledger.rows import BucketState, CommitInfo, unsigned64
-from lanjie_gateway.adapters.ledger.tables import BATCH, EVENT, LISTING, LISTING_KEY
+from lanjie_gateway.adapters.ledger.rows import BucketState, CommitInfo, GenerationGoneError, unsigned64
+from lanjie_gateway.adapters.ledger.tables import BATCH, EVENT, HEAD, LISTING, LISTING_KEY
 from lanjie_gateway.domain import packed
 
 _TWO_64: Final = 1 << 64
+_SHARDS: Final = 256
+_AWAY: Final = LISTING.c.ended.is_(True) | LISTING.c.pruned.is_(True) | LISTING.c.annulled.is_(True)
+"""Listings that do not stand in the view."""
 _CHANGED_BY = BATCH.alias("changed_by_batch")
 _VISIBLE = (
     sa.select(
         LISTING_KEY.c.bucket,
         LISTING_KEY.c.view_digest,
+        LISTING_KEY.c.other_digest,
         LISTING_KEY.c.current,
         LISTING.c.packed,
-        LISTING.c.ended,
+        LISTING.c.ended | LISTING.c.pruned,
         LISTING.c.annulled,
         _CHANGED_BY.c.revision,
+        # In the same statement, so that another host's switch of generations cannot come in between.
+        *(sa.select(column).scalar_subquery() for column in (HEAD.c.view_slot, HEAD.c.generation)),
+        sa.select(HEAD.c.other_generation).scalar_subquery(),
     )
     .join(LISTING, LISTING.c.id == LISTING_KEY.c.listing_id)
     .join(BATCH, BATCH.c.id == LISTING.c.batch_id)
@@ -33,8 +41,7 @@ _VISIBLE = (
 
 def shard(connection: sa.Connection, number: int) -> list[BucketState]:
     """Return the buckets with listings whose token begins with the byte `number`, in order."""
-    first, last = bytes([number]) + bytes(15), bytes([number]) + b"\xff" * 15
-    rows = connection.execute(_VISIBLE.where(LISTING_KEY.c.bucket.between(first, last)))
+    rows = connection.execute(_VISIBLE.where(LISTING_KEY.c.bucket.between(*_ends(number))))
     return [state for state in _states(rows) if state.value]
 
 
@@ -74,23 +81,94 @@ def commits_after(connection: sa.Connection, revision: int, limit: int) -> list[
     return [CommitInfo(row.revision, row.kind, packed.instant(row.committed_at), row.actor) for row in rows]
 
 
-def listed_digests(connection: sa.Connection) -> set[int]:
-    """Return the view digests of all companies with a listing that no event has ended."""
+def touched_since(
+    connection: sa.Connection, generation: int, since: int, until: int, most: int
+) -> tuple[list[tuple[int, int]], int]:
+    """Return (revision, view digest) of the companies that commits touched, newest first, and where that begins.
+
+    Args:
+        connection: to the ledger.
+        generation: of the view key.
+        since: microseconds; older commits are left out.
+        until: newest revision.
+        most: entries at the most; a revision is told whole or not at all.
+
+    Returns:
+        The entries, and the revision after which they leave nothing out.
+
+    Raises:
+        GenerationGoneError: the ledger holds none under that key.
+    """
+    digest = _column(connection, generation)
+    older = sa.select(sa.func.max(BATCH.c.revision)).where(BATCH.c.committed_at < since)
+    begin = connection.execute(older).scalar() or 0
+    rows = connection.execute(
+        sa.select(BATCH.c.revision, digest)
+        .join(EVENT, EVENT.c.batch_id == BATCH.c.id)
+        .join(LISTING_KEY, LISTING_KEY.c.listing_id == EVENT.c.listing_id)
+        .where(BATCH.c.revision > begin, BATCH.c.revision <= until, digest.is_not(None))
+        .order_by(BATCH.c.revision.desc())
+        .limit(most + 1)
+    ).all()
+    if len(rows) > most:
+        begin = rows[-1].revision
+    entries = [(revision, value + _TWO_64 if value < 0 else value) for revision, value in rows if revision > begin]
+    return entries, begin
+
+
+def listed_digests(connection: sa.Connection, generation: int) -> "array[int]":
+    """Return the view digests of all companies in the view, under the key of a generation: sorted, each once.
+
+    Raises:
+        GenerationGoneError: the ledger holds none under that key.
+    """
+    digest = _column(connection, generation)
     hidden = sa.select(BATCH.c.id).where(BATCH.c.revision.is_(None))
     # The few that do not count are set aside first: to look every key's listing up would take ten times as long.
-    ended = set(
-        connection.execute(
-            sa.select(LISTING.c.id).where(
-                LISTING.c.ended.is_(True) | LISTING.c.annulled.is_(True) | LISTING.c.batch_id.in_(hidden)
-            )
-        ).scalars()
-    )
+    ended = set(connection.execute(sa.select(LISTING.c.id).where(_AWAY | LISTING.c.batch_id.in_(hidden))).scalars())
     rows = connection.execution_options(yield_per=10_000).execute(
-        sa.select(LISTING_KEY.c.view_digest, LISTING_KEY.c.listing_id).where(
-            LISTING_KEY.c.view_digest.is_not(None), LISTING_KEY.c.current.is_(True)
-        )
+        sa.select(digest, LISTING_KEY.c.listing_id).where(digest.is_not(None), LISTING_KEY.c.current.is_(True))
     )
-    return {digest + _TWO_64 if digest < 0 else digest for digest, listing in rows if listing not in ended}
+    # A million integers as objects would take five times the room, so only one part of them is sorted at a time.
+    parts = [array("Q") for _ in range(_SHARDS)]
+    for value, listing in rows:
+        if listing not in ended:
+            unsigned = value + _TWO_64 if value < 0 else value
+            parts[unsigned >> 56].append(unsigned)
+    whole = array("Q")
+    for number, part in enumerate(parts):
+        whole.extend(sorted(set(part)))
+        parts[number] = whole[:0]
+    return whole
+
+
+def listed_digests_of(connection: sa.Connection, generation: int, number: int) -> "array[int]":
+    """Return those of `listed_digests` whose bucket's token begins with the byte `number`."""
+    digest = _column(connection, generation)
+    rows = connection.execute(
+        sa.select(digest)
+        .join(LISTING, LISTING.c.id == LISTING_KEY.c.listing_id)
+        .join(BATCH, BATCH.c.id == LISTING.c.batch_id)
+        .where(LISTING_KEY.c.bucket.between(*_ends(number)), digest.is_not(None), LISTING_KEY.c.current.is_(True))
+        .where(~_AWAY, BATCH.c.revision.is_not(None))
+    )
+    return array("Q", sorted({value + _TWO_64 if value < 0 else value for value in rows.scalars()}))
+
+
+def _column(connection: sa.Connection, generation: int) -> sa.Column[int]:
+    head = connection.execute(sa.select(HEAD.c.view_slot, HEAD.c.generation, HEAD.c.other_generation)).one()
+    if generation not in (head.generation, head.other_generation):
+        raise GenerationGoneError(generation)
+    return slot(head.view_slot if generation == head.generation else 1 - head.view_slot)
+
+
+def _ends(number: int) -> tuple[bytes, bytes]:
+    return bytes([number]) + bytes(15), bytes([number]) + b"\xff" * 15
+
+
+def slot(number: int) -> sa.Column[int]:
+    """Return the column of view digests that a slot names."""
+    return LISTING_KEY.c.other_digest if number else LISTING_KEY.c.view_digest
 
 
 def _states(rows: Iterable[Any]) -> Iterator[BucketState]:
@@ -98,13 +176,21 @@ def _states(rows: Iterable[Any]) -> Iterator[BucketState]:
     for bucket, group in groupby(rows, key=itemgetter(0)):
         values = []
         listed = False
-        digest = None
+        one = other = None
         newest = 0
-        for _, view_digest, current, value, ended, annulled, revision in group:
+        for row in group:
+            (_, first, second, current, value, ended, annulled, revision, _, _, _) = row
             newest = max(newest, revision)
-            digest = view_digest if digest is None else digest
+            one = first if one is None else one
+            other = second if other is None else other
             # A corrected identifier leaves its old key behind, so that the old bucket is told too.
             if current and not annulled:
                 values.append(value)
                 listed = listed or not ended
-        yield BucketState(bucket, newest, packed.join(values), unsigned64(digest), listed)
+        at, generation, other_generation = row[-3:]
+        if at:
+            one, other = other, one
+        yield BucketState(
+            *(bucket, newest, packed.join(values), unsigned64(one), listed, generation),
+            *(None if other_generation is None else unsigned64(other), other_generation),
+        )

@@ -2,21 +2,34 @@
 
 import contextlib
 import datetime
-import secrets
-from collections.abc import Callable, Iterable, Sequence
+from array import array
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from lanjie_gateway.adapters.keys import KeyRing
-from lanjie_gateway.adapters.ledger import commits, database, editions, feed, inquiries, locks, receipts, staging
+from lanjie_gateway.adapters.keys import KeyRing, KeysLostError
+from lanjie_gateway.adapters.ledger import (
+    commits,
+    database,
+    editions,
+    feed,
+    heads,
+    inquiries,
+    locks,
+    pruning,
+    receipts,
+    rotation,
+    staging,
+)
 from lanjie_gateway.adapters.ledger.copy import OnlineCopy
 from lanjie_gateway.adapters.ledger.rows import (
     BucketState,
     CommitInfo,
     InquiryRow,
     LedgerError,
+    Pruned,
     StoredEdition,
     StoredEvent,
     StoredListing,
@@ -34,17 +47,15 @@ from lanjie_gateway.adapters.ledger.tables import (
 )
 from lanjie_gateway.adapters.sealing import Sealer
 from lanjie_gateway.domain import events, packed
-from lanjie_gateway.domain.errors import Unanswerable, not_found
+from lanjie_gateway.domain.errors import Refused, Unanswerable, not_found
 from lanjie_gateway.domain.events import EventKind
 from lanjie_gateway.domain.import_rules import ImportMode, ImportState, QuarantinedRow, Receipt
 from lanjie_gateway.domain.staged import StagedRow
 from lanjie_matcher.catalogues import Edition
 from lanjie_matcher.fingerprints import IndexKey
 from lanjie_matcher.identifiers import Identifier
-from lanjie_matcher.listings import ended_by_event
+from lanjie_matcher.listings import Listing, ended_by_event
 
-TOKEN_ALGORITHM: Final = "blake2b-128"
-"""Algorithm id of bucket, identity and natural-key tokens."""
 _ANALYSED_FROM: Final = 5_000
 """Rows of an import from which PostgreSQL is told to look at the tables anew, rather than at its own time."""
 _PURGE_AT_START: Final = 20_000
@@ -56,8 +67,8 @@ class Ledger:
 
     Attributes:
         lineage: identity of this ledger, 32 hexadecimal digits.
-        epoch: epoch of the view key.
-        keys: the keys that fit this ledger.
+        epoch: timeline of its revisions, which a restore leaves.
+        keys: the keys that fit this ledger; another host may have made a newer view key, see `refresh_generation`.
         shared: whether other hosts may write too (PostgreSQL).
 
     Every call raises `Unanswerable` LEDGER_UNAVAILABLE while PostgreSQL cannot be reached, and the next one connects
@@ -66,26 +77,28 @@ class Ledger:
     """
 
     def __init__(
-        self, engine: sa.Engine, lineage: str, epoch: int, keys: KeyRing, clock: Callable[[], datetime.datetime]
+        self,
+        engine: sa.Engine,
+        head: tuple[str, int, KeyRing],
+        keys_for: heads.KeysFor,
+        clock: Callable[[], datetime.datetime],
     ) -> None:
+        self.lineage, self.epoch, self.keys = head
         self._engine = engine
+        self._keys_for = keys_for
         self._clock = clock
-        self._sealer = Sealer(keys.store)
-        self._index = IndexKey(keys.index)
-        self.lineage = lineage
-        self.epoch = epoch
-        self.keys = keys
+        self._sealer = Sealer(self.keys.store)
+        self._index = IndexKey(self.keys.index)
+        self._rotation: rotation.Rotation | None = None
         self.shared = locks.shared(engine)
 
     @classmethod
-    def open(
-        cls, url: str, keys_for: Callable[[int, bool], KeyRing], clock: Callable[[], datetime.datetime]
-    ) -> "Ledger":
+    def open(cls, url: str, keys_for: heads.KeysFor, clock: Callable[[], datetime.datetime]) -> "Ledger":
         """Open the ledger; make it where there is none.
 
         Args:
             url: ``sqlite:////absolute/path`` or ``postgresql+psycopg://…``.
-            keys_for: gives the keys of an epoch; may make them only when told that the ledger is fresh.
+            keys_for: gives the keys of a generation; may make them only when told that the ledger is fresh.
             clock: aware instants.
 
         Raises:
@@ -98,8 +111,8 @@ class Ledger:
             with database.transaction(engine) as connection:
                 # Hosts that open a fresh database at once: one makes keys and head, the others find them.
                 locks.wait(connection, "head")
-                lineage, epoch, keys = _open_head(connection, keys_for)
-            ledger = cls(engine, lineage, epoch, keys, clock)
+                head = heads.open_head(connection, keys_for)
+            ledger = cls(engine, head, keys_for, clock)
             if ledger.hold_imports():
                 # What was on its way when the process ended is nobody's.
                 with database.transaction(engine) as connection:
@@ -122,6 +135,21 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             return int(connection.execute(sa.select(HEAD.c.revision)).scalar_one())
 
+    @property
+    def generation(self) -> int:
+        """Generation of the view key of `keys`."""
+        return self.keys.generation
+
+    def refresh_generation(self) -> int:
+        """Take the view key of the newest generation, which another host may have made; return the generation.
+
+        Raises:
+            KeysLostError: that key is not here; copy ``keys/`` from the host that has it.
+        """
+        with database.transaction(self._engine) as connection:
+            self.keys = heads.newest_keys(connection, self.keys, self._keys_for)
+        return self.generation
+
     def copy_to(self, target: Path) -> OnlineCopy:
         """Begin a copy of the SQLite file that goes on while the ledger is used; see `OnlineCopy`."""
         return OnlineCopy(self._engine, target)
@@ -138,13 +166,35 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             return feed.buckets(connection, tokens)
 
-    def listed_digests(self) -> set[int]:
-        """Return the view digests of all companies with a listing that no event has ended."""
+    def listed_digests_of(self, number: int, *, other: bool = False) -> "array[int]":
+        """Return those of `listed_digests` whose bucket's token begins with the byte `number`.
+
+        All 256 of them take longer than the whole at once, and other calls come in between. A commit may, too: follow
+        those after the head that was read before.
+        """
         with database.transaction(self._engine) as connection:
-            return feed.listed_digests(connection)
+            return feed.listed_digests_of(connection, self.generation - 1 if other else self.generation, number)
+
+    def listed_digests(self, *, other: bool = False) -> "array[int]":
+        """Return the view digests of all companies in the view, sorted, each once.
+
+        Args:
+            other: under the key of the generation before `generation`, not its own.
+
+        Raises:
+            GenerationGoneError: another host has switched to a newer generation, or the one before can be followed no
+                longer.
+        """
+        with database.transaction(self._engine) as connection:
+            return feed.listed_digests(connection, self.generation - 1 if other else self.generation)
+
+    def touched_since(self, since: datetime.datetime, until: int, most: int) -> tuple[list[tuple[int, int]], int]:
+        """Return (revision, view digest) of companies that commits touched, newest first; see `feed.touched_since`."""
+        with database.transaction(self._engine) as connection:
+            return feed.touched_since(connection, self.generation, packed.micros(since), until, most)
 
     def changed(self, revision: int, after: int, limit: int) -> tuple[list[BucketState], int | None]:
-        """Return buckets that the commit of a revision touched, as they are now.
+        """Return buckets that the commit of a revision touched, in the index or in the view, as they are now.
 
         Args:
             revision: of the commit.
@@ -188,7 +238,7 @@ class Ledger:
             told = connection.execute(
                 sa.select(EVENT, BATCH.c.revision, BATCH.c.committed_at)
                 .join(BATCH, BATCH.c.id == EVENT.c.batch_id)
-                .where(EVENT.c.listing_id == number, BATCH.c.revision.is_not(None))
+                .where(EVENT.c.listing_id == number, BATCH.c.revision.is_not(None), EVENT.c.kind.not_in(pruning.SILENT))
                 .order_by(BATCH.c.revision, EVENT.c.seq)
             ).all()
         return self._stored(row), [_event(each) for each in told]
@@ -214,7 +264,8 @@ class Ledger:
             document: number of the document that orders it (Art. 61).
 
         Raises:
-            Refused: NOT_FOUND; or see `events.apply`: TRANSITION_ILLEGAL is also what an event gets that is sent again
+            Refused: NOT_FOUND; TRANSITION_ILLEGAL: it was to be reinstated, and its details can no longer be read; or
+                see `events.apply`: TRANSITION_ILLEGAL is also what an event gets that is sent again
                 after LEDGER_UNAVAILABLE, if the first one was recorded after all; `get` then shows it with its actor.
         """
         number = row_id(listing_id)
@@ -228,6 +279,11 @@ class Ledger:
                 raise not_found("no such listing")
             before = packed.unpack(row.packed)
             listing = events.apply(before.listing, kind, at)
+            if kind is EventKind.REINSTATED and rotation.missing(
+                connection, row.id, (of for of, _ in before.identities)
+            ):
+                message = "its details can no longer be read: enter the listing anew"
+                raise Refused("TRANSITION_ILLEGAL", message, state="unreadable", event=kind.value)
             batch = commits.begin(connection, actor, packed.micros(now))
             connection.execute(
                 LISTING.update()
@@ -237,6 +293,7 @@ class Ledger:
                     packed=packed.pack(packed.PackedListing(listing, before.identities, before.name_token)),
                     ended=ended_by_event(listing),
                     annulled=listing.annulled,
+                    pruned=False,
                 )
             )
             connection.execute(
@@ -255,35 +312,61 @@ class Ledger:
     # Imports.
 
     def hold_imports(self) -> bool:
-        """Keep other hosts from importing and confirming until `end_import`; return False while one of them does."""
-        with database.transaction(self._engine) as connection:
-            return locks.hold(connection, locks.IMPORTS)
+        """Keep other hosts from importing and confirming until `end_import`.
 
-    def begin_import(self, actor: str) -> int | None:
-        """Begin an import that nobody sees; return its batch, `None` while another host imports.
-
-        One that was left half-way is thrown away.
+        Returns:
+            False while one of them does, or a rotation of the view key is under way.
         """
         with database.transaction(self._engine) as connection:
-            if not locks.hold(connection, locks.IMPORTS):
+            return self._hold(connection)
+
+    def begin_import(self, actor: str) -> int | None:
+        """Begin an import that nobody sees.
+
+        One that was left half-way is thrown away. From here to its end `keys` are those of the newest generation: a row
+        with a digest of another one would be missing from the view.
+
+        Returns:
+            Its batch; `None` while another host imports, or a rotation of the view key is under way.
+
+        Raises:
+            Unanswerable: LEDGER_UNAVAILABLE: another host has made a view key that is not here.
+        """
+        with database.transaction(self._engine) as connection:
+            if not self._hold(connection):
                 return None
+            try:
+                self.keys = heads.newest_keys(connection, self.keys, self._keys_for)
+            except KeysLostError as error:
+                locks.release(connection, locks.IMPORTS)
+                raise Unanswerable("LEDGER_UNAVAILABLE", str(error)) from error
+            rotation.retire(connection)
             commits.abandon(connection)
             return commits.begin(connection, actor, packed.micros(self._clock()), inserts=True)
 
     def end_import(self) -> None:
         """Throw away what was staged and neither committed nor parked, and let other hosts import."""
-        with database.transaction(self._engine) as connection:
-            if locks.holds(connection, locks.IMPORTS):
-                commits.abandon(connection)
-            locks.release(connection, locks.IMPORTS)
+        if self._rotation is None:
+            with database.transaction(self._engine) as connection:
+                if locks.holds(connection, locks.IMPORTS):
+                    commits.abandon(connection)
+                locks.release(connection, locks.IMPORTS)
 
     def stage(
-        self, batch: int, rows: Sequence[StagedRow], *, actor: str, received_at: datetime.datetime, document: str
+        self,
+        batch: int,
+        rows: Sequence[StagedRow],
+        *,
+        actor: str,
+        received_at: datetime.datetime,
+        document: str,
+        generation: int,
     ) -> staging.Staged:
-        """Stage one chunk of good rows, about 2,000; see `staging.stage`."""
+        """Stage one chunk of good rows, about 2,000, with view digests of `generation`; see `staging.stage`."""
+        now = packed.micros(received_at)
         with database.transaction(self._engine) as connection:
             return staging.stage(
-                connection, batch, rows, actor=actor, now=packed.micros(received_at), document=document
+                connection, batch, rows, actor=actor, now=now, document=document, generation=generation
             )
 
     def quarantine(self, batch: int, rows: Sequence[QuarantinedRow]) -> None:
@@ -310,12 +393,12 @@ class Ledger:
         """Commit a staged or waiting import; see `receipts.commit_import`.
 
         Raises:
-            Unanswerable: OVERLOADED: another host imports, so that one that waits cannot be confirmed now.
+            Unanswerable: OVERLOADED: another host imports or a key is rotated; one that waits cannot be confirmed now.
         """
         if self.shared and receipt.counts.rows >= _ANALYSED_FROM:
             self._analyse()
         with database.transaction(self._engine) as connection:
-            if receipt.state is ImportState.WAITING and not locks.hold(connection, locks.IMPORTS):
+            if receipt.state is ImportState.WAITING and not self._hold(connection):
                 raise Unanswerable("OVERLOADED", "another host imports, try again", retry_after_ms="1000")
             done = receipts.commit_import(connection, receipt, packed.micros(self._clock()), confirmer)
         self._yield_turn()
@@ -353,9 +436,108 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             return receipts.purge(connection, limit)
 
+    # Rotation of the view key; see `adapters.ledger.rotation`.
+
+    def begin_rotation(self, make_view_key: Callable[[int], None]) -> bool:
+        """Begin a rotation, and keep everybody from importing until `end_rotation`.
+
+        Args:
+            make_view_key: makes the key of a generation durable, unless it is there.
+
+        Returns:
+            False while somebody imports, or another rotation is under way.
+
+        Raises:
+            KeysLostError: another host has made a newer view key that is not here.
+        """
+        with database.transaction(self._engine) as connection:
+            # An import of this very host holds the lock over the same connection.
+            if locks.holds(connection, locks.IMPORTS) or not self._hold(connection):
+                return False
+        try:
+            self.refresh_generation()
+            make_view_key(self.generation + 1)
+            with database.transaction(self._engine) as connection:
+                commits.abandon(connection)
+                self._rotation = rotation.begin(connection, self._keys_for(self.generation + 1, False))
+        except BaseException:
+            self._yield_turn()
+            raise
+        return True
+
+    def rotate(self, limit: int = rotation.SLICE_ROWS) -> tuple[int, int]:
+        """Make some digests under the new key; return (rows done, rows in all), equal once it is complete.
+
+        Raises:
+            Refused: TRANSITION_ILLEGAL: a live listing cannot be read.
+            Unanswerable: LEDGER_UNAVAILABLE: the connection was lost; begin anew.
+        """
+        with database.transaction(self._engine) as connection:
+            self._rotating.step(connection, limit)
+        return self._rotating.done, self._rotating.total
+
+    def switch_generation(self, actor: str) -> int:
+        """Make the new generation the ledger's, as a commit of its own; return its revision. Raises as `rotate`."""
+        with database.transaction(self._engine) as connection:
+            revision = self._rotating.switch(connection, actor, packed.micros(self._clock()))
+        self.keys = self._rotating.keys
+        return revision
+
+    def end_rotation(self) -> None:
+        """End a rotation at any point, and let everybody import again.
+
+        After a switch: the view of the generation before is given up with this; imports have no digests in it.
+        """
+        if self._rotation is None:
+            return
+        self._rotation = None
+        with database.transaction(self._engine) as connection:
+            if locks.holds(connection, locks.IMPORTS):
+                rotation.retire(connection)
+            locks.release(connection, locks.IMPORTS)
+
+    @property
+    def _rotating(self) -> rotation.Rotation:
+        if self._rotation is None:
+            raise LedgerError("no rotation is under way")
+        return self._rotation
+
+    def _hold(self, connection: sa.Connection) -> bool:
+        """Hold the lock of the imports; a rotation of this host's own counts as another host's."""
+        return self._rotation is None and locks.hold(connection, locks.IMPORTS)
+
+    # The view.
+
+    def prune(self, after: int, limit: int, ended: Callable[[Listing], bool], *, known: int) -> Pruned | None:
+        """Take some listings out of the view that ended by date, as a commit of its own; see `adapters.ledger.pruning`.
+
+        Those that were taken out and have not ended by date, by what is known now, come back.
+
+        Args:
+            after: cursor; 0 at the beginning, then what the last call gave.
+            limit: listings to look at.
+            ended: the rule, by the editions it was made from.
+            known: number of those editions.
+
+        Returns:
+            What was done; `None` where another edition was published since, and the rule must be made anew.
+        """
+        now = packed.micros(self._clock())
+        with database.transaction(self._engine) as connection:
+            return pruning.prune(connection, after, limit, ended, known=known, now=now)
+
     # Catalogues.
 
-    def publish_edition(self, edition: Edition, file: bytes, file_name: str, actor: str, *, known: int) -> int | None:
+    def publish_edition(
+        self,
+        edition: Edition,
+        file: bytes,
+        file_name: str,
+        actor: str,
+        *,
+        known: int,
+        unprune: Collection[str] = (),
+    ) -> int | None:
         """Keep an edition as a commit of its own.
 
         Args:
@@ -364,6 +546,8 @@ class Ledger:
             file_name: its name.
             actor: who publishes it.
             known: number of editions that it was judged with.
+            unprune: list types that it ends otherwise than they were pruned by; their listings come back into the view
+                with this commit.
 
         Returns:
             The revision, the first one where it was kept before; `None` when another host has published since, and
@@ -374,7 +558,13 @@ class Ledger:
         """
         now = packed.micros(self._clock())
         with database.transaction(self._engine) as connection:
-            return editions.publish(connection, edition, file, file_name, actor=actor, known=known, now=now)
+            return editions.publish(
+                *(connection, edition, file, file_name),
+                actor=actor,
+                known=known,
+                now=now,
+                also=lambda batch: pruning.unprune(connection, batch, unprune),
+            )
 
     def editions(self) -> list[StoredEdition]:
         """Return all editions in the order of their publication."""
@@ -439,28 +629,6 @@ _STORED: Final = (
     .join(_CHANGED_BY, _CHANGED_BY.c.id == LISTING.c.changed_by)
     .where(BATCH.c.revision.is_not(None))
 )
-
-
-def _open_head(connection: sa.Connection, keys_for: Callable[[int, bool], KeyRing]) -> tuple[str, int, KeyRing]:
-    head = connection.execute(sa.select(HEAD)).first()
-    if head is not None:
-        keys = keys_for(head.epoch, False)
-        if (head.key_check, head.token_algorithm) != (keys.check, TOKEN_ALGORITHM):
-            raise LedgerError("the keys are not the ones this ledger was written with")
-        return head.lineage, head.epoch, keys
-    lineage, epoch = secrets.token_hex(16), 1
-    keys = keys_for(epoch, True)
-    connection.execute(
-        HEAD.insert().values(
-            id=1,
-            lineage=lineage,
-            epoch=epoch,
-            revision=0,
-            token_algorithm=TOKEN_ALGORITHM,
-            key_check=keys.check,
-        )
-    )
-    return lineage, epoch, keys
 
 
 def _event(row: Any) -> StoredEvent:

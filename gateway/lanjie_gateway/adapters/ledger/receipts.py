@@ -227,7 +227,7 @@ def _apply_changes(connection: sa.Connection, batch: int) -> None:
     connection.execute(
         LISTING.update()
         .where(LISTING.c.id == staged.c.listing_id, mine)
-        .values(changed_by=batch, **{name: staged.c[name] for name in columns})
+        .values(changed_by=batch, pruned=False, **{name: staged.c[name] for name in columns})
     )
     actor = sa.select(BATCH.c.actor).where(BATCH.c.id == batch).scalar_subquery()
     told = sa.select(
@@ -246,11 +246,13 @@ def _apply_changes(connection: sa.Connection, batch: int) -> None:
     connection.execute(LISTING_KEY.update().where(LISTING_KEY.c.listing_id.in_(corrected)).values(current=False))
     same = (STAGED_KEY.c.listing_id == LISTING_KEY.c.listing_id) & (STAGED_KEY.c.bucket == LISTING_KEY.c.bucket)
     own = STAGED_KEY.c.batch_id == batch
-    connection.execute(LISTING_KEY.update().where(same, own).values(current=True))
-    fresh = sa.select(STAGED_KEY.c.bucket, STAGED_KEY.c.listing_id, STAGED_KEY.c.view_digest, sa.true()).where(
+    # A key that comes back may have lost its digest to a new view key meanwhile.
+    digests = {name: STAGED_KEY.c[name] for name in ("view_digest", "other_digest")}
+    connection.execute(LISTING_KEY.update().where(same, own).values(current=True, **digests))
+    names = ["bucket", "listing_id", "current", *digests]
+    fresh = sa.select(STAGED_KEY.c.bucket, STAGED_KEY.c.listing_id, sa.true(), *digests.values()).where(
         own, ~sa.exists().where(same)
     )
-    names = ["bucket", "listing_id", "view_digest", "current"]
     connection.execute(LISTING_KEY.insert().from_select(names, fresh))
 
 

@@ -11,6 +11,13 @@ class LedgerError(RuntimeError):
     """The ledger cannot be opened or does not hold what it must."""
 
 
+class GenerationGoneError(Exception):
+    """The ledger holds no digests under the view key of a generation: whoever has that view takes the newest."""
+
+    def __init__(self, generation: int) -> None:
+        super().__init__(f"no digests of generation {generation} of the view key")
+
+
 @dataclass(frozen=True, slots=True)
 class BucketState:
     """One bucket of the exact index as of now.
@@ -19,8 +26,11 @@ class BucketState:
         bucket: index token of the canonical key, 16 bytes.
         revision: of the newest commit that changed it.
         value: its packed listings, joined; empty if no listing is left in it.
-        view_digest: 64-bit view digest of the canonical key of a company; `None` for persons.
-        listed: some listing in it has not been ended by an event.
+        view_digest: 64-bit digest of the canonical key of a company under the newest view key; `None` for persons.
+        listed: some listing in it stands in the view: no event has ended it, and it is not pruned.
+        generation: of the view key of `view_digest`.
+        other_digest: the same digest under the key before.
+        other_generation: of the key before, as long as its view can be followed; else `None`.
     """
 
     bucket: bytes
@@ -28,16 +38,49 @@ class BucketState:
     value: bytes
     view_digest: int | None
     listed: bool
+    generation: int = 0
+    other_digest: int | None = None
+    other_generation: int | None = None
+
+    def digest(self, generation: int) -> int | None:
+        """Return the view digest under the key of a generation; `None` for persons.
+
+        Raises:
+            GenerationGoneError: the view of that generation can be followed no longer, or not yet.
+        """
+        if generation == self.generation:
+            return self.view_digest
+        if generation == self.other_generation:
+            return self.other_digest
+        raise GenerationGoneError(generation)
 
 
 @dataclass(frozen=True, slots=True)
 class CommitInfo:
-    """One commit. `kind` is ``listings`` or ``catalogue``."""
+    """One commit. `kind` is ``listings``, ``catalogue``, ``view`` (a new generation) or ``prune``.
+
+    ``view`` and ``prune`` change nothing but what the view is made of; a ``catalogue`` may bring pruned listings back.
+    """
 
     revision: int
     kind: str
     committed_at: datetime.datetime
     actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What one slice did.
+
+    Attributes:
+        revision: of its commit; `None` where no listing left the view or came back.
+        count: listings that did.
+        after: cursor to go on with; `None` when done.
+    """
+
+    revision: int | None
+    count: int
+    after: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

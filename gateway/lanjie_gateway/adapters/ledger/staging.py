@@ -9,11 +9,12 @@ import msgpack
 import sqlalchemy as sa
 from psycopg import sql
 
-from lanjie_gateway.adapters.ledger import commits, locks
+from lanjie_gateway.adapters.ledger import commits, feed, locks
 from lanjie_gateway.adapters.ledger.rows import signed64
 from lanjie_gateway.adapters.ledger.tables import (
     BATCH,
     EVENT,
+    HEAD,
     LISTING,
     LISTING_KEY,
     QUARANTINE,
@@ -22,6 +23,7 @@ from lanjie_gateway.adapters.ledger.tables import (
     STAGED_KEY,
 )
 from lanjie_gateway.domain import events, packed
+from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.domain.import_rules import Effect, Known, QuarantinedRow, judge
 from lanjie_gateway.domain.list_file import Op, RowRefused
 from lanjie_gateway.domain.staged import StagedRow, listing_number
@@ -31,8 +33,8 @@ _LISTING_COLUMNS: Final = (
     *("id", "batch_id", "changed_by", "natural_key", "content", "list_type", "source", "source_version"),
     *("ended", "annulled", "packed", "sealed", "wrapped_key"),
 )
-_STAGED_KEY_COLUMNS: Final = ("batch_id", "listing_id", "bucket", "view_digest")
-_KEY_COLUMNS: Final = ("bucket", "listing_id", "view_digest", "current")
+_STAGED_KEY_COLUMNS: Final = ("batch_id", "listing_id", "bucket")
+_KEY_COLUMNS: Final = ("bucket", "listing_id", "current")
 _SEEN_COLUMNS: Final = ("batch_id", "listing_id", "content")
 _EVENT_COLUMNS: Final = ("batch_id", "listing_id", "kind", "actor", "reason", "document")
 
@@ -52,19 +54,27 @@ class Staged:
 
 @dataclass(slots=True)
 class _Chunk:
-    """Statements of one chunk."""
+    """Statements of one chunk. `digests` is the column that takes view digests."""
 
     batch: int
     actor: str
     now: int
     document: str
+    digests: str
     inserts: list[StagedRow] = field(default_factory=list)
     changes: list[tuple[int, StagedRow, Effect]] = field(default_factory=list)
     seen: list[tuple[Any, ...]] = field(default_factory=list)
 
 
 def stage(
-    connection: sa.Connection, batch: int, rows: Sequence[StagedRow], *, actor: str, now: int, document: str
+    connection: sa.Connection,
+    batch: int,
+    rows: Sequence[StagedRow],
+    *,
+    actor: str,
+    now: int,
+    document: str,
+    generation: int,
 ) -> Staged:
     """Stage one chunk.
 
@@ -75,15 +85,17 @@ def stage(
         actor: who brought the file.
         now: instant at which the file was received; explicit removals work from it.
         document: what stands for the document of an explicit removal: the file.
+        generation: of the view key that the rows' digests were made with.
 
     Raises:
+        Refused: IMPORT_OUTDATED: the ledger has another view key; these rows would be missing from the view.
         Unanswerable: the import has lost its turn, see `commits.fence`.
     """
     commits.fence(connection, batch, commits.STAGING)
     known = _known(connection, batch, rows)
     told = _told(connection, batch, known)
     done = Staged()
-    chunk = _Chunk(batch, actor, now, document)
+    chunk = _Chunk(batch, actor, now, document, _slot_of(connection, generation))
     for row in rows:
         earlier = told.get(row.natural_key)
         if earlier is not None:
@@ -105,6 +117,14 @@ def stage(
     _bulk(connection, SEEN, _SEEN_COLUMNS, chunk.seen)
     quarantine(connection, batch, done.bad)
     return done
+
+
+def _slot_of(connection: sa.Connection, generation: int) -> str:
+    head = connection.execute(sa.select(HEAD.c.generation, HEAD.c.view_slot)).one()
+    if head.generation != generation:
+        message = "the view key was replaced while the file was on its way; import the file again"
+        raise Refused("IMPORT_OUTDATED", message)
+    return feed.slot(head.view_slot).name
 
 
 def quarantine(connection: sa.Connection, batch: int, rows: Sequence[QuarantinedRow]) -> None:
@@ -236,9 +256,9 @@ def _insert(connection: sa.Connection, chunk: _Chunk) -> None:
         number = listing_number(batch, row.line)
         listings.append((number, batch, batch, *row[2:7], False, False, *row[7:10]))
         listed.append((batch, number, kind, chunk.actor, "", chunk.document))
-        keys.extend((bucket, number, signed64(digest), True) for bucket, digest in row.keys)
+        keys.extend((bucket, number, True, signed64(digest)) for bucket, digest in row.keys)
     _bulk(connection, LISTING, _LISTING_COLUMNS, listings)
-    _bulk(connection, LISTING_KEY, _KEY_COLUMNS, keys)
+    _bulk(connection, LISTING_KEY, (*_KEY_COLUMNS, chunk.digests), keys)
     _bulk(connection, EVENT, _EVENT_COLUMNS, listed)
 
 
@@ -287,7 +307,7 @@ def _change(connection: sa.Connection, chunk: _Chunk) -> None:
             changes.append(_correction(chunk, number, old, row))
             keys.extend((chunk.batch, number, bucket, signed64(digest)) for bucket, digest in row.keys)
     _bulk(connection, STAGED_CHANGE, tuple(changes[0]), [tuple(each.values()) for each in changes])
-    _bulk(connection, STAGED_KEY, _STAGED_KEY_COLUMNS, keys)
+    _bulk(connection, STAGED_KEY, (*_STAGED_KEY_COLUMNS, chunk.digests), keys)
 
 
 def _correction(chunk: _Chunk, number: int, old: Any, row: StagedRow) -> dict[str, Any]:

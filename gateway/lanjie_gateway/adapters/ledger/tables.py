@@ -4,6 +4,10 @@
 * ``event`` is what happened; ``listing`` and ``listing_key`` are its projection. The facts before a correction travel
   as payload of its event, so that every earlier state can be told.
 * ``staged_*`` and ``seen`` hold what an import will change, until its commit.
+* View digests under the key of ``head.generation`` stand in ``view_digest`` while ``head.view_slot`` is 0, in
+  ``other_digest`` while it is 1. The other column holds those of ``head.other_generation``, the one before, while that
+  is not null; else nothing of it counts.
+* ``listing.pruned``: its term ran out, and it has left the view. It decides nothing.
 
 Tokens are keyed hashes (16 bytes), instants microseconds since 1970 UTC.
 """
@@ -32,6 +36,10 @@ HEAD: Final = sa.Table(
     sa.Column("revision", _Id, nullable=False),
     sa.Column("token_algorithm", sa.String(32), nullable=False),
     sa.Column("key_check", sa.LargeBinary, nullable=False),
+    sa.Column("generation", _Id, nullable=False),
+    sa.Column("view_slot", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.Column("other_generation", _Id),
+    sa.Column("view_check", sa.LargeBinary),
 )
 BATCH: Final = sa.Table(
     "batch",
@@ -63,6 +71,7 @@ LISTING: Final = sa.Table(
     sa.Column("packed", sa.LargeBinary, nullable=False),
     sa.Column("sealed", sa.LargeBinary),
     sa.Column("wrapped_key", sa.LargeBinary),
+    sa.Column("pruned", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.UniqueConstraint("natural_key", "batch_id"),
     sa.Index(None, "list_type", "source", "ended", "batch_id"),
 )
@@ -73,6 +82,7 @@ LISTING_KEY: Final = sa.Table(
     sa.Column("listing_id", _Id, primary_key=True),
     sa.Column("view_digest", _Id),
     sa.Column("current", sa.Boolean, nullable=False),
+    sa.Column("other_digest", _Id),
     sa.Index(None, "listing_id"),
     sqlite_with_rowid=False,
 )
@@ -120,6 +130,7 @@ STAGED_KEY: Final = sa.Table(
     sa.Column("listing_id", _Id, primary_key=True),
     sa.Column("bucket", _Token, primary_key=True),
     sa.Column("view_digest", _Id),
+    sa.Column("other_digest", _Id),
     sqlite_with_rowid=False,
 )
 SEEN: Final = sa.Table(

@@ -32,8 +32,13 @@ class LedgerThread:
 
     @property
     def epoch(self) -> int:
-        """Epoch of the view key."""
+        """Timeline of the ledger's revisions."""
         return self._opened.epoch
+
+    @property
+    def generation(self) -> int:
+        """Generation of the view key of `keys`; a switch changes it between two calls."""
+        return self._opened.generation
 
     @property
     def shared(self) -> bool:
