@@ -10,10 +10,9 @@ import json
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Final
 
-from lanjie_gateway.adapters.keys import KeysLostError
+from lanjie_gateway.adapters.keys import KeysLostError, newest_generation
 from lanjie_gateway.adapters.state_lock import StateInUseError, feed_socket
 from lanjie_gateway.bootstrap.shared import wall_clock
 from lanjie_gateway.domain.errors import Refused, Unanswerable
@@ -46,20 +45,16 @@ async def _control(settings: Settings) -> None:
 async def _worker(settings: Settings) -> None:
     state = settings.state
     # Control makes the keys of a fresh state; its socket may be a leftover, and then the feed's client tries again.
-    while not (feed_socket(state).exists() and _epoch(state / "keys")):  # noqa: ASYNC110  files appear without telling
+    while not (feed_socket(state).exists() and newest_generation(state / "keys")):  # noqa: ASYNC110  untold files
         await asyncio.sleep(0.02)
     from lanjie_gateway.bootstrap.worker import Worker  # noqa: PLC0415
 
     worker = Worker(settings, wall_clock)
-    await worker.start(_epoch(state / "keys"), settings.feed)
+    await worker.start(settings.feed)
     ready = asyncio.create_task(worker.ready())
     await _until_signal()
     ready.cancel()
     await worker.close()
-
-
-def _epoch(keys: Path) -> int:
-    return max((int(path.name.removeprefix("view-")) for path in keys.glob("view-*")), default=0)
 
 
 async def _until_signal() -> None:

@@ -20,6 +20,7 @@ class Settings(BaseSettings):
     listen: str = Field(default="127.0.0.1:7700", description="Screening listener, HOST:PORT; loopback only for now.")
     feed: str = Field(default="127.0.0.1:0", description="Feed listener: sync and inquiry upload.")
     admin: str = Field(default="127.0.0.1:0", description="Admin listener: listings and catalogues.")
+    metrics: str = Field(default="", description="Metrics listener for Prometheus, HTTP; none when empty.")
     allow_examples: bool = Field(default=False, description="Take catalogues marked `example: true`.")
     region: str = Field(default="320000", pattern="^[0-9]{6}$", description="Region of department `local`, GB/T 2260.")
     ledger_url: str = Field(default="", description="Address of the ledger; SQLite below the state when empty.")

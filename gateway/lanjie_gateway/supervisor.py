@@ -30,7 +30,7 @@ FATAL: Final = 2
 _log = structlog.get_logger("lanjie.supervisor")
 
 
-def serve(state: Path, listen: str, feed: str, admin: str, *, allow_examples: bool) -> int:
+def serve(state: Path, listen: str, feed: str, admin: str, metrics: str, *, allow_examples: bool) -> int:
     """Run the gateway until SIGTERM or SIGINT; return the exit code.
 
     Args:
@@ -38,11 +38,12 @@ def serve(state: Path, listen: str, feed: str, admin: str, *, allow_examples: bo
         listen: screening listener, HOST:PORT; port 0 picks one.
         feed: feed listener.
         admin: admin listener.
+        metrics: metrics listener; none when empty.
         allow_examples: take catalogues marked `example: true`.
     """
-    for address in (listen, feed, admin):
+    for address in filter(None, (listen, feed, admin, metrics)):
         if address.rpartition(":")[0] not in ("127.0.0.1", "localhost", "[::1]"):
-            return _refuse(f"{address} is not on this machine; bearer tokens travel on loopback only")
+            return _refuse(f"{address} is not on this machine; listeners stand on loopback only")
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with hold(state, SERVE), _reserved(listen) as screening:
@@ -51,6 +52,7 @@ def serve(state: Path, listen: str, feed: str, admin: str, *, allow_examples: bo
                 listen=screening,
                 feed=_with_port(feed),
                 admin=_with_port(admin),
+                metrics=metrics and _with_port(metrics),
                 allow_examples=allow_examples,
             )
             configure_logs(settings.log_level)

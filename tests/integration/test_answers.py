@@ -14,7 +14,7 @@ import lanjie
 from lanjie_gateway.adapters.ledger import Ledger
 from lanjie_gateway.adapters.redis_index import RedisIndex
 from lanjie_gateway.domain.access import Role
-from lanjie_gateway.services.sync import View
+from lanjie_gateway.domain.view import View
 from lanjie_matcher.civil_time import SHANGHAI
 from tests.support.gateway import RunningGateway, person, running
 from tests.support.subjects import citizen, org_code, uscc
@@ -558,9 +558,8 @@ def test_with_the_index_in_redis_the_answers_come_from_there(gateway: RunningGat
 
 def test_the_view_read_at_a_start_is_the_view_kept_since(gateway: RunningGateway) -> None:
     control = gateway.inner.control
-    kept = control.sync.view
-    fresh = View(control.ledger.keys, control.ledger.lineage)
-    for digest in gateway.run(control.ledger.call(Ledger.listed_digests)):
-        fresh.put(digest, listed=True)
+    kept = control.views.view
+    fresh = View(kept.raw_key)
+    fresh.load(gateway.run(control.ledger.call(Ledger.listed_digests)), kept.revision)
     assert fresh.head() == kept.head()
     assert kept.head()[1] > len([case for case in CASES if case.rows]) / 2

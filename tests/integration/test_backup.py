@@ -145,7 +145,7 @@ def test_an_sdk_that_knew_more_follows_the_restored_ledger(tmp_path: Path) -> No
         first.publish(DATA / "national.yaml")
         first.import_rows([row(uscc(number)) for number in range(100, 160)])
         backup = first.run(backups(first).run(AGENCY, lambda *_: None))
-        client = first.client(poll_interval=0.2)
+        client = first.client(upload_interval=0.2)
         client.wait_ready(PATIENCE)
         first.import_rows([row(lost)])
         control = first.inner.control

@@ -5,6 +5,7 @@ import datetime
 import json
 import os
 import subprocess
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def write_list(path: Path, rows: list[dict[str, str]]) -> Path:
 @pytest.fixture(scope="module")
 def gateway_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     directory = tmp_path_factory.mktemp("cli")
-    with serving(directory / "state", "--allow-examples") as file:
+    with serving(directory / "state", "--allow-examples", metrics="127.0.0.1:0") as file:
         for name in ("national", "provincial", "municipal"):
             published = run("catalogue", "publish", str(DATA / f"{name}.yaml"), gateway_file=file)
             assert published.code == 0, published.err
@@ -306,7 +307,25 @@ def test_catalogues_and_status(lanjie: Lanjie) -> None:
     assert status["ready"] is True
     assert status["revision"] >= one["revision"]
     assert len(status["catalogues"]) == 3
-    assert "test-national@2026" in lanjie("status").out
+    assert status["sync"]["revision"] >= one["revision"]
+    assert status["sync"]["troubles"] == []
+    text = lanjie("status").out
+    assert "test-national@2026" in text
+    assert "No SDK has come yet" in text
+
+
+def test_metrics_stand_where_the_gateway_file_says(gateway_file: Path) -> None:
+    address = json.loads(gateway_file.read_text())["metrics"]
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(f"http://{address}/metrics", timeout=5) as answer:
+        assert b"lanjie_sync_current 1.0" in answer.read()
+
+
+@pytest.mark.parametrize("address", ["9464", "0.0.0.0:9464", "127.0.0.1:x"])
+def test_metrics_stand_on_loopback_only(tmp_path: Path, address: str) -> None:
+    refused = run("serve", "--state", str(tmp_path / "state"), "--metrics", address)
+    assert refused.code == 2
+    assert "loopback" in refused.err or "HOST:PORT" in refused.err
 
 
 def test_help_and_wrong_usage_as_processes() -> None:

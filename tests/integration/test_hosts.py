@@ -103,7 +103,7 @@ async def test_catalogues_published_at_once_are_judged_one_after_the_other(tmp_p
         pass
 
     async with desk(tmp_path, url=shared_url) as one, desk(tmp_path, url=shared_url) as two:
-        services = [CatalogueService(host.thread, told, allow_examples=True) for host in (one, two)]
+        services = [CatalogueService(host.thread, told, host.clock, allow_examples=True) for host in (one, two)]
         manager = person("mara", Role.MANAGER)
         national = (CATALOGUES / "national-example.yaml").read_bytes()
         both = await asyncio.gather(*(each.publish(national, "national.yaml", manager) for each in services))

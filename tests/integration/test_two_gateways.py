@@ -95,7 +95,7 @@ def test_the_views_of_the_sdks_are_one(hosts: tuple[RunningGateway, RunningGatew
     first, second = hosts
     first.publish(DATA / "national.yaml")
     second.import_rows([wage_row(uscc(750 + number), 1) for number in range(5)])
-    views = [gateway.inner.control.sync.view for gateway in hosts]
+    views = [gateway.inner.control.views.view for gateway in hosts]
     until(lambda: views[0].revision == views[1].revision == 2, "the views are not up to date")
     assert views[0].head() == views[1].head()
     with first.client() as client:

@@ -85,8 +85,7 @@ class RunningGateway:
 
     def import_rows(self, rows: list[dict[str, str]], **header: Any) -> Receipt:
         """Import rows as a CSV file; returns the receipt."""
-        text = "\n".join([",".join(COLUMNS), *(",".join(_quoted(row.get(c, "")) for c in COLUMNS) for row in rows)])
-        return self.import_bytes(text.encode() + b"\n", **header)
+        return self.import_bytes(csv_file(rows), **header)
 
     def import_bytes(self, data: bytes, *, by: str = "authority", **header: Any) -> Receipt:
         """Import a file; returns the receipt."""
@@ -103,6 +102,12 @@ class RunningGateway:
                 yield data[place : place + 65_536]
 
         return self.run(self.inner.control.imports.run(head, chunks(), person(by, Role.AUTHORITY)))
+
+
+def csv_file(rows: list[dict[str, str]]) -> bytes:
+    """Return rows as a CSV file in canonical columns."""
+    text = "\n".join([",".join(COLUMNS), *(",".join(_quoted(row.get(c, "")) for c in COLUMNS) for row in rows)])
+    return text.encode() + b"\n"
 
 
 def _quoted(text: str) -> str:

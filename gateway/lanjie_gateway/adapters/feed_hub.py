@@ -83,6 +83,15 @@ class FeedHub:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._path.unlink(missing_ok=True)
 
+    @property
+    def head(self) -> int:
+        """Newest revision that was told."""
+        return self._head
+
+    def ready(self) -> list[int]:
+        """Return the revision that each worker has applied, of those that have caught up once."""
+        return [worker.acked for worker in self._ready()]
+
     def tell(self, revision: int) -> None:
         """Begin to tell every worker of the commits up to `revision`."""
         self._head = max(self._head, revision)
@@ -182,7 +191,7 @@ class FeedHub:
             await write_frame(worker.writer, ["load", _entries(await self._ask(Ledger.shard, number))])
         # One commit for all that was missed: a half caught-up worker must not answer.
         for missed in await self._commits(copied, revision):
-            await self._send_changes(worker, missed.revision)
+            await self._send_changes(worker, missed)
         await self._send_catalogues(worker)
         await write_frame(worker.writer, ["commit", revision])
         worker.sent = revision
@@ -191,12 +200,14 @@ class FeedHub:
         for commit in await self._commits(worker.sent, self._head):
             if commit.kind == "catalogue":
                 await self._send_catalogues(worker)
-            await self._send_changes(worker, commit.revision)
+            await self._send_changes(worker, commit)
             await write_frame(worker.writer, ["commit", commit.revision])
             worker.sent = commit.revision
 
-    async def _send_changes(self, worker: _Worker, revision: int) -> None:
-        cursor: int | None = 0
+    async def _send_changes(self, worker: _Worker, commit: CommitInfo) -> None:
+        revision = commit.revision
+        # The others change nothing in the exact index; what they touch, they touch for the view's sake.
+        cursor: int | None = 0 if commit.kind == "listings" else None
         while cursor is not None:
             states, cursor = await self._ask(Ledger.changed, revision, cursor, PAGE)
             entries = _entries(states)

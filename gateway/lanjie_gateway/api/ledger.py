@@ -1,37 +1,112 @@
-"""LedgerService over gRPC: the ledger as a whole, for those who run it."""
+"""LedgerService over gRPC: the ledger as a whole, and who holds its view, for those who run it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 from lanjie.v1 import ledger_pb2 as pb
 from lanjie.v1 import ledger_pb2_grpc
 from lanjie_gateway.api.auth import caller
+from lanjie_gateway.api.messages import timestamp
+from lanjie_gateway.domain.access import Role
 from lanjie_gateway.services.backups import BackupService
+from lanjie_gateway.services.rotation import RotationService
+from lanjie_gateway.services.sync import SyncService
+from lanjie_gateway.services.views import ViewService
+
+_SLICE: Final = 200
+_T = TypeVar("_T")
 
 
 class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
-    """Backups.
+    """Backups, the rotation of the view key, and the state of the sync.
 
     Args:
-        backups: makes them.
+        backups: makes backups.
+        rotation: rotates the key.
+        views: of the SDKs.
+        sync: knows the SDKs.
     """
 
-    def __init__(self, backups: BackupService) -> None:
+    def __init__(
+        self, backups: BackupService, rotation: RotationService, views: ViewService, sync: SyncService
+    ) -> None:
+        self._views = views
         self._backups = backups
+        self._rotation = rotation
+        self._sync = sync
+
+    async def GetSyncStatus(self, request: pb.GetSyncStatusRequest, context: Any) -> pb.GetSyncStatusResponse:
+        """Say which SDKs are known, what they have, and what was sent and refused."""
+        del request
+        caller(context).require(Role.AGENCY)
+        offer = self._views.newest()
+        status = pb.GetSyncStatusResponse(
+            revision=offer.view.revision,
+            epoch=offer.epoch,
+            generation=offer.generation,
+            count=offer.view.head()[1],
+            journal_from_revision=offer.view.journal_from,
+            counts=self._sync.counts,
+        )
+        for place, sdk in enumerate(self._sync.sdks()):
+            if place % _SLICE == 0:
+                # Thousands of them may not hold up the others.
+                await asyncio.sleep(0)
+            revisions, seconds = self._sync.lag(sdk)
+            status.sdks.add(
+                sdk_id=sdk.sdk_id,
+                department=sdk.department,
+                connected=sdk.watching > 0,
+                revision=sdk.position.revision,
+                generation=sdk.position.generation,
+                last_contact_time=timestamp(sdk.last_contact),
+                lag_revisions=revisions,
+                lag_seconds=seconds,
+                last_refusal=sdk.last_refusal,
+            )
+        return status
 
     async def Backup(self, request: pb.BackupRequest, context: Any) -> AsyncIterator[pb.BackupResponse]:
         """Make a backup; a caller that hangs up ends it."""
         del request
-        told: asyncio.Queue[tuple[str, int, int] | None] = asyncio.Queue()
-        work = asyncio.create_task(self._backups.run(caller(context), lambda *step: told.put_nowait(step)))
-        work.add_done_callback(lambda _: told.put_nowait(None))
-        context.add_done_callback(lambda _: work.cancel())
+        asker = caller(context)
+        work, steps = _begin(lambda told: self._backups.run(asker, told), context)
         try:
-            while (step := await told.get()) is not None:
-                part, done, total = step
+            async for part, done, total in steps:
                 yield pb.BackupResponse(part=part, done=done, total=total)
             made = await work
             yield pb.BackupResponse(path=str(made.path), revision=made.revision, sha256=made.sha256)
         finally:
             work.cancel()
+
+    async def RotateViewKey(
+        self, request: pb.RotateViewKeyRequest, context: Any
+    ) -> AsyncIterator[pb.RotateViewKeyResponse]:
+        """Rotate the view key; a caller that hangs up before the switch ends it."""
+        del request
+        asker = caller(context)
+        work, steps = _begin(lambda told: self._rotation.run(asker, told), context)
+        try:
+            async for done, total in steps:
+                yield pb.RotateViewKeyResponse(done=done, total=total)
+            generation, revision = await work
+            yield pb.RotateViewKeyResponse(generation=generation, revision=revision)
+        finally:
+            work.cancel()
+
+
+def _begin(
+    run: Callable[[Callable[..., None]], Coroutine[Any, Any, _T]], context: Any
+) -> tuple[asyncio.Task[_T], AsyncIterator[tuple[Any, ...]]]:
+    """Begin an act; return its task, cancelled when the caller hangs up, and what it tells until it ends."""
+    told: asyncio.Queue[tuple[Any, ...] | None] = asyncio.Queue()
+    work = asyncio.create_task(run(lambda *step: told.put_nowait(step)))
+    work.add_done_callback(lambda _: told.put_nowait(None))
+    context.add_done_callback(lambda _: work.cancel())
+
+    async def steps() -> AsyncIterator[tuple[Any, ...]]:
+        while (step := await told.get()) is not None:
+            yield step
+
+    return work, steps()

@@ -81,7 +81,8 @@ class Gate(grpc.aio.ServerInterceptor):
             except Exception as error:  # noqa: BLE001  the one translation point
                 await self._fail(error, context, method)
             finally:
-                self._leave(method, started)
+                self._in_flight -= 1
+                _completed(method, started)
 
         return handle
 
@@ -89,13 +90,14 @@ class Gate(grpc.aio.ServerInterceptor):
         async def handle(request: Any, context: Any) -> Any:
             started = time.perf_counter()
             try:
-                self._enter(context)
+                # Streams are long, and bounded by their services.
+                self._admit(context)
                 async for message in call(request, context):
                     yield message
             except Exception as error:  # noqa: BLE001  the one translation point
                 await self._fail(error, context, method)
             finally:
-                self._leave(method, started)
+                _completed(method, started)
 
         return handle
 
@@ -103,11 +105,10 @@ class Gate(grpc.aio.ServerInterceptor):
         self._in_flight += 1
         if self._in_flight > MAX_IN_FLIGHT:
             raise Unanswerable("OVERLOADED", "too many calls in flight, try again", retry_after_ms="100")
-        set_caller(self._tokens.principal(context.invocation_metadata(), context.peer()))
+        self._admit(context)
 
-    def _leave(self, method: str, started: float) -> None:
-        self._in_flight -= 1
-        _log.debug("rpc_completed", method=method, ms=round((time.perf_counter() - started) * 1000, 3))
+    def _admit(self, context: Any) -> None:
+        set_caller(self._tokens.principal(context.invocation_metadata(), context.peer()))
 
     async def _fail(self, error: Exception, context: Any, method: str) -> None:
         if isinstance(error, grpc.aio.AbortError):
@@ -120,6 +121,10 @@ class Gate(grpc.aio.ServerInterceptor):
         else:
             _log.info("rpc_refused", method=method, reason=shown.reason)
         await abort(context, shown)
+
+
+def _completed(method: str, started: float) -> None:
+    _log.debug("rpc_completed", method=method, ms=round((time.perf_counter() - started) * 1000, 3))
 
 
 def _where(error: BaseException) -> str:

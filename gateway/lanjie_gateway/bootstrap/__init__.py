@@ -23,7 +23,7 @@ class Gateway:
 
     async def __aenter__(self) -> Self:
         await self.control.start()
-        await self.worker.start(self.control.ledger.epoch, self.control.feed_address)
+        await self.worker.start(self.control.feed_address)
         await self.worker.ready()
         while not self.control.gateway_file.exists():  # noqa: ASYNC110  written by the feed's next turn
             await asyncio.sleep(0.01)

@@ -1,5 +1,6 @@
 """Control: one process, the ledger's only writer."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -23,12 +24,14 @@ from lanjie_gateway.adapters import redis_client
 from lanjie_gateway.adapters.feed_hub import FeedHub
 from lanjie_gateway.adapters.keys import open_keys
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
+from lanjie_gateway.adapters.metrics import Metrics
 from lanjie_gateway.adapters.shared_index import SharedIndex
 from lanjie_gateway.adapters.state_lock import LEDGER, feed_socket, hold
 from lanjie_gateway.api.auth import Tokens
 from lanjie_gateway.api.catalogue import CatalogueServicer
 from lanjie_gateway.api.ledger import LedgerServicer
 from lanjie_gateway.api.listing import ListingServicer
+from lanjie_gateway.api.metrics import GatewayCollector
 from lanjie_gateway.api.server import ADMIN_MESSAGE_BYTES, Gate, options
 from lanjie_gateway.api.sync import InquiryServicer, SyncServicer
 from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, describe
@@ -41,8 +44,11 @@ from lanjie_gateway.services.listings import ListingService
 
 if TYPE_CHECKING:
     from lanjie_gateway.adapters.ledger.journal import Journal
+from lanjie_gateway.services.pruning import PruningService
 from lanjie_gateway.services.publisher import IndexPublisher
+from lanjie_gateway.services.rotation import RotationService
 from lanjie_gateway.services.sync import SyncService
+from lanjie_gateway.services.views import ViewService
 from lanjie_gateway.settings import Settings
 
 PUBLISH_SECONDS: Final = 5.0
@@ -58,6 +64,7 @@ class Control:
         self._stack = contextlib.AsyncExitStack()
         self.feed_address = ""
         self.admin_address = ""
+        self.metrics_address = ""
         self._screening = ""
         self._ready = 0
         self._serving = False
@@ -76,7 +83,7 @@ class Control:
         self.gateway_file.unlink(missing_ok=True)
         self.ledger = LedgerThread(
             lambda: Ledger.open(
-                self._settings.ledger, lambda epoch, fresh: open_keys(state / "keys", epoch, fresh=fresh), self._clock
+                self._settings.ledger, lambda number, fresh: open_keys(state / "keys", number, fresh=fresh), self._clock
             )
         )
         await self.ledger.start()
@@ -84,38 +91,73 @@ class Control:
         keys = self.ledger.keys
         self._tokens = Tokens(state / "tokens", keys.token, self._settings.region)
 
-        self.catalogues = CatalogueService(self.ledger, self._published, allow_examples=self._settings.allow_examples)
-        self.sync = SyncService(self.ledger, keys, self.catalogues.current, self._clock, self._current)
+        self.catalogues = CatalogueService(
+            self.ledger, self._published, self._clock, allow_examples=self._settings.allow_examples
+        )
+        self.metrics = Metrics()
+        self.views = ViewService(
+            *(self.ledger, self.catalogues, self._clock),
+            current=self._current,
+            awaited=self._awaited,
+            told=self.metrics.told.observe,
+        )
+        self.sync = SyncService(self.views, self._clock)
         self.hub = FeedHub(feed_socket(state), self.ledger, self._worker_ready)
         journal = await self._open_journal()
         self.publisher = self._open_publisher(journal)
         self.follower = Follower(
-            *(self.ledger, journal), catalogues=self.catalogues, sync=self.sync, hub=self.hub, shared=self._share
+            *(self.ledger, journal), catalogues=self.catalogues, views=self.views, hub=self.hub, shared=self._share
         )
         await self.follower.begin()
         await self.hub.start()
         self._stack.push_async_callback(self.hub.close)
+        self._stack.push_async_callback(self.views.close)
         await self.follower.start()
         self._stack.push_async_callback(self.follower.close)
         self.inquiries = InquiryService(self.ledger, state / "inquiry", self._clock)
         await self.inquiries.start()
         self._stack.push_async_callback(self.inquiries.close)
-        shared = (self.ledger, keys, self.catalogues.current, self._clock, self._published)
+        shared = (self.ledger, self.catalogues.current, self._clock, self._published)
         self.listings = ListingService(*shared)
         self.imports = ImportService(*shared)
+        pruning = PruningService(*shared)
+        pruning.start()
+        self._stack.push_async_callback(pruning.close)
 
+        await self._serve_feed()
+        await self._serve_admin()
+        if self._settings.metrics:
+            await self._serve_metrics()
+        self._serving = True
+        self._tell_ready()
+
+    async def _serve_feed(self) -> None:
         feed = grpc.aio.server(interceptors=[Gate(self._tokens)], options=options(ADMIN_MESSAGE_BYTES))
-        sync_pb2_grpc.add_SyncServiceServicer_to_server(SyncServicer(self.sync), feed)
+        sync_pb2_grpc.add_SyncServiceServicer_to_server(SyncServicer(self.sync, self.views), feed)
         audit_pb2_grpc.add_InquiryServiceServicer_to_server(InquiryServicer(self.inquiries), feed)
         self.feed_address = await self._listen(feed, self._settings.feed, sync_pb2, audit_pb2)
+        self._stack.push_async_callback(self.sync.close)
+
+    async def _serve_admin(self) -> None:
         admin = grpc.aio.server(interceptors=[Gate(self._tokens)], options=options(ADMIN_MESSAGE_BYTES))
         listing_pb2_grpc.add_ListingServiceServicer_to_server(ListingServicer(self.listings, self.imports), admin)
         catalogue_pb2_grpc.add_CatalogueServiceServicer_to_server(CatalogueServicer(self.catalogues), admin)
-        backups = BackupService(self.ledger, state, self._settings.ledger, VERSION, self._clock)
-        ledger_pb2_grpc.add_LedgerServiceServicer_to_server(LedgerServicer(backups), admin)
+        rotation = RotationService(self.ledger, self._settings.state / "keys", self._published, self.views.only_newest)
+        self._stack.push_async_callback(rotation.close)
+        backups = BackupService(self.ledger, self._settings.state, self._settings.ledger, VERSION, self._clock)
+        ledger_pb2_grpc.add_LedgerServiceServicer_to_server(
+            LedgerServicer(backups, rotation, self.views, self.sync), admin
+        )
         self.admin_address = await self._listen(admin, self._settings.admin, listing_pb2, catalogue_pb2, ledger_pb2)
-        self._serving = True
-        self._tell_ready()
+
+    async def _serve_metrics(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.metrics.add(GatewayCollector(self.views, self.sync, self.hub, self._settings.workers, loop))
+        self.metrics_address = await self.metrics.listen(self._settings.metrics)
+        self._stack.push_async_callback(self.metrics.close)
+
+    def _awaited(self, generation: int) -> bool:
+        return self.sync.awaits(generation)
 
     async def close(self) -> None:
         """Drain and stop."""
@@ -184,6 +226,7 @@ class Control:
             "screening": self._screening,
             "feed": self.feed_address,
             "admin": self.admin_address,
+            "metrics": self.metrics_address,
             "tokens": {person: str(path.resolve()) for person, path in self._tokens.files.items()},
             "trusted_keys": {keys.signing_key_id: keys.signing_public.hex()},
             "ledger": "postgresql" if self.ledger.shared else "sqlite",

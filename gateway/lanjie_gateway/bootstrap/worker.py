@@ -12,7 +12,7 @@ from lanjie.v1 import screening_pb2, screening_pb2_grpc
 from lanjie_gateway.adapters import redis_client
 from lanjie_gateway.adapters.feed_client import FeedClient, no_copy
 from lanjie_gateway.adapters.index import ExactIndex, TableIndex
-from lanjie_gateway.adapters.keys import open_keys
+from lanjie_gateway.adapters.keys import newest_generation, open_keys
 from lanjie_gateway.adapters.rate_buckets import RateBuckets
 from lanjie_gateway.adapters.redis_index import RedisIndex
 from lanjie_gateway.adapters.segments import SegmentWriter
@@ -44,15 +44,16 @@ class Worker:
         self.index: ExactIndex[Any] = RedisIndex(self._fetch) if settings.index == "redis" else TableIndex()
         self.address = ""
 
-    async def start(self, epoch: int, feed_address: str) -> None:
+    async def start(self, feed_address: str) -> None:
         """Serve; ready when `ready` returns.
 
         Args:
-            epoch: epoch of the ledger, for the keys.
             feed_address: what `Discover` says of the feed listener.
         """
         state = self._settings.state
-        keys = self._keys = open_keys(state / "keys", epoch, fresh=False)
+        # A worker makes no fingerprints, so any view key will do.
+        directory = state / "keys"
+        keys = self._keys = open_keys(directory, newest_generation(directory), fresh=False)
         self.records = SegmentWriter(state / "inquiry")
         self.records.start()
         self._stack.push_async_callback(self.records.close)

@@ -14,6 +14,7 @@ from lanjie_gateway.cli import backup, catalogues, checks, lists, profiles, stat
 from lanjie_gateway.cli.demo import demo
 from lanjie_gateway.cli.gateway_file import CommandError
 from lanjie_gateway.cli.migrate import migrate
+from lanjie_gateway.cli.rotate import rotate_view_key
 from lanjie_gateway.cli.serve import serve
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app.add_typer(catalogues.app, name="catalogue")
 app.command()(status.status)
 app.command()(backup.backup)
 app.command()(backup.restore)
+app.command("rotate-view-key")(rotate_view_key)
 app.command()(migrate)
 app.command()(demo)
 

@@ -13,15 +13,20 @@ _ANY_PORT = "127.0.0.1:0"
 
 def serve(
     state: Annotated[Path, typer.Option("--state", help="State directory: ledger, keys, tokens; made when missing.")],
+    *,
     listen: Annotated[str, typer.Option(help="Screening listener, HOST:PORT; port 0 picks one.")] = "127.0.0.1:7700",
     feed: Annotated[str, typer.Option(help="Feed listener: sync and inquiry upload.")] = _ANY_PORT,
     admin: Annotated[str, typer.Option(help="Admin listener: listings and catalogues.")] = _ANY_PORT,
+    metrics: Annotated[
+        str, typer.Option(envvar="LANJIE_METRICS", help="Metrics listener for Prometheus, HTTP; none by default.")
+    ] = "",
     allow_examples: Annotated[
         bool, typer.Option("--allow-examples", help="Take catalogues marked `example: true`: for trying things out.")
     ] = False,
 ) -> None:
     """Run a gateway until it is told to stop; when it is ready it writes STATE/gateway.json."""
-    for option, address in (("--listen", listen), ("--feed", feed), ("--admin", admin)):
+    listeners = {"--listen": listen, "--feed": feed, "--admin": admin} | ({"--metrics": metrics} if metrics else {})
+    for option, address in listeners.items():
         host, colon, port = address.rpartition(":")
         if not (colon and host and port.isdecimal() and int(port) < 65_536):
             raise CommandError(f"{option} wants HOST:PORT, for instance 127.0.0.1:7700")
@@ -29,4 +34,4 @@ def serve(
         raise CommandError(f"{state} is not a directory")
     from lanjie_gateway import supervisor
 
-    sys.exit(supervisor.serve(state, listen, feed, admin, allow_examples=allow_examples))
+    sys.exit(supervisor.serve(state, listen, feed, admin, metrics, allow_examples=allow_examples))

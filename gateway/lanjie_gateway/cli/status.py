@@ -1,5 +1,6 @@
-"""`lanjie status`: is the gateway ready, on which revision, with which catalogues."""
+"""`lanjie status`: is the gateway ready, on which revision, with which catalogues and SDKs."""
 
+import datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,8 +13,9 @@ if TYPE_CHECKING:
 
 
 def status(*, gateway_file: GatewayFile = None, token_file: TokenFile = None, as_json: AsJson = False) -> None:
-    """Say whether the gateway is ready, its revision, and the published catalogues; exit 1 when it is not ready."""
-    from lanjie.v1 import catalogue_pb2, screening_pb2
+    """Say whether the gateway is ready, its revision, catalogues and SDKs; exit 1 when it is not ready."""
+    from lanjie.v1 import catalogue_pb2, ledger_pb2, screening_pb2
+    from lanjie_gateway.cli import sync_status
     from lanjie_gateway.cli.admin import connect
 
     target = Target(gateway_file=gateway_file, token_file=token_file)
@@ -22,6 +24,8 @@ def status(*, gateway_file: GatewayFile = None, token_file: TokenFile = None, as
         here = screening.call(screening.screening.Discover, screening_pb2.DiscoverRequest())
     with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
         found = admin.call(admin.catalogues.GetCatalogue, catalogue_pb2.GetCatalogueRequest())
+        sync = admin.call(admin.ledger.GetSyncStatus, ledger_pb2.GetSyncStatusRequest())
+    now = datetime.datetime.now(datetime.UTC)
     facts: dict[str, Any] = {
         "ready": ready,
         "screening": screening.address,
@@ -29,11 +33,13 @@ def status(*, gateway_file: GatewayFile = None, token_file: TokenFile = None, as
         **render.message_dict(here),
     }
     if as_json:
-        render.emit({**facts, "catalogues": [render.edition_dict(each) for each in found.editions]})
+        editions = [render.edition_dict(each) for each in found.editions]
+        render.emit({**facts, "sync": sync_status.sync_dict(sync, now), "catalogues": editions})
     else:
         console = render.console()
         console.print(render.facts_panel("lanjie gateway", facts))
         console.print(render.editions_table(found.editions))
+        console.print(sync_status.sync_view(sync, now))
     if not ready:
         raise typer.Exit(1)
 

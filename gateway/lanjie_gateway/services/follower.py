@@ -21,7 +21,7 @@ from lanjie_gateway.adapters.feed_hub import FeedHub
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
 from lanjie_gateway.domain.errors import Unanswerable
 from lanjie_gateway.services.catalogue import CatalogueService
-from lanjie_gateway.services.sync import SyncService
+from lanjie_gateway.services.views import ViewService
 
 RETRY_SECONDS: Final = 0.2
 _log = structlog.get_logger("lanjie.follower")
@@ -46,7 +46,7 @@ class Follower:
         ledger: the ledger's thread.
         journal: word of other hosts' commits; `None` where this gateway is the only writer.
         catalogues: published editions.
-        sync: the view of the SDKs.
+        views: of the SDKs.
         hub: the feed of the workers.
         shared: told of every revision, for the copy in Redis.
     """
@@ -57,14 +57,14 @@ class Follower:
         journal: Journal | None,
         *,
         catalogues: CatalogueService,
-        sync: SyncService,
+        views: ViewService,
         hub: FeedHub,
         shared: Callable[[int], None],
     ) -> None:
         self._ledger = ledger
         self._journal = journal
         self._catalogues = catalogues
-        self._sync = sync
+        self._views = views
         self._hub = hub
         self._shared = shared
         self._followed = 0
@@ -87,7 +87,7 @@ class Follower:
 
     async def start(self) -> None:
         """Read the view, then follow until `close`."""
-        await self._sync.start()
+        await self._views.start()
         self._tell(self._followed)
         self._shared(self._followed)
         self._tasks = [asyncio.create_task(self._beat()), asyncio.create_task(self._keep_up())]
@@ -123,7 +123,7 @@ class Follower:
         async with self._one_at_a_time:
             if revision > self._followed:
                 await self._follow_catalogues(revision)
-                await self._sync.follow(revision)
+                await self._views.follow(revision)
                 self._followed = revision
                 # (3)
                 self._shared(revision)
