@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import grpc
 import pytest
@@ -15,7 +16,7 @@ import lanjie
 from lanjie import Outcome, Source, SyncState, UndeterminedReason
 from lanjie.errors import BY_REASON, LanjieError
 from lanjie.testing import FakeGateway
-from lanjie.v1 import audit_pb2_grpc, screening_pb2_grpc, sync_pb2_grpc
+from lanjie.v1 import audit_pb2_grpc, screening_pb2_grpc, sync_pb2, sync_pb2_grpc
 from tests.support.sdk import ASK
 from tests.support.subjects import citizen, uscc
 
@@ -36,6 +37,10 @@ class Server(
         self.calls = []
         self.delay = 0.0
         self.stopped = False
+        self.streams = True
+        self.watching = 0
+        self.said = []
+        self.ended = 0
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
         self.address = self.run(self._start())
@@ -77,6 +82,27 @@ class Server(
         await self._admit("Pull", context)
         for message in self.fake.pull(request):
             yield message
+
+    async def Watch(self, request_iterator, context):
+        await self._admit("Watch", context)
+        if not self.streams:
+            await abort(context, grpc.StatusCode.UNIMPLEMENTED, "", {})
+        ended, answered = self.ended, False
+        self.watching += 1
+        try:
+            async for request in request_iterator:
+                self.said.append(request)
+                while answered and self.ended == ended and self._knows(request.state):  # noqa: ASYNC110  it has no loop
+                    await asyncio.sleep(0.01)
+                if self.ended != ended:
+                    return
+                yield sync_pb2.WatchResponse(update=self.fake.update(request.state))
+                answered = True
+        finally:
+            self.watching -= 1
+
+    def _knows(self, state):
+        return (state.lineage, state.revision) == (self.fake.lineage, self.fake.revision)
 
     async def UploadLocalPasses(self, request, context):
         await self._admit("UploadLocalPasses", context)
@@ -121,7 +147,7 @@ def server():
 @pytest.fixture
 def client(server, tmp_path):
     made = lanjie.Client(
-        server.address, token=TOKEN, trust=server.fake.trust, state_dir=tmp_path, poll_interval=0.1, timeout=5.0
+        server.address, token=TOKEN, trust=server.fake.trust, state_dir=tmp_path, upload_interval=0.1, timeout=5.0
     )
     yield made
     made.close()
@@ -137,6 +163,82 @@ def test_a_set_a_question_and_an_upload(server, client):
     assert server.calls.count("BatchCheck") == 2
     client.close()
     assert [each.sequence for each in server.fake.local_passes] == [1, 2]
+
+
+def until(holds, seconds=10.0):
+    """Wait until something holds; return whether it does."""
+    end = time.monotonic() + seconds
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.01)
+    return holds()
+
+
+def test_news_arrive_on_the_stream_and_nobody_polls(server, client):
+    client.wait_ready(10)
+    assert client.check(uscc(1), **ASK).source is Source.LOCAL
+    server.fake.list_subject(uscc(1))
+    assert until(lambda: client.check(uscc(1), **ASK).source is Source.GATEWAY)
+    server.fake.remove_subject(uscc(1))
+    assert until(lambda: client.check(uscc(1), **ASK).source is Source.LOCAL)
+    assert server.calls.count("Watch") == 1
+    assert "Pull" not in server.calls
+    # Each update was answered with what it led to.
+    assert until(lambda: [request.state.revision for request in server.said] == [0, 1, 2, 3])
+    assert [bool(request.state.root) for request in server.said] == [False, True, True, True]
+    assert {request.refusal for request in server.said} == {0}
+
+
+def test_a_stream_that_the_server_ends_is_dialled_again(server, client):
+    client.wait_ready(10)
+    server.ended += 1
+    assert until(lambda: server.calls.count("Watch") == 2)
+    server.fake.list_subject(uscc(1))
+    assert until(lambda: client.check(uscc(1), **ASK).source is Source.GATEWAY)
+    assert client.sync_status().last_error == ""
+    assert "Pull" not in server.calls
+
+
+def test_a_stream_that_the_server_refuses_tells_why(server, client):
+    client.wait_ready(10)
+    admit = server._admit
+
+    async def refusing(method, context):
+        if method in ("Watch", "Pull"):
+            await abort(context, grpc.StatusCode.PERMISSION_DENIED, "NOT_PERMITTED", {})
+        await admit(method, context)
+
+    server._admit = refusing
+    server.ended += 1
+    assert until(lambda: client.sync_status().last_error == "text of NOT_PERMITTED")
+    assert client.check(uscc(1), **ASK).source is Source.LOCAL
+    server._admit = admit
+    server.fake.list_subject(uscc(1))
+    assert until(lambda: client.check(uscc(1), **ASK).source is Source.GATEWAY)
+
+
+def test_a_proxy_that_takes_no_streams_leaves_the_set_fresh(server, client, monkeypatch):
+    monkeypatch.setattr("lanjie._sync.BEAT_SECONDS", 0.2)
+    server.streams = False
+    client.wait_ready(10)
+    server.fake.list_subject(uscc(1))
+    assert until(lambda: client.check(uscc(1), **ASK).source is Source.GATEWAY)
+    pulls, contact = server.calls.count("Pull"), client.sync_status().last_contact
+    assert until(lambda: server.calls.count("Pull") > pulls + 1)
+    assert until(lambda: client.sync_status().last_contact > contact)
+    assert client.sync_status().state is SyncState.FRESH
+    assert server.said == []
+    server.streams = True
+    assert until(lambda: server.watching == 1)
+
+
+def test_a_closed_client_leaves_no_stream_and_no_thread_behind(server, client):
+    client.wait_ready(10)
+    assert server.watching == 1
+    began = time.monotonic()
+    client.close()
+    assert time.monotonic() - began < 4
+    assert until(lambda: server.watching == 0)
+    assert until(lambda: not [each for each in threading.enumerate() if each.name.startswith("lanjie-")])
 
 
 @pytest.mark.parametrize("reason", sorted(BY_REASON))
@@ -199,6 +301,7 @@ def test_a_gateway_that_went_away_is_undetermined(server, client):
     decision = client.check(uscc(1), **ASK)
     assert (decision.outcome, decision.source) == (Outcome.UNDETERMINED, Source.NONE)
     assert client.check(uscc(2), **ASK).source is Source.LOCAL
+    assert until(lambda: client.sync_status().last_error == "the call ended with UNAVAILABLE")
 
 
 def test_a_feed_elsewhere_gets_no_token(server, client):
@@ -231,7 +334,7 @@ import os, sys, warnings
 import lanjie
 warnings.simplefilter("ignore")
 client = lanjie.Client(sys.argv[1], token=sys.argv[2], trust={"sign-fake": sys.argv[3]}, state_dir=sys.argv[4],
-                       poll_interval=0.1, timeout=5.0)
+                       upload_interval=0.1, timeout=5.0)
 ask = {"matter": "procurement.supplier", "purpose": "x"}
 client.wait_ready(10)
 client.check(sys.argv[5], **ask)

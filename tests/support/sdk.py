@@ -39,11 +39,11 @@ class Counter:
         self.clock = Clock(datetime.datetime(2026, 3, 2, 1, 0, tzinfo=datetime.UTC))
         self.gateway = FakeGateway(
             options.pop("matters", ["procurement.supplier"]),
-            case_no_required=options.pop("case_no_required", []),
+            **{name: options.pop(name, []) for name in ("case_no_required", "high_consequence", "stale_pass")},
             unix_nanos=self.clock.nanos,
         )
         self.options = {
-            "seam": self.gateway.seam(monotonic=self.clock.monotonic, thread=False),
+            "seam": self.gateway.seam(monotonic=self.clock.monotonic, jitter=lambda: 0.0, thread=False),
             "state_dir": tmp_path,
             **options,
         }

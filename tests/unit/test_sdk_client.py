@@ -1,15 +1,20 @@
 """The client over a gateway in memory: when it answers itself, when it asks, and what it says when nobody answers."""
 
+import asyncio
 import datetime
 import logging
 import os
 import threading
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import lanjie
 from lanjie import Outcome, Source, SyncState, UndeterminedReason
-from lanjie._store import Spool
+from lanjie._spool import Spool
+from lanjie.testing import FakeGateway
+from lanjie.v1 import sync_pb2
 from tests.support.sdk import ASK, Counter
 from tests.support.subjects import citizen, org_code, uscc
 
@@ -77,15 +82,125 @@ def test_before_the_first_set_everything_is_asked(counter):
     assert counter.client.sync_status().state is SyncState.STARTING
 
 
-def test_a_stale_set_asks_and_a_confirmed_one_answers_again(counter):
+# Answers by the age of the set. L: a local pass; S, T: the same, flagged `set-soft`, `set-stale`; G: the gateway's; N:
+# nobody's. First while the gateway can be reached, then while it cannot.
+
+MATTERS = ("plain", "grave", "lenient", "grave.lenient")
+BY_AGE = {
+    0: ("LL", "LL", "LL", "LL"),
+    45: ("LL", "LL", "LL", "LL"),
+    46: ("SS", "GN", "SS", "GN"),
+    900: ("SS", "GN", "SS", "GN"),
+    901: ("GN", "GN", "GT", "GN"),
+    86_400: ("GN", "GN", "GT", "GN"),
+    86_401: ("GN", "GN", "GN", "GN"),
+    172_801: ("GN", "GN", "GN", "GN"),
+}
+
+
+def letter(decision):
+    flags = {"set-soft": "S", "set-stale": "T"}
+    if decision.source is Source.LOCAL:
+        assert decision.outcome is Outcome.PASS
+        (told,) = decision.warnings or ("",)
+        return flags.get(told, "L")
+    if decision.source is Source.GATEWAY:
+        assert not decision.warnings
+        return "G"
+    assert decision.reason is UndeterminedReason.UNAVAILABLE
+    return "N"
+
+
+@pytest.fixture(params=["check", "check_many", "async check", "async check_many"])
+def ways(request, tmp_path):
+    """A counter, and one of the four ways to ask at it."""
+    made = Counter(
+        tmp_path, matters=MATTERS, high_consequence=["grave", "grave.lenient"], stale_pass=["lenient", "grave.lenient"]
+    )
+    many, later = request.param.endswith("many"), request.param.startswith("async")
+    client: Any = made.gateway.async_client(**made.options) if later else made.client
+    made.client = client
+
+    def ask(identifier, matter):
+        asked = [identifier] if many else identifier
+        answer = (client.check_many if many else client.check)(asked, matter=matter, purpose="x")
+        answer = asyncio.run(answer) if later else answer
+        return answer[0] if many else answer
+
+    yield made, ask
+    made.client._handle.close()
+
+
+def test_an_answer_is_as_good_as_its_set_is_young(ways):
+    counter, ask = ways
+    counter.gateway.list_subject(uscc(1))
     counter.poll()
-    counter.clock.advance(45)
-    assert counter.client.check(uscc(1), **ASK).source is Source.LOCAL
-    counter.clock.advance(1)
-    assert counter.client.check(uscc(1), **ASK).source is Source.GATEWAY
-    assert counter.client.sync_status().state is SyncState.STALE
-    assert counter.poll()
-    assert counter.client.check(uscc(1), **ASK).source is Source.LOCAL
+    start = counter.clock.seconds
+    for age, wanted in BY_AGE.items():
+        counter.clock.advance(start + age - counter.clock.seconds)
+        told = []
+        for matter in MATTERS:
+            letters = ""
+            for counter.gateway.reachable in (True, False):
+                letters += letter(ask(uscc(2), matter))
+                # A hit and a person are never passed, at any age.
+                elsewhere = "G" if counter.gateway.reachable else "N"
+                assert letter(ask(uscc(1), matter)) == letter(ask(citizen(1), matter)) == elsewhere
+            told.append(letters)
+        assert tuple(told) == wanted, age
+    counter.gateway.reachable = True
+    counter.poll()
+    assert letter(ask(uscc(2), "grave")) == "L"
+
+
+def test_the_record_of_a_flagged_pass_says_how_old_its_set_was(ways):
+    counter, ask = ways
+    counter.poll()
+    for seconds in (0, 100, 1_000):
+        counter.clock.advance(seconds)
+        counter.gateway.reachable = seconds < 1_000
+        ask(uscc(2), "lenient")
+    counter.gateway.reachable = True
+    counter.poll()
+    assert [(each.set_age_seconds, each.generation, each.revision) for each in counter.gateway.local_passes] == [
+        (0, 1, 1),
+        (100, 1, 1),
+        (1_100, 1, 1),
+    ]
+
+
+def test_a_stale_pass_still_obeys_every_other_rule(tmp_path):
+    counter = Counter(tmp_path, matters=["a"], stale_pass=["a"], case_no_required=["a"])
+    counter.poll()
+    counter.clock.advance(1_000)
+    counter.gateway.reachable = False
+    ask: dict[str, Any] = {"matter": "a", "purpose": "x", "case_no": "1"}
+    assert letter(counter.client.check(uscc(1), **ask)) == "T"
+    others: list[dict[str, Any]] = [
+        {"at_least_revision": 2},
+        {"case_no": ""},
+        {"as_of": datetime.datetime(2026, 1, 5, tzinfo=datetime.UTC)},
+        {"mode": lanjie.InquiryMode.AUTHORISED},
+    ]
+    for different in others:
+        assert letter(counter.client.check(uscc(1), **{**ask, **different})) == "N"
+        assert letter(counter.client.check_many([uscc(1)], **{**ask, **different})[0]) == "N"
+    spool: Any = counter.runtime._spool
+    spool._segments.clear()
+    assert letter(counter.client.check(uscc(1), **ask)) == "N"
+    counter.client.close()
+
+
+def test_a_gateway_that_refuses_is_no_gateway_that_is_away(tmp_path):
+    counter = Counter(tmp_path, stale_pass=[ASK["matter"]])
+    counter.poll()
+    counter.clock.advance(1_000)
+    counter.gateway.failure = lanjie.PermissionDenied("no")
+    with pytest.raises(lanjie.PermissionDenied):
+        counter.client.check(uscc(1), **ASK)
+    with pytest.raises(lanjie.PermissionDenied):
+        counter.client.check_many([uscc(1)], **ASK)
+    counter.client.close()
 
 
 def test_nobody_answers_is_undetermined_and_the_same_for_hit_person_and_stale_miss(counter):
@@ -95,16 +210,197 @@ def test_nobody_answers_is_undetermined_and_the_same_for_hit_person_and_stale_mi
     hit = counter.client.check(uscc(1), **ASK)
     person = counter.client.check(citizen(1), **ASK)
     assert counter.client.check(uscc(2), **ASK).outcome is Outcome.PASS
-    counter.clock.advance(46)
+    counter.clock.advance(901)
     assert not counter.poll()
     miss = counter.client.check(uscc(2), **ASK)
-    for decision in (hit, person, miss):
+    for decision in (hit, person, miss, *counter.client.check_many([uscc(1), citizen(1), uscc(2)], **ASK)):
         assert decision.outcome is Outcome.UNDETERMINED
         assert decision.reason is UndeterminedReason.UNAVAILABLE
         assert decision.source is Source.NONE
         assert decision.resolve_by == decision.decided_at + datetime.timedelta(hours=24)
-        assert (decision.revision, decision.decision_id) == (0, "")
-    assert hit.instruction == person.instruction == miss.instruction
+        assert (decision.revision, decision.decision_id, decision.warnings) == (0, "", ())
+        assert decision.instruction == hit.instruction
+
+
+def test_a_batch_asks_the_age_of_its_set_again_for_every_slice(counter, monkeypatch):
+    counter.poll()
+    monkeypatch.setattr("lanjie._batch._SLICE", 1)
+    monotonic = counter.runtime.core._monotonic
+    counter.runtime.core._monotonic = lambda: counter.clock.advance(25) or monotonic()
+    many = counter.client.check_many([uscc(number) for number in range(1, 4)], **ASK)
+    assert [letter(each) for each in many] == ["L", "S", "S"]
+
+
+# The state of the set
+
+
+def test_the_status_tells_the_set(counter):
+    counter.gateway.list_subject(uscc(1))
+    counter.poll()
+    status = counter.client.sync_status()
+    assert (status.state, status.revision, status.epoch, status.count) == (SyncState.FRESH, 2, 1, 2)
+    assert (status.lineage, status.generation, status.leads) == (counter.gateway.lineage, 1, True)
+    assert status.filter == "sorted"
+    assert status.last_contact == status.last_applied == status.issued == counter.clock.at
+    assert (status.age_seconds, status.unsent, status.last_error) == (0, 0, "")
+    counter.clock.advance(10)
+    counter.poll()
+    counter.clock.advance(5)
+    counter.poll()
+    counter.gateway.feed_reachable = False
+    counter.client.check(uscc(2), **ASK)
+    later = counter.client.sync_status()
+    assert (later.last_contact - status.last_contact).total_seconds() == 10
+    assert later.last_applied == status.last_applied
+    assert (later.age_seconds, later.unsent) == (5, 1)
+
+
+def test_the_state_of_the_set_is_told_on_every_change_and_on_no_other_occasion(tmp_path):
+    told: list[lanjie.SyncStatus] = []
+    counter = Counter(tmp_path, on_sync_change=told.append)
+
+    def after(seconds):
+        counter.clock.advance(seconds)
+        counter.poll()
+        counter.poll()
+        return counter.client.sync_status().state
+
+    counter.gateway.reachable = False
+    assert after(0) is SyncState.STARTING
+    counter.gateway.reachable = True
+    assert [after(60), after(10)] == [SyncState.FRESH] * 2
+    counter.gateway.reachable = False
+    assert [after(46), after(10)] == [SyncState.SOFT] * 2
+    assert after(900) is SyncState.STALE
+    assert after(86_400) is SyncState.EXPIRED
+    # Erased, and no other word for it.
+    assert after(86_400) is SyncState.EXPIRED
+    assert counter.client.sync_status().age_seconds is None
+    counter.gateway.reachable = True
+    assert after(60) is SyncState.FRESH
+    assert [each.state.name for each in told] == ["FRESH", "SOFT", "STALE", "EXPIRED", "FRESH"]
+    assert (told[1].age_seconds or 0) > 45
+    counter.client.close()
+
+
+def test_a_listener_that_fails_does_no_harm_and_its_text_is_not_told(tmp_path, caplog):
+    def listener(_):
+        raise RuntimeError(uscc(1))
+
+    counter = Counter(tmp_path, on_sync_change=listener)
+    assert counter.poll()
+    assert counter.client.check(uscc(1), **ASK).source is Source.LOCAL
+    assert "RuntimeError" in caplog.text
+    assert uscc(1) not in caplog.text
+    counter.client.close()
+
+
+def test_a_gateway_without_a_feed_means_asking(counter, monkeypatch):
+    monkeypatch.setattr("lanjie.testing._FEED", "")
+    counter.poll()
+    assert counter.client.sync_status().state is SyncState.OFF
+    counter.client.wait_ready(0)
+    assert counter.client.check(uscc(1), **ASK).source is Source.GATEWAY
+
+
+def test_a_client_without_a_set_of_its_own_says_off(tmp_path):
+    counter = Counter(tmp_path, local=False)
+    counter.poll()
+    assert counter.client.sync_status().state is SyncState.OFF
+    assert counter.client.check(uscc(1), **ASK).source is Source.GATEWAY
+    assert list(tmp_path.iterdir()) == []
+    counter.client.close()
+
+
+def test_the_sorted_set_serves_until_the_bloom_filter_is_built(counter):
+    counter.gateway.list_subject(uscc(7))
+    counter.poll()
+    assert counter.client.check(uscc(1), **ASK).source is Source.LOCAL
+    counter.runtime.build_filter()
+    assert counter.client.sync_status().filter == "bloom"
+    assert counter.client.check(uscc(7), **ASK).source is Source.GATEWAY
+    assert counter.client.check(uscc(1), **ASK).source is Source.LOCAL
+    counter.poll()
+    assert counter.client.sync_status().filter == "bloom"
+    counter.gateway.list_subject(uscc(8))
+    counter.poll()
+    assert counter.client.check(uscc(8), **ASK).source is Source.GATEWAY
+
+
+def test_the_sorted_filter_needs_no_other(tmp_path):
+    counter = Counter(tmp_path, filter="sorted")
+    counter.poll()
+    counter.runtime.build_filter()
+    assert counter.client.sync_status().filter == "sorted"
+    assert not list(tmp_path.rglob("bloom-*"))
+    counter.client.close()
+
+
+def test_a_view_without_companies_is_asked(counter):
+    scope = counter.gateway._scope
+
+    def without():
+        made = scope()
+        made.covers[:] = ["person"]
+        return made
+
+    counter.gateway._scope = without
+    counter.poll()
+    assert counter.client.sync_status().state is SyncState.FRESH
+    assert counter.client.check(uscc(1), **ASK).source is Source.GATEWAY
+
+
+def test_a_set_signed_by_a_stranger_is_refused(counter):
+    counter.client.sync_status()
+    counter.gateway._signing = Ed25519PrivateKey.generate()
+    assert not counter.poll()
+    status = counter.client.sync_status()
+    assert status.state is SyncState.STARTING
+    assert "signature" in status.last_error
+    assert counter.client.check(uscc(1), **ASK).source is Source.GATEWAY
+
+
+def test_another_ledger_drops_the_set_and_gets_a_spool_of_its_own(counter, tmp_path):
+    counter.poll()
+    counter.client.check(uscc(1), **ASK)
+    counter.gateway.lineage, counter.gateway.revision = "cd" * 16, 1
+    counter.gateway.feed_reachable = False
+    counter.runtime._driver.look_up_again()
+    counter.poll()
+    assert counter.runtime.local is None
+    assert counter.client.check(uscc(1), **ASK).source is Source.GATEWAY
+    counter.gateway.feed_reachable = True
+    counter.clock.advance(60)
+    counter.poll()
+    counter.poll()
+    assert counter.client.check(uscc(1), **ASK).lineage == "cd" * 16
+    assert len(list(tmp_path.glob("*/spool/*/*.segment"))) == 2
+
+
+def test_a_restored_ledger_is_noticed_by_an_answer_that_asks_for_too_much(counter):
+    counter.gateway.list_subject(uscc(1))
+    counter.gateway.revision = 50
+    counter.poll()
+    counter.gateway.epoch, counter.gateway.revision = 2, 10
+    assert counter.client.check(uscc(1), **ASK).source is Source.NONE
+    assert counter.poll()
+    assert counter.client.sync_status().epoch == 2
+    assert counter.client.check(uscc(1), **ASK).source is Source.GATEWAY
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_restored_ledger_is_noticed_by_an_answer_of_a_later_epoch(counter, many):
+    counter.gateway.list_subject(uscc(1))
+    counter.poll()
+    assert counter.client.check(uscc(2), **ASK).source is Source.LOCAL
+    # Restored, and since then so many commits that no revision asked for is too high.
+    counter.gateway.epoch, counter.gateway.revision = 2, counter.gateway.revision + 10
+    hit = counter.client.check_many([uscc(1)], **ASK)[0] if many else counter.client.check(uscc(1), **ASK)
+    assert hit.epoch == 2
+    assert counter.client.check(uscc(2), **ASK).source is Source.GATEWAY
+    assert counter.poll()
+    passed = counter.client.check(uscc(2), **ASK)
+    assert (passed.source, passed.epoch) == (Source.LOCAL, 2)
 
 
 def test_a_removed_subject_passes_at_once_and_a_new_listing_is_seen(counter):
@@ -146,8 +442,6 @@ def test_a_case_number_is_wanted_here_as_there(tmp_path):
 
 
 def test_a_matter_not_in_force_today_is_asked(counter):
-    from lanjie.v1 import sync_pb2
-
     scope = counter.gateway._scope
 
     def ended():
@@ -243,13 +537,22 @@ def test_a_full_spool_means_asking_never_an_unrecorded_pass(counter, monkeypatch
     assert len(counter.gateway.local_passes) > 1000
 
 
-def test_without_a_place_for_the_spool_everything_is_asked(tmp_path):
+def test_without_a_place_on_disk_everything_is_asked(tmp_path):
     (tmp_path / "file").write_text("")
     counter = Counter(tmp_path / "file")
     counter.poll()
     assert counter.client.check(uscc(1), **ASK).source is Source.GATEWAY
-    assert "spool" in counter.client.sync_status().last_error
+    assert "Error" in counter.client.sync_status().last_error
     counter.client.close()
+
+
+def test_without_a_place_for_the_spool_no_set_answers(counter, tmp_path):
+    (tmp_path / counter.gateway.lineage).mkdir()
+    (tmp_path / counter.gateway.lineage / "spool").write_text("")
+    counter.poll()
+    assert counter.client.sync_status().state is SyncState.FRESH
+    assert counter.client.check(uscc(1), **ASK).source is Source.GATEWAY
+    assert "spool" in counter.client.sync_status().last_error
 
 
 def test_closing_uploads_and_what_cannot_be_uploaded_is_taken_over(tmp_path):
@@ -258,7 +561,7 @@ def test_closing_uploads_and_what_cannot_be_uploaded_is_taken_over(tmp_path):
     counter.client.check(uscc(1), **ASK)
     counter.client.close()
     assert len(counter.gateway.local_passes) == 1
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert list(tmp_path.glob("*/spool/*")) == []
     with pytest.raises(lanjie.ClientClosed):
         counter.client.check(uscc(1), **ASK)
 
@@ -411,11 +714,14 @@ def test_a_child_process_makes_its_own_spool_and_the_parent_keeps_its(counter, t
     (left,) = Spool.left_behind(tmp_path, counter.gateway.lineage)
     assert len(left.pending(10)) == 1
     left.close()
+    # The child followed, and letting go of what it inherited took nothing from its parent.
+    third = counter.gateway.client(**counter.options)
+    third._handle.running().poll_now()
+    assert (counter.client.sync_status().leads, third.sync_status().leads) == (True, False)
+    third.close()
 
 
 def test_a_thread_syncs_and_uploads_by_itself(tmp_path):
-    from lanjie.testing import FakeGateway
-
     gateway = FakeGateway()
     with gateway.client(state_dir=tmp_path) as client:
         client.wait_ready(10)
@@ -439,7 +745,7 @@ def test_waiting_for_a_gateway_that_is_away_ends(tmp_path):
     [
         ({"filter": "cuckoo"}, "filter"),
         ({"timeout": 0}, "timeout"),
-        ({"poll_interval": -1}, "poll_interval"),
+        ({"upload_interval": -1}, "upload_interval"),
         ({"trust": {"a": "xyz"}}, "trust"),
         ({"target": "gateway.example:7700"}, "tls"),
         ({"target": "127.0.0.1.example:7700", "token": "t"}, "tls"),

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, overload
 
 from lanjie._context import Context
-from lanjie._core import Core, Local, check_name, floor, instant_of, passed, read_answer, read_identifier
+from lanjie._core import Core, Local, basis, check_name, floor, instant_of, passed, read_answer, read_identifier
 from lanjie.decision import Decision
 from lanjie.errors import GatewayFault, InvalidArgument, InvalidIdentifier, LanjieError, RevisionCompacted, Unavailable
 from lanjie.v1 import screening_pb2 as pb
 from lanjie.v1 import subject_pb2
+from lanjie_matcher.ages import Age
 from lanjie_matcher.identifiers import Identifier
 
 CHUNK: Final = 300
@@ -17,6 +18,7 @@ CHUNK: Final = 300
 CHUNK_BYTES: Final = 60_000
 """Bytes of one batch request; the gateway takes 64 KiB."""
 _SLICE: Final = 500
+_Slot = tuple[int, Age] | Decision | None
 
 
 class Batch:
@@ -58,8 +60,8 @@ class Batch:
         self._names = names
         self._context = context
         self._at_least = at_least_revision
-        # What is known of each item: the number of a local pass, a decision, or nothing yet.
-        self._slots: list[int | Decision | None] = [None] * len(asked)
+        # What is known of each item: number and flag of a local pass, a decision, or nothing yet.
+        self._slots: list[_Slot] = [None] * len(asked)
         self._remote: list[tuple[int, Identifier]] = []
         self._instant = instant_of(core.unix_nanos())
         self._next = 0
@@ -73,11 +75,13 @@ class Batch:
         self._instant = instant_of(nanos)
         for start in range(0, len(self._asked), _SLICE):
             # Asked anew for each slice: the set may go stale under a long batch.
-            may = local is not None and self._core.may_answer(local.view, self._context, self._at_least, nanos)
-            self._judge_slice(range(start, min(start + _SLICE, len(self._asked))), nanos, may=may)
+            age = None
+            if local is not None:
+                age = self._core.may_answer(local.view, self._context, self._at_least, nanos)
+            self._judge_slice(range(start, min(start + _SLICE, len(self._asked))), nanos, age)
             yield
 
-    def _judge_slice(self, places: range, nanos: int, *, may: bool) -> None:
+    def _judge_slice(self, places: range, nanos: int, age: Age | None) -> None:
         missed: list[tuple[int, Identifier, int]] = []
         for place in places:
             try:
@@ -85,20 +89,19 @@ class Batch:
             except InvalidIdentifier as error:
                 self._slots[place] = self._core.unreadable(error.rule)
                 continue
-            if may and self._local is not None and not identifier.is_person:
+            if age is not None and self._local is not None and not identifier.is_person:
                 key = self._local.view.state.key
                 digest = key.digest64(identifier.key)
                 if key.narrow(digest) not in self._local.view.filter:
                     missed.append((place, identifier, digest))
                     continue
             self._remote.append((place, identifier))
-        if missed and self._local is not None:
-            head = self._local.view.state.manifest
-            numbers = self._local.spool.append(
-                nanos, [digest for _, _, digest in missed], head.epoch, head.revision, self._context.wire
-            )
-            for (place, _, _), number in zip(missed, numbers, strict=False):
-                self._slots[place] = number
+        if missed and age is not None and self._local is not None:
+            view = self._local.view
+            rests_on = basis(view, self._core.age_seconds(view))
+            numbers = self._local.spool.append(nanos, [digest for *_, digest in missed], rests_on, self._context.wire)
+            for (place, *_), number in zip(missed, numbers, strict=False):
+                self._slots[place] = (number, age)
             # What found no room in the spool is asked: there is no pass without its record.
             self._remote.extend((place, identifier) for place, identifier, _ in missed[len(numbers) :])
 
@@ -148,17 +151,23 @@ class Batch:
             self._pinned = self._next = 0
             for place, _ in self._remote:
                 self._slots[place] = None
-        elif isinstance(error, Unavailable | RevisionCompacted):
-            self._core.require_known(self._local, self._context, self._at_least)
-            self._next = len(self._remote)
+        elif isinstance(error, Unavailable):
+            for place, identifier in self._open():
+                self._slots[place] = self._core.without_gateway(self._local, identifier, self._context, self._at_least)
+        elif isinstance(error, RevisionCompacted):
+            # The gateway is there, only not for a batch as slow as this one.
+            for place, identifier in self._open():
+                self._slots[place] = self._core.unanswered(identifier)
         else:
             raise error
 
+    def _open(self) -> list[tuple[int, Identifier]]:
+        """Give up asking; return the questions without an answer."""
+        self._next = len(self._remote)
+        return [(place, identifier) for place, identifier in self._remote if self._slots[place] is None]
+
     def decisions(self) -> "Decisions":
         """Return the answers."""
-        for place, identifier in self._remote:
-            if self._slots[place] is None:
-                self._slots[place] = self._core.unanswered(identifier)
         return Decisions(self._asked, self._slots, self._local, self._instant)
 
 
@@ -170,7 +179,7 @@ class Decisions(Sequence[Decision]):
     def __init__(
         self,
         asked: tuple[str | Identifier, ...],
-        slots: list[int | Decision | None],
+        slots: "list[_Slot]",
         local: Local | None,
         instant: datetime.datetime,
     ) -> None:
@@ -194,7 +203,8 @@ class Decisions(Sequence[Decision]):
             return slot
         if slot is None or self._local is None:
             raise RuntimeError("the batch was not driven to its end")
-        return passed(read_identifier(self._asked[index]), self._local, slot, self._instant)
+        number, age = slot
+        return passed(read_identifier(self._asked[index]), self._local, number, self._instant, age)
 
     def __repr__(self) -> str:
         return f"<Decisions of {len(self)}>"

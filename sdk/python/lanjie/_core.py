@@ -2,7 +2,9 @@
 
 A local pass is given only when all of this holds; otherwise the gateway is asked:
 
-1. the set is fresh: its head was confirmed within 45 seconds and has not expired;
+1. the set is young enough for the matter (`lanjie_matcher.ages`): fresh, or up to 15 minutes old, and then the pass
+   is flagged and no matter of high consequence has it; older, only where the gateway was asked and cannot be reached,
+   the matter allows it, and the set is at most 24 hours old;
 2. absence from the set is an answer for this kind of subject: companies, never persons;
 3. the question is about now, ex officio, and the matter is in force today in Asia/Shanghai;
 4. what the gateway would refuse is refused here too: no purpose, no case number where the matter wants one;
@@ -17,12 +19,13 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from lanjie._context import Context, Inquiry, bounded, make_context
-from lanjie._store import Spool
-from lanjie._sync import LocalView
+from lanjie._spool import Basis, Spool
+from lanjie._view import LocalView, MatterRule
 from lanjie.decision import Decision, Outcome, Source, UndeterminedReason, decision_from
 from lanjie.errors import GatewayFault, InvalidIdentifier, UnknownMatter
 from lanjie.v1 import screening_pb2 as pb
 from lanjie.v1 import subject_pb2
+from lanjie_matcher.ages import Age
 from lanjie_matcher.identifiers import Identifier, IdentifierError, parse
 
 RESOLVE_WITHIN: Final = datetime.timedelta(hours=24)
@@ -84,29 +87,30 @@ class Core:
             UnknownMatter: a fresh view says that no catalogue ever defined the matter.
         """
         nanos = self.unix_nanos()
-        if local is None or not self.may_answer(local.view, context, at_least_revision, nanos):
+        if local is None:
             return None
-        if identifier.is_person:  # (2)
-            return None
-        view = local.view
-        key = view.state.key
-        digest = key.digest64(identifier.key)
-        if key.narrow(digest) in view.filter:  # (6)
-            return None
-        head = view.state.manifest
-        numbers = local.spool.append(nanos, (digest,), head.epoch, head.revision, context.wire)  # (7)
-        return passed(identifier, local, numbers[0], instant_of(nanos)) if numbers else None
+        age = self.may_answer(local.view, context, at_least_revision, nanos)
+        return None if age is None else self._pass(local, identifier, context, age, nanos)
 
-    def require_known(self, local: Local | None, context: Context, at_least_revision: int) -> None:
-        """Refuse a matter that the set held does not know, however old it is: the gateway could not be asked.
+    def without_gateway(
+        self, local: Local | None, identifier: Identifier, context: Context, at_least_revision: int
+    ) -> Decision:
+        """Answer where the gateway cannot be reached: a flagged pass where the matter allows it (1), else undetermined.
 
         Raises:
-            UnknownMatter: no catalogue had ever defined the matter.
+            UnknownMatter: no catalogue had ever defined the matter, by a set that is not expired.
         """
-        if local is None or local.view.state.manifest.revision < at_least_revision:
-            return
-        if context.matter not in local.view.matters:
-            _unknown(context.matter)
+        passed = None
+        if local is not None and local.view.state.manifest.revision >= at_least_revision:
+            view, nanos = local.view, self.unix_nanos()
+            age = view.age(self._monotonic())
+            if age is not Age.EXPIRED:
+                rule = view.scope.matters.get(context.matter)
+                if rule is None:
+                    _unknown(context.matter)
+                if rule.stale_pass and not rule.high_consequence and _may_be_local(view, context, rule, nanos):
+                    passed = self._pass(local, identifier, context, age, nanos)
+        return passed if passed is not None else self.unanswered(identifier)
 
     def question(
         self, local: Local | None, identifier: Identifier, name: str, context: Context, at_least_revision: int
@@ -126,23 +130,45 @@ class Core:
         """Return the answer to an item of a batch that is no identifier."""
         return self._undetermined(UndeterminedReason.IDENTIFIER_INVALID, _UNREADABLE, "", (f"identifier-{rule}",))
 
-    def may_answer(self, view: LocalView, context: Context, at_least_revision: int, nanos: int) -> bool:
+    def may_answer(self, view: LocalView, context: Context, at_least_revision: int, nanos: int) -> Age | None:
         """Whether a company that the set does not hold may be passed on it, at `nanos` of the wall clock.
 
+        Returns:
+            `Age.FRESH` or `Age.SOFT`, which flags the pass; `None`: ask the gateway.
+
         Raises:
-            UnknownMatter: the view is fresh and no catalogue ever defined the matter.
+            UnknownMatter: the view is young and no catalogue ever defined the matter.
         """
-        if self._monotonic() > view.fresh_until or view.state.manifest.revision < at_least_revision:  # (1), (5)
-            return False
-        rule = view.matters.get(context.matter)
+        age = Age.FRESH
+        monotonic = self._monotonic()
+        if monotonic > view.fresh_until:  # (1)
+            age = view.age(monotonic)
+            if age is not Age.SOFT:
+                return None
+        if view.state.manifest.revision < at_least_revision:  # (5)
+            return None
+        rule = view.scope.matters.get(context.matter)
         if rule is None:
             _unknown(context.matter)
-        return (
-            context.local
-            and view.covers_companies
-            and (context.case_no or not rule.case_no_required)
-            and rule.in_force((nanos // _NANOS + _EIGHT_HOURS) // _DAY_SECONDS)
-        )  # (2), (3), (4)
+        if age is Age.SOFT and rule.high_consequence:  # (1)
+            return None
+        return age if _may_be_local(view, context, rule, nanos) else None
+
+    def age_seconds(self, view: LocalView) -> float:
+        """Return the seconds since a set was last confirmed."""
+        return self._monotonic() - view.contact
+
+    def _pass(self, local: Local, identifier: Identifier, context: Context, age: Age, nanos: int) -> Decision | None:
+        """Pass a company that is not in the set, its record first; `None` for a person, a hit, or a full spool."""
+        if identifier.is_person:  # (2)
+            return None
+        view = local.view
+        key = view.state.key
+        digest = key.digest64(identifier.key)
+        if key.narrow(digest) in view.filter:  # (6)
+            return None
+        numbers = local.spool.append(nanos, (digest,), basis(view, self.age_seconds(view)), context.wire)  # (7)
+        return passed(identifier, local, numbers[0], instant_of(nanos), age) if numbers else None
 
     def _undetermined(
         self, reason: UndeterminedReason, instruction: str, masked: str, warnings: tuple[str, ...]
@@ -203,13 +229,19 @@ def floor(local: Local | None, at_least_revision: int) -> int:
     return max(at_least_revision, local.view.state.manifest.revision) if local is not None else at_least_revision
 
 
-def passed(identifier: Identifier, local: Local, number: int, instant: datetime.datetime) -> Decision:
+def basis(view: LocalView, age_seconds: float) -> Basis:
+    """Return what a pass on a set rests on, for its record."""
+    head = view.state.manifest
+    return Basis(head.epoch, head.generation, head.revision, int(age_seconds))
+
+
+def passed(identifier: Identifier, local: Local, number: int, instant: datetime.datetime, age: Age) -> Decision:
     """Return a local pass; `number` is that of its record in the spool."""
     head = local.view.state.manifest
     return Decision(
         outcome=Outcome.PASS,
         instruction=_PASS,
-        warnings=identifier.warnings,
+        warnings=identifier.warnings if age is Age.FRESH else (*identifier.warnings, f"set-{age.value}"),
         source=Source.LOCAL,
         revision=head.revision,
         epoch=head.epoch,
@@ -219,6 +251,15 @@ def passed(identifier: Identifier, local: Local, number: int, instant: datetime.
         decision_id=f"{local.spool.sdk_id[:12]}-{number}",
         masked_identifier=identifier.masked,
     )
+
+
+def _may_be_local(view: LocalView, context: Context, rule: MatterRule, nanos: int) -> bool:
+    return bool(
+        context.local
+        and view.scope.covers_companies
+        and (context.case_no or not rule.case_no_required)
+        and rule.in_force((nanos // _NANOS + _EIGHT_HOURS) // _DAY_SECONDS)
+    )  # (2), (3), (4)
 
 
 def _unknown(matter: str) -> NoReturn:

@@ -1,16 +1,18 @@
 """Brings the records of local passes to the gateway (Art. 39): own spool, and those that dead processes left."""
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from lanjie._store import Record, Spool
+from lanjie._spool import Record, Spool
 from lanjie.errors import GatewayFault, LanjieError, Unavailable
 from lanjie.v1 import audit_pb2 as pb
 from lanjie.v1 import screening_pb2
 
 BATCH: Final = 500
+_BREATH: Final = 20
 _log = logging.getLogger("lanjie")
 
 
@@ -34,9 +36,12 @@ class Uploader:
             records = spool.pending(BATCH)
             if not records:
                 return True
-            request = pb.UploadLocalPassesRequest(
-                sdk_id=spool.sdk_id, lineage=spool.lineage, passes=[_pass(record) for record in records]
-            )
+            request = pb.UploadLocalPassesRequest(sdk_id=spool.sdk_id, lineage=spool.lineage)
+            for place, record in enumerate(records):
+                request.passes.append(_pass(record))
+                if place % _BREATH == 0:
+                    # Threads that check need not wait for this one's turn to end.
+                    time.sleep(0)
             response = self._upload(request)
             if response.acknowledged_sequence < records[-1].sequence:
                 raise GatewayFault("the gateway acknowledged fewer records than it was sent")
@@ -74,6 +79,8 @@ def _pass(record: Record) -> pb.LocalPass:
         unix_nanos=record.unix_nanos,
         view_digest=record.view_digest,
         epoch=record.epoch,
+        generation=record.generation,
         revision=record.revision,
+        set_age_seconds=record.set_age,
         context=screening_pb2.InquiryContext.FromString(record.context),
     )

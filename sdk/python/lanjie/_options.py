@@ -3,13 +3,16 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lanjie._transport import Endpoint, Tls
 from lanjie.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from lanjie._runtime import SyncStatus
 
 _KEY: Final = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -22,9 +25,10 @@ class Options:
     trusted: Mapping[str, bytes]
     state_dir: Path
     timeout: float
-    poll_interval: float
+    upload_interval: float
     local: bool
     use_bloom: bool
+    on_sync_change: "Callable[[SyncStatus], None] | None" = None
 
     @classmethod
     def of(
@@ -36,9 +40,10 @@ class Options:
         trust: Mapping[str, bytes | str] | None,
         state_dir: str | os.PathLike[str] | None,
         timeout: float,
-        poll_interval: float,
+        upload_interval: float,
         local: bool,
         filter: str,  # noqa: A002  the name users write
+        on_sync_change: "Callable[[SyncStatus], None] | None",
     ) -> "Options":
         """Check the arguments of a client.
 
@@ -47,7 +52,7 @@ class Options:
         """
         if filter not in ("bloom", "sorted"):
             raise InvalidArgument("filter is 'bloom' or 'sorted'", metadata={"field": "filter", "rule": "known"})
-        for name, value in (("timeout", timeout), ("poll_interval", poll_interval)):
+        for name, value in (("timeout", timeout), ("upload_interval", upload_interval)):
             if not value > 0:
                 raise InvalidArgument(
                     f"{name} is a number of seconds above 0", metadata={"field": name, "rule": "range"}
@@ -59,9 +64,10 @@ class Options:
             trusted=_read_trust(trust),
             state_dir=Path(state_dir) if state_dir is not None else _default_state_dir(),
             timeout=timeout,
-            poll_interval=poll_interval,
+            upload_interval=upload_interval,
             local=local,
             use_bloom=filter == "bloom",
+            on_sync_change=on_sync_change,
         )
 
 

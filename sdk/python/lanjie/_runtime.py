@@ -1,7 +1,8 @@
-"""What runs behind a client in one process: the transport, the thread that syncs and uploads, the spool.
+"""What runs behind a client in one process: the transport, the thread that syncs, the thread that uploads, the spool.
 
-The thread is the only one that drives sync and uploads; `local` is replaced as a whole, so the threads that check see
-one set with its own spool, never a mixture. After a fork the child has none of this and makes its own when it asks.
+One thread alone drives the sync, another the uploads, so that neither waits for the other. `local` is replaced as a
+whole: the threads that check see one set with its own spool, never a mixture. After a fork the child has none of this
+and makes its own when it asks.
 """
 
 import contextlib
@@ -18,8 +19,9 @@ from typing import Final
 
 from lanjie._core import Core, Local, instant_of
 from lanjie._inquiries import Uploader
+from lanjie._keeper import SetKeeper
 from lanjie._options import Options
-from lanjie._store import Spool
+from lanjie._spool import Spool
 from lanjie._sync import SyncDriver
 from lanjie._transport import AsyncTransport, Endpoint, GrpcAsyncTransport, GrpcTransport, Transport
 from lanjie.errors import LanjieError, Unavailable
@@ -29,12 +31,17 @@ from lanjie_matcher.filters import SortedFilter
 BATCHES_A_ROUND: Final = 40
 TAKE_OVER_SECONDS: Final = 300.0
 UPLOAD_SECONDS: Final = 5.0
+WAIT_SECONDS: Final = 0.2
+"""How long one round waits for news; a client that is closed ends it at once."""
+BUILD_SECONDS: Final = 0.05
+"""How long a filter is built before news are looked at again."""
+_ROUNDS: Final = 8
 _log = logging.getLogger("lanjie")
 _log.addHandler(logging.NullHandler())
 
 
 class SyncState(enum.Enum):
-    """What the local set is good for."""
+    """What the local set is good for (`lanjie_matcher.ages`)."""
 
     OFF = "off"
     """Local answers are switched off, no key is trusted, or the gateway names no feed: everything is asked."""
@@ -42,8 +49,12 @@ class SyncState(enum.Enum):
     """No set yet: everything is asked."""
     FRESH = "fresh"
     """Companies that are not in the set pass locally."""
+    SOFT = "soft"
+    """No contact for 45 seconds: they do so still, flagged, but for matters of high consequence."""
     STALE = "stale"
-    """The feed was not reached for 45 seconds, or the head expired: everything is asked."""
+    """No contact for 15 minutes: the gateway is asked first."""
+    EXPIRED = "expired"
+    """No contact for 24 hours: everything is asked. After 48 hours key and set are erased."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +65,15 @@ class SyncStatus:
         state: what it is good for.
         revision: revision of the ledger at which the set is this one.
         epoch: epoch of the ledger.
+        generation: generation of the view key.
         lineage: identity of the ledger.
         count: number of fingerprints.
         filter: ``bloom`` or ``sorted``: what is probed now.
+        leads: whether this process speaks with the gateway; otherwise it follows one that does.
+        age_seconds: seconds since the set was last confirmed; `None` without a set.
         last_contact: when a head was last confirmed.
         last_applied: when a set was last taken.
-        issued: when the head in use was signed.
+        issued: when the head in use was signed: the list's own time.
         unsent: inquiry records of local passes that the gateway has not got yet.
         last_error: why the last round failed; empty when it did not.
     """
@@ -67,9 +81,12 @@ class SyncStatus:
     state: SyncState
     revision: int = 0
     epoch: int = 0
+    generation: int = 0
     lineage: str = ""
     count: int = 0
     filter: str = ""
+    leads: bool = False
+    age_seconds: float | None = None
     last_contact: datetime.datetime | None = None
     last_applied: datetime.datetime | None = None
     issued: datetime.datetime | None = None
@@ -84,18 +101,19 @@ def _boot_seconds() -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seam:
-    """What tests replace: the transport, the clocks, the thread."""
+    """What tests replace: the transport, the clocks, chance, the threads."""
 
     transport: Callable[[Endpoint], Transport] = GrpcTransport
     async_transport: Callable[[Endpoint], AsyncTransport] = GrpcAsyncTransport
     monotonic: Callable[[], float] = _boot_seconds if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
     unix_nanos: Callable[[], int] = time.time_ns
+    jitter: Callable[[], float] = random.random
     thread: bool = True
 
 
 @dataclass(slots=True)
 class _Signals:
-    """How other threads speak to the thread."""
+    """How other threads speak to the threads."""
 
     stop: threading.Event = field(default_factory=threading.Event)
     wake: threading.Event = field(default_factory=threading.Event)
@@ -118,42 +136,56 @@ class Runtime:
         self._seam = seam
         self._signals = _Signals()
         self._round = threading.Lock()
-        self._driver = SyncDriver(
-            self.transport,
-            options.trusted if options.local else {},
-            secrets.token_hex(16),
+        self._keeper = SetKeeper(
+            options.state_dir,
+            options.trusted,
             use_bloom=options.use_bloom,
             monotonic=seam.monotonic,
             now=lambda: instant_of(seam.unix_nanos()),
+        )
+        self._driver = SyncDriver(
+            self.transport,
+            self._keeper,
+            secrets.token_hex(16),
+            local=options.local and bool(options.trusted),
+            monotonic=seam.monotonic,
+            jitter=seam.jitter,
             timeout=options.timeout,
         )
         self._uploader = Uploader(
             lambda request: self.transport.upload(self._driver.feed_address, request, UPLOAD_SECONDS)
         )
         self._spool: Spool | None = None
+        self._spool_use = threading.Lock()
         self._take_over_at = float("-inf")
         self._newest = ("", 0)
         self._switch = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._told = SyncState.STARTING
+        self._threads: list[threading.Thread] = []
         if seam.thread:
-            self._thread = threading.Thread(target=self._run, name="lanjie-sync", daemon=True)
-            self._thread.start()
+            for name, target in (("lanjie-sync", self._run_sync), ("lanjie-upload", self._run_uploads)):
+                self._threads.append(threading.Thread(target=target, name=name, daemon=True))
+                self._threads[-1].start()
 
     def poll_now(self) -> bool:
-        """Do one round in the calling thread; return whether all was well."""
+        """Take what is there and upload what is there, in the calling thread; return whether all was well."""
         with self._round:
-            well = self._driver.step()
+            taken = self._driver.taken
+            for _ in range(_ROUNDS):
+                self._driver.step(0.0)
+                if self._driver.failures or self._driver.taken != taken or not self._keeper.leads:
+                    break
             self._publish()
-            if well:
-                self._upload()
-        with self._signals.changed:
-            self._signals.changed.notify_all()
+        well = not self._driver.last_error
+        if well:
+            self._upload()
+        self._tell()
         return well
 
     def build_filter(self) -> None:
         """Finish the filter that is being built, in the calling thread."""
         with self._round:
-            while self._driver.build_some():
+            while self._keeper.build_some():
                 pass
             self._publish()
 
@@ -188,24 +220,26 @@ class Runtime:
 
     def status(self) -> SyncStatus:
         """Return the state of the local set."""
-        driver, spool = self._driver, self._spool
-        view = driver.view
+        driver, spool, view = self._driver, self._spool, self._keeper.view
         unsent = spool.unsent if spool is not None else 0
         if view is None:
             off = (
                 not self._options.local or not self._options.trusted or (driver.discovered and not driver.feed_address)
             )
-            state = SyncState.OFF if off else SyncState.STARTING
-            return SyncStatus(state=state, unsent=unsent, last_error=driver.last_error)
+            without = SyncState.EXPIRED if self._keeper.erased else SyncState.STARTING
+            return SyncStatus(state=SyncState.OFF if off else without, unsent=unsent, last_error=driver.last_error)
         head = view.state.manifest
         now, wall = self._seam.monotonic(), instant_of(self._seam.unix_nanos())
         return SyncStatus(
-            state=SyncState.FRESH if now <= view.fresh_until else SyncState.STALE,
+            state=SyncState(view.age(now).value),
             revision=head.revision,
             epoch=head.epoch,
+            generation=head.generation,
             lineage=head.lineage,
             count=head.count,
             filter="sorted" if isinstance(view.filter, SortedFilter) else "bloom",
+            leads=self._keeper.leads,
+            age_seconds=now - view.contact,
             last_contact=wall - datetime.timedelta(seconds=now - view.contact),
             last_applied=wall - datetime.timedelta(seconds=now - view.applied),
             issued=head.issued_at,
@@ -214,26 +248,31 @@ class Runtime:
         )
 
     def close(self) -> None:
-        """Stop the thread, upload what is left as far as the gateway takes it, and give everything back."""
+        """Stop the threads, upload what is left as far as the gateway takes it, and give everything back."""
         self.local = None
         self._signals.stop.set()
         self._signals.wake.set()
-        if self._thread is not None:
-            self._thread.join(UPLOAD_SECONDS)
-            if self._thread.is_alive():
-                # It waits for the feed: cut off, it ends with the error it gets.
-                self.transport.close()
-                self._thread.join(UPLOAD_SECONDS)
+        self._driver.interrupt()
+        for thread in self._threads:
+            thread.join(UPLOAD_SECONDS)
+        if any(thread.is_alive() for thread in self._threads):
+            # One waits for the feed: cut off, it ends with the error it gets.
+            self.transport.close()
+            for thread in self._threads:
+                thread.join(UPLOAD_SECONDS)
         with self._round:
-            if self._spool is not None and self._driver.view is not None:
+            self._driver.close()
+            if self._spool is not None and self._driver.feed_address:
                 with contextlib.suppress(LanjieError):
                     self._uploader.drain(self._spool, 1_000)
             self._close_spool()
+            self._keeper.close()
         self.transport.close()
 
     def abandon(self) -> None:
-        """Let go in a child process: threads are gone, channels and spool are the parent's."""
+        """Let go in a child process: threads are gone; channels, spool and lead are the parent's."""
         self.local = None
+        self._keeper.close()
         if self._spool is not None:
             self._spool.abandon()
             self._spool = None
@@ -244,20 +283,48 @@ class Runtime:
         usable = state is SyncState.FRESH and self.local is not None
         return usable or (state is SyncState.OFF and self._driver.discovered)
 
-    def _run(self) -> None:
-        signals = self._signals
+    def _run_sync(self) -> None:
+        signals, building = self._signals, False
         while not signals.stop.is_set():
-            self.poll_now()
-            due = time.monotonic() + self._driver.delay(self._options.poll_interval, random.random())  # noqa: S311
-            while not signals.stop.is_set() and time.monotonic() < due and self._driver.build_some():
-                pass
-            self._publish()
-            signals.wake.wait(max(due - time.monotonic(), 0.0))
-            signals.wake.clear()
+            with self._round:
+                due = self._driver.step(0.0 if building else WAIT_SECONDS)
+                self._publish()
+                building = self._build()
+            self._tell()
+            if due > 0 and not building:
+                signals.wake.wait(min(due, 1.0))
+                signals.wake.clear()
+
+    def _build(self) -> bool:
+        """Go on with the filter for a while, news in between; return whether there is more to do."""
+        until = time.monotonic() + BUILD_SECONDS
+        while building := self._keeper.build_some():
+            if time.monotonic() >= until or self._signals.stop.is_set():
+                return building
+        self._publish()
+        return building
+
+    def _run_uploads(self) -> None:
+        while not self._signals.stop.wait(self._options.upload_interval):
+            self._upload()
+
+    def _tell(self) -> None:
+        """Wake those who wait for readiness, and tell the listener of a new state."""
+        with self._signals.changed:
+            self._signals.changed.notify_all()
+        state = self.status().state
+        if state is self._told:
+            return
+        self._told = state
+        if self._options.on_sync_change is not None:
+            try:
+                self._options.on_sync_change(self.status())
+            except Exception as error:  # noqa: BLE001  a listener may not end the thread; its text may hold anything
+                _log.error("the listener failed: %s", type(error).__name__)
 
     def _publish(self) -> None:
-        """Make what the driver holds visible to the threads that check, with a spool of the same ledger."""
-        view = self._driver.view
+        """Make what the keeper holds visible to the threads that check, with a spool of the same ledger."""
+        view = self._keeper.view
         if view is None:
             self.local = None
             return
@@ -275,24 +342,33 @@ class Runtime:
         with self._switch:
             lineage, epoch = self._newest
             held = view.state.manifest
-            self.local = None if held.lineage == lineage and held.epoch < epoch else Local(view, self._spool)
+            dropped = held.lineage == lineage and held.epoch < epoch
+            if dropped:
+                self.local = None
+            elif self.local is None or self.local.view is not view:
+                self.local = Local(view, self._spool)
 
     def _upload(self) -> None:
-        spool = self._spool
-        if spool is None:
-            return
-        try:
-            self._uploader.drain(spool, BATCHES_A_ROUND)
-            now = self._seam.monotonic()
-            if now >= self._take_over_at:
-                self._take_over_at = now + TAKE_OVER_SECONDS
-                self._uploader.take_over(self._options.state_dir, spool.lineage)
-        except LanjieError as error:
-            _log.warning("records of local passes wait: %s", error)
-        except OSError as error:
-            _log.warning("spools left behind cannot be read: %s", type(error).__name__)
+        with self._spool_use:
+            spool = self._spool
+            if spool is None or not self._driver.feed_address:
+                return
+            try:
+                self._uploader.drain(spool, BATCHES_A_ROUND)
+                now = self._seam.monotonic()
+                if now >= self._take_over_at:
+                    self._take_over_at = now + TAKE_OVER_SECONDS
+                    self._uploader.take_over(self._options.state_dir, spool.lineage)
+            except LanjieError as error:
+                _log.warning("records of local passes wait: %s", error)
+                # Who follows hears of a feed that moved from nobody else.
+                self._driver.look_up_again()
+                self._signals.wake.set()
+            except OSError as error:
+                _log.warning("spools left behind cannot be read: %s", type(error).__name__)
 
     def _close_spool(self) -> None:
-        spool, self._spool = self._spool, None
-        if spool is not None:
-            spool.close()
+        with self._spool_use:
+            spool, self._spool = self._spool, None
+            if spool is not None:
+                spool.close()

@@ -1,339 +1,374 @@
-"""The spool: inquiry records of local passes on disk, until the gateway has them (Art. 39).
+"""The set on disk, shared by the processes of a counter that use one state directory.
 
 Rules of this module:
 
-* a local pass leaves only after its record was written; where it cannot be written, the gateway is asked instead;
-* a record survives ``kill -9`` of the process: it goes into a mapped file, its length last, with a checksum;
-* records of one spool are numbered from 1 without a gap;
-* a spool belongs to one process at a time, which holds its lock; the spool of a dead process is taken over;
-* space is taken beforehand, so that a full disk is an error here and never a crash of a mapped write.
+* one process leads: it holds the lock, speaks with the gateway and writes; the others follow what it wrote. The lock
+  ends with its process, and the next one takes it;
+* every file is the old one or the new one, never a mixture: written aside, synced, renamed. What is read is checked
+  against its digest, and a set against the root of its signed head, by `lanjie_matcher.views`;
+* the head is on disk before anybody answers by it: after a crash no older head is taken for news;
+* contacts go through a mapped page, because a heartbeat is no reason to write a file. The page is worth nothing unless
+  somebody leads: whoever takes the lead empties it first. Its instants are of a clock that starts with the machine, so
+  a page of another start, or of another machine that shares the directory, is not read.
 
-Layout: ``ROOT/LINEAGE/spool/ID.lock`` and ``ROOT/LINEAGE/spool/ID/FIRST.segment``, all 0600, ID of 32 hexadecimal
-digits. A segment is a header and records ``length u32, crc32 u32, payload``; a length of 0 ends it. The context of a
-record is left out where it is that of the record before it in the segment.
+Layout: ``ROOT/LINEAGE/`` with ``leader.lock``, ``beat``, ``current``, ``base-ROOT``, ``bloom-ROOT``, all 0600. A base
+is a whole set as it once was: a header, 256 counts, the fingerprints. ``current`` is an `Update` of sync.proto with its
+SHA-256 before it: the changes that lead from the base to the set of its head, with key and scope. So a commit of a
+thousand changes writes a few kilobytes, and the base is written anew when they have become many.
 """
 
 import contextlib
+import hashlib
 import mmap
 import os
 import re
-import secrets
 import struct
 import sys
-import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+from google.protobuf.message import DecodeError
 
-SEGMENT_BYTES: Final = 1024 * 1024
-LIMIT_BYTES: Final = 64 * 1024 * 1024
-"""Most a spool holds; with more, local passes stop."""
-MAX_CONTEXT: Final = 0xFFFE
-_SAME_CONTEXT: Final = 0xFFFF
-_MAGIC: Final = b"LJSPOOL1"
-_FRAME: Final = struct.Struct("<II")
-_BODY: Final = struct.Struct("<QqQIQH")
+from lanjie._files import private_directory, release_lock, reserve, take_lock, write_whole
+from lanjie.v1 import sync_pb2 as pb
+from lanjie_matcher.filters import BloomFilter
+from lanjie_matcher.shards import SHARDS, RefusedError, Shards, decode_values, encode_values
+
+_CURRENT_MAGIC: Final = b"LJVIEW01"
+_BASE_MAGIC: Final = b"LJBASE01"
+_BASE: Final = struct.Struct(f"<8sI{SHARDS}I")
+_BLOOM_MAGIC: Final = b"LJBLOOM1"
+_BLOOM: Final = struct.Struct("<8sQQ32s8x")
+_BEAT: Final = struct.Struct("<QdI")
+_BEAT_BYTES: Final = 64
 _HEX_NAME: Final = re.compile(r"[0-9a-f]{32}")
 
 
-class Record(NamedTuple):
-    """One local pass. `context` is a serialised `InquiryContext`."""
-
-    sequence: int
-    unix_nanos: int
-    view_digest: int
-    epoch: int
-    revision: int
-    context: bytes
-
-
-class Spool:
-    """The spool of one process. Thread-safe. Made by `create` or `left_behind`.
+class Beat(NamedTuple):
+    """What the leader tells those who follow.
 
     Attributes:
-        sdk_id: its name, 32 hexadecimal digits.
-        lineage: the ledger it belongs to.
+        tag: of the ``current`` that it goes with.
+        contact: monotonic seconds of the contact that last confirmed it.
     """
 
-    def __init__(self, directory: Path, lineage: str, lock: int, limit_bytes: int, segment_bytes: int) -> None:
-        self.sdk_id = directory.name
-        self.lineage = lineage
-        self._directory = directory
-        self._lock_descriptor: int | None = lock
-        self._most = max(limit_bytes // segment_bytes, 1)
-        self._segment_bytes = segment_bytes
-        self._mutex = threading.Lock()
-        self._segments: list[_Segment] = []
-        self._sequence = 0
-        self._cursor = _Cursor()
-
-    @classmethod
-    def create(
-        cls, root: Path, lineage: str, *, limit_bytes: int = LIMIT_BYTES, segment_bytes: int = SEGMENT_BYTES
-    ) -> "Spool":
-        """Make an empty spool and its first segment.
-
-        Raises:
-            OSError: the directory cannot be written or locked.
-            ValueError: the lineage is no name for a directory.
-        """
-        if not _HEX_NAME.fullmatch(lineage):
-            raise ValueError("a lineage has 32 hexadecimal digits")
-        parent = root / lineage / "spool"
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # One by one: `parents` would make those in between with the mode of the process.
-        for path in (parent.parent, parent):
-            path.mkdir(mode=0o700, exist_ok=True)
-        directory = parent / secrets.token_hex(16)
-        # The lock comes before the directory: nobody takes over a spool that is only just being made.
-        lock = _take_lock(_lock_path(directory), os.O_CREAT | os.O_EXCL)
-        try:
-            directory.mkdir(mode=0o700)
-            spool = cls(directory, lineage, lock, limit_bytes, segment_bytes)
-            spool._segments.append(_Segment.create(directory, 1, segment_bytes))
-        except OSError:
-            os.close(lock)
-            raise
-        return spool
-
-    @classmethod
-    def left_behind(cls, root: Path, lineage: str) -> Iterator["Spool"]:
-        """Take over the spools of dead processes of a ledger, one after the other. The taker closes each."""
-        parent = root / lineage / "spool"
-        for path in sorted(parent.glob("*.lock")) if parent.is_dir() else ():
-            directory = path.with_suffix("")
-            if not _HEX_NAME.fullmatch(directory.name):
-                continue
-            try:
-                lock = _take_lock(path, 0)
-            except OSError:
-                continue  # its process lives, or another taker was faster
-            spool = cls(directory, lineage, lock, LIMIT_BYTES, SEGMENT_BYTES)
-            for segment in sorted(directory.glob("*.segment")):
-                with contextlib.suppress(OSError, ValueError):
-                    spool._segments.append(_Segment.open(segment))
-            yield spool
-
-    @property
-    def unsent(self) -> int:
-        """Number of records written and not acknowledged, of this process."""
-        return self._sequence - self._cursor.acknowledged
-
-    def append(self, unix_nanos: int, digests: Sequence[int], epoch: int, revision: int, context: bytes) -> range:
-        """Write records of local passes and return their numbers: fewer than `digests`, from the front, when full."""
-        first = self._sequence + 1
-        if len(context) > MAX_CONTEXT:
-            return range(first, first)
-        with self._mutex:
-            first = self._sequence + 1
-            for digest in digests:
-                if not self._write(Record(self._sequence + 1, unix_nanos, digest, epoch, revision, context)):
-                    break
-            return range(first, self._sequence + 1)
-
-    def pending(self, most: int) -> list[Record]:
-        """Return the first records that are not acknowledged; their numbers are consecutive."""
-        with self._mutex:
-            found: list[Record] = []
-            cursor = self._cursor
-            for place, segment in enumerate(self._segments):
-                start, context = (cursor.offset, cursor.context) if place == 0 else (_HEADER_BYTES, b"")
-                for record, _ in segment.records(start, context):
-                    # A damaged record leaves a gap; what is behind it goes in an upload of its own.
-                    if found and record.sequence != found[-1].sequence + 1:
-                        return found
-                    found.append(record)
-                    if len(found) == most:
-                        return found
-            return found
-
-    def acknowledge(self, sequence: int) -> None:
-        """Forget every record up to a number, and delete the segments that hold nothing else."""
-        with self._mutex:
-            while self._segments:
-                segment = self._segments[0]
-                for record, after in segment.records(self._cursor.offset, self._cursor.context):
-                    if record.sequence > sequence:
-                        return
-                    self._cursor = _Cursor(record.sequence, after, record.context)
-                if segment is self._segments[-1]:
-                    return
-                segment.delete()
-                del self._segments[0]
-                self._cursor = _Cursor(self._cursor.acknowledged)
-
-    def close(self) -> None:
-        """Give the spool back: deleted when everything is acknowledged, else left to be taken over."""
-        with self._mutex:
-            if self._lock_descriptor is None:
-                return
-            segments, self._segments = self._segments, []
-            start, context = self._cursor.offset, self._cursor.context
-            empty = len(segments) <= 1 and not any(True for each in segments for _ in each.records(start, context))
-            for segment in segments:
-                segment.delete() if empty else segment.release()
-            if empty:
-                with contextlib.suppress(OSError):
-                    # A segment that could not be read stays, and with it the directory.
-                    self._directory.rmdir()
-            gone = not self._directory.exists()
-            os.close(self._lock_descriptor)
-            self._lock_descriptor = None
-            if gone:
-                _lock_path(self._directory).unlink(missing_ok=True)
-
-    def abandon(self) -> None:
-        """Let go without a trace, in a child process: spool and lock are the parent's."""
-        if self._lock_descriptor is not None:
-            # The parent's lock stays: it belongs to the open file both share, and the parent still has it open.
-            os.close(self._lock_descriptor)
-            self._lock_descriptor = None
-        for segment in self._segments:
-            segment.release()
-        self._segments = []
-
-    def _write(self, record: Record) -> bool:
-        if not self._segments:
-            return False
-        if not self._segments[-1].write(record):
-            if len(self._segments) >= self._most:
-                return False
-            try:
-                segment = _Segment.create(self._directory, record.sequence, self._segment_bytes)
-            except OSError:
-                return False
-            self._segments.append(segment)
-            if not segment.write(record):
-                return False
-        self._sequence = record.sequence
-        return True
-
-
-_HEADER_BYTES: Final = 32
+    tag: int
+    contact: float
 
 
 @dataclass(frozen=True, slots=True)
-class _Cursor:
-    """How far the first segment is acknowledged."""
+class Base:
+    """A whole set as it stands on disk.
 
-    acknowledged: int = 0
-    offset: int = _HEADER_BYTES
-    context: bytes = b""
+    Attributes:
+        root: its root.
+        bits: width of its fingerprints.
+        shards: the set.
+    """
 
-
-class _Segment:
-    """One mapped file."""
-
-    __slots__ = ("_context", "_map", "_used", "path")
-
-    def __init__(self, path: Path, mapped: mmap.mmap) -> None:
-        self.path = path
-        self._map = mapped
-        self._used = _HEADER_BYTES
-        self._context = b""
-
-    @classmethod
-    def create(cls, directory: Path, first: int, size: int) -> "_Segment":
-        path = directory / f"{first:020d}.segment"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
-        try:
-            _reserve(descriptor, size)
-            mapped = mmap.mmap(descriptor, size)
-        except OSError:
-            path.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(descriptor)
-        mapped[: len(_MAGIC)] = _MAGIC
-        return cls(path, mapped)
-
-    @classmethod
-    def open(cls, path: Path) -> "_Segment":
-        with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if mapped[: len(_MAGIC)] != _MAGIC:
-            mapped.close()
-            raise ValueError("no segment")
-        return cls(path, mapped)
-
-    def write(self, record: Record) -> bool:
-        """Append one record; `False` when it does not fit."""
-        context = record.context
-        same = context == self._context and self._used > _HEADER_BYTES
-        told = b"" if same else context
-        length = _BODY.size + len(told)
-        start = self._used + _FRAME.size
-        # Four zero bytes stay behind the last record: they end the segment.
-        if start + length + 4 > len(self._map):
-            return False
-        payload = _BODY.pack(*record[:5], _SAME_CONTEXT if same else len(told))
-        payload += told
-        self._map[start : start + length] = payload
-        self._map[self._used + 4 : start] = zlib.crc32(payload).to_bytes(4, "little")
-        # Only now is it a record.
-        self._map[self._used : self._used + 4] = length.to_bytes(4, "little")
-        self._used = start + length
-        self._context = context
-        return True
-
-    def records(self, offset: int, context: bytes) -> Iterator[tuple[Record, int]]:
-        """Yield records with the offset behind each, up to the end or to the first that is damaged."""
-        size = len(self._map)
-        while offset + _FRAME.size <= size:
-            length, crc = _FRAME.unpack_from(self._map, offset)
-            start = offset + _FRAME.size
-            if length < _BODY.size or start + length > size:
-                return
-            payload = self._map[start : start + length]
-            if zlib.crc32(payload) != crc:
-                return
-            sequence, unix_nanos, digest, epoch, revision, told = _BODY.unpack_from(payload)
-            if told != _SAME_CONTEXT:
-                context = payload[_BODY.size :]
-            offset = start + length
-            yield Record(sequence, unix_nanos, digest, epoch, revision, context), offset
-
-    def release(self) -> None:
-        self._map.close()
-
-    def delete(self) -> None:
-        self._map.close()
-        self.path.unlink(missing_ok=True)
+    root: bytes
+    bits: int
+    shards: Shards
 
 
-def _reserve(descriptor: int, size: int) -> None:
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, 0, size)
-    else:
-        os.write(descriptor, bytes(size))
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What ``current`` says.
+
+    Attributes:
+        tag: of the file.
+        update: head, scope, root of the base, and the changes to it; without a base it is the head of an erased set.
+        adds: fingerprints to put into the base.
+        removals: fingerprints to take out.
+    """
+
+    tag: int
+    update: pb.Update
+    adds: "array[int]"
+    removals: "array[int]"
 
 
-def _lock_path(directory: Path) -> Path:
-    return directory.with_suffix(".lock")
+class ViewStore:
+    """The set of one ledger on disk. Used by one thread.
 
-
-def _take_lock(path: Path, flags: int) -> int:
-    """Open and lock a file; the lock ends with the process, however it ends.
+    Args:
+        root: state directory of the counter.
+        lineage: identity of the ledger, 32 hexadecimal digits.
 
     Raises:
-        OSError: another process holds it, or took it over and deleted it meanwhile.
+        RefusedError: ``lineage``: it is no name for a directory.
+        OSError: the directory cannot be made.
     """
-    descriptor = os.open(path, os.O_RDWR | flags, 0o600)
-    try:
-        if sys.platform == "win32":
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_ino != path.stat().st_ino:
-                raise FileNotFoundError(path)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
+
+    def __init__(self, root: Path, lineage: str) -> None:
+        if not _HEX_NAME.fullmatch(lineage):
+            raise RefusedError("lineage", "a lineage has 32 hexadecimal digits")
+        self.lineage = lineage
+        self._directory = root / lineage
+        private_directory(self._directory)
+        self._lock: int | None = None
+        self._sound: Base | None = None
+        self._page: mmap.mmap | None = None
+        self._boot = _boot()
+
+    @staticmethod
+    def newest(root: Path) -> str:
+        """Return the lineage of the set that was written last below a state directory; empty where there is none."""
+        found = [(path.stat().st_mtime_ns, path.parent.name) for path in root.glob("*/current")]
+        return max(found)[1] if found else ""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process leads."""
+        return self._lock is not None
+
+    def lead(self) -> bool:
+        """Take the lead unless another process has it; return whether this one leads now.
+
+        Raises:
+            OSError: the directory cannot be written.
+        """
+        if self._lock is None:
+            page = self._mapped()
+            try:
+                self._lock = take_lock(self._directory / "leader.lock", os.O_CREAT)
+            except OSError:
+                return False
+            page[:] = bytes(_BEAT_BYTES)
+            # Whoever was killed while it wrote left a part of a set, or a whole one with its key.
+            for path in self._directory.glob("*.new"):
+                path.unlink(missing_ok=True)
+        return True
+
+    def keep(self, update: pb.Update, base: Base | None, adds: "array[int]", removals: "array[int]") -> int:
+        """Write head, scope and changes, and before them the base if it is not there yet; return the tag.
+
+        Args:
+            update: head and scope.
+            base: the set that is changed; `None` to keep the head alone, of a set that was erased.
+            adds: fingerprints to put into the base, sorted.
+            removals: fingerprints to take out, sorted.
+
+        Raises:
+            OSError: it could not be written; what was there stands.
+        """
+        written = pb.Update(kind=pb.UPDATE_KIND_DELTA, head=update.head)
+        if base is not None:
+            written.scope = update.scope
+            written.base_root = base.root
+            for target, values in ((written.adds, adds), (written.removals, removals)):
+                target.count, target.planes = len(values), encode_values(values, base.bits)
+            if base is not self._sound:
+                # Not "if it is not there": what is there may be damaged.
+                self._write_base(base)
+                self._sound = base
+        body = written.SerializeToString()
+        digest = hashlib.sha256(body).digest()
+        write_whole(self._directory / "current", (_CURRENT_MAGIC, digest, body))
+        self._sound = base
+        self.tidy(written.base_root)
+        return _tag(digest)
+
+    def load(self) -> Stored | None:
+        """Read what was written last; `None` where nothing ever was.
+
+        Raises:
+            RefusedError: ``encoding``: it was damaged.
+            OSError: it cannot be read.
+        """
+        try:
+            content = (self._directory / "current").read_bytes()
+        except FileNotFoundError:
+            return None
+        digest, body = content[8:40], content[40:]
+        if content[:8] != _CURRENT_MAGIC or hashlib.sha256(body).digest() != digest:
+            raise RefusedError("encoding", "the set on disk was damaged")
+        try:
+            update = pb.Update.FromString(body)
+        except DecodeError:
+            raise RefusedError("encoding", "the set on disk cannot be read") from None
+        bits = pb.Manifest.FromString(update.head.manifest).bits
+        # The head of a set that was erased comes without changes.
+        adds, removals = (
+            decode_values(part.count, part.planes, bits) if part.count else array("Q")
+            for part in (update.adds, update.removals)
+        )
+        return Stored(_tag(digest), update, adds, removals)
+
+    def tag(self) -> int:
+        """Return the tag of what was written last; 0 where nothing was.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        try:
+            with (self._directory / "current").open("rb") as file:
+                return _tag(file.read(40)[8:])
+        except FileNotFoundError:
+            return 0
+
+    def base(self, root: bytes) -> Base:
+        """Read a base; whoever takes it compares its root.
+
+        Raises:
+            RefusedError: ``truncated`` or ``encoding``: it was damaged, or it gave way to another meanwhile.
+            OSError: it cannot be read.
+        """
+        try:
+            content = memoryview(self._path("base", root).read_bytes())
+        except FileNotFoundError:
+            raise RefusedError("truncated", "the set on disk is not there any more") from None
+        if len(content) < _BASE.size:
+            raise RefusedError("truncated", "the set on disk ends early")
+        magic, bits, *counts = _BASE.unpack_from(content)
+        if magic != _BASE_MAGIC or len(content) != _BASE.size + 8 * sum(counts):
+            raise RefusedError("encoding", "the set on disk was damaged")
+        shards, place = [], _BASE.size
+        for count in counts:
+            shard = array("Q", bytes(content[place : place + 8 * count]))
+            if sys.byteorder == "big":
+                shard.byteswap()
+            shards.append(shard)
+            place += 8 * count
+        return Base(root, bits, tuple(shards))
+
+    def found_sound(self, base: Base) -> None:
+        """Hear that a base that was read is the set of its head: it need not be written again."""
+        self._sound = base
+
+    def keep_bloom(self, base: Base, bloom: BloomFilter) -> None:
+        """Write the image of a filter that holds just the base, for all who follow to map.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        image = bloom.image()
+        digest = _image_digest(bloom.capacity, bloom.count, image)
+        header = _BLOOM.pack(_BLOOM_MAGIC, bloom.capacity, bloom.count, digest)
+        write_whole(self._path("bloom", base.root), (header, image))
+
+    def bloom(self, base: Base) -> BloomFilter | None:
+        """Map the image of the filter of a base: one copy in memory for all processes. `None` where there is none.
+
+        A filter that forgot a subject would pass it, so an image that was damaged is none.
+        """
+        try:
+            with self._path("bloom", base.root).open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            magic, capacity, count, digest = _BLOOM.unpack_from(mapped)
+            image = memoryview(mapped)[_BLOOM.size :]
+            if magic != _BLOOM_MAGIC or _image_digest(capacity, count, image) != digest:
+                return None
+            return BloomFilter(capacity, image, count)
+        except (OSError, ValueError, struct.error):
+            return None
+
+    def erase(self) -> int:
+        """Erase key and set, and return the new tag; what stays is the head: no older one is ever taken for news.
+
+        Raises:
+            OSError: it could not be erased.
+        """
+        try:
+            stored = self.load()
+        except RefusedError:
+            stored = None
+        self.tidy(b"")  # first: on a full disk it makes the room that the head needs
+        if stored is not None:
+            return self.keep(stored.update, None, array("Q"), array("Q"))
+        # Nothing there, or nothing that can be read, not even its head.
+        (self._directory / "current").unlink(missing_ok=True)
+        return 0
+
+    @classmethod
+    def erase_older(cls, root: Path, lineage: str, before: float) -> None:
+        """Erase the sets of other ledgers that were written before an instant, in seconds since 1970.
+
+        Raises:
+            OSError: one could not be erased.
+        """
+        for path in root.glob("*/base-*"):
+            other, current = path.parent.name, path.with_name("current")
+            if other == lineage or (current if current.exists() else path).stat().st_mtime >= before:
+                continue
+            store = cls(root, other)
+            if store.lead():
+                store.erase()
+            store.close()
+
+    def tidy(self, root: bytes) -> None:
+        """Delete every base and filter but those of a root; a writer that was killed may have left others."""
+        kept = {self._path(kind, root).name for kind in ("base", "bloom")} if root else set()
+        for path in (*self._directory.glob("base-*"), *self._directory.glob("bloom-*")):
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
+
+    def tell(self, beat: Beat) -> None:
+        """Tell those who follow of a contact."""
+        packed = struct.pack("<Qd", *beat)
+        self._mapped()[: _BEAT.size] = packed + zlib.crc32(packed, self._boot).to_bytes(4, "little")
+
+    def told(self) -> Beat | None:
+        """Return what the leader told last; `None` when nothing, or when it is being written just now."""
+        tag, contact, crc = _BEAT.unpack_from(self._mapped())
+        sound = zlib.crc32(struct.pack("<Qd", tag, contact), self._boot) == crc
+        return Beat(tag, contact) if tag and sound else None
+
+    def close(self) -> None:
+        """Give up the lead."""
+        if self._page is not None:
+            self._page.close()
+            self._page = None
+        if self._lock is not None:
+            release_lock(self._lock)
+            self._lock = None
+
+    def _path(self, kind: str, root: bytes) -> Path:
+        return self._directory / f"{kind}-{root[:16].hex()}"
+
+    def _write_base(self, base: Base) -> None:
+        header = _BASE.pack(_BASE_MAGIC, base.bits, *map(len, base.shards))
+        write_whole(self._path("base", base.root), (header, *map(_little, base.shards)))
+
+    def _mapped(self) -> mmap.mmap:
+        if self._page is None:
+            path = self._directory / "beat"
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+            try:
+                if os.fstat(descriptor).st_size < _BEAT_BYTES:
+                    reserve(descriptor, _BEAT_BYTES)
+                self._page = mmap.mmap(descriptor, _BEAT_BYTES)
+            finally:
+                os.close(descriptor)
+        return self._page
+
+
+def _image_digest(capacity: int, count: int, image: bytes | memoryview) -> bytes:
+    # With its numbers: a damaged capacity is memory that nobody has.
+    digest = hashlib.sha256(struct.pack("<QQ", capacity, count))
+    digest.update(image)
+    return digest.digest()
+
+
+def _boot() -> int:
+    """Return a number that tells this start of this machine, and its clock, from others; 0 where nothing tells it."""
+    told = b""
+    with contextlib.suppress(OSError):
+        told += Path("/proc/sys/kernel/random/boot_id").read_bytes()
+        told += bytes(Path("/proc/self/ns/time").readlink())
+    return zlib.crc32(told)
+
+
+def _little(shard: "array[int]") -> bytes:
+    if sys.byteorder == "big":
+        shard = array("Q", shard)
+        shard.byteswap()
+    return shard.tobytes()
+
+
+def _tag(digest: bytes) -> int:
+    # Zero says that there is nothing.
+    return int.from_bytes(digest[:8], "little") | 1

@@ -7,6 +7,7 @@ channel exists before the first call.
 import asyncio
 import ipaddress
 import json
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -131,6 +132,22 @@ def _is_loopback(address: str) -> bool:
         return host == "localhost"
 
 
+class Watch(Protocol):
+    """One stream of news from a gateway."""
+
+    def send(self, request: sync_pb2.WatchRequest) -> None:
+        """Say something."""
+        ...
+
+    def receive(self, timeout: float) -> sync_pb2.WatchResponse | None:
+        """Return the next message, `None` if none came in time; raise `LanjieError` when the stream has ended."""
+        ...
+
+    def close(self) -> None:
+        """End it; any thread may."""
+        ...
+
+
 class Transport(Protocol):
     """What a client needs of a gateway. Every method raises only `LanjieError`; timeouts are seconds."""
 
@@ -148,6 +165,10 @@ class Transport(Protocol):
 
     def pull(self, feed: str, request: sync_pb2.PullRequest, timeout: float) -> Iterator[sync_pb2.PullResponse]:
         """Ask for head and set."""
+        ...
+
+    def watch(self, feed: str) -> Watch:
+        """Open a stream of news."""
         ...
 
     def upload(
@@ -212,6 +233,10 @@ class GrpcTransport:
         except grpc.RpcError as error:
             raise translate(error) from error
 
+    def watch(self, feed: str) -> Watch:
+        """See `Transport`."""
+        return _GrpcWatch(sync_pb2_grpc.SyncServiceStub(self._channel(feed)), self._endpoint.metadata)
+
     def upload(
         self, feed: str, request: audit_pb2.UploadLocalPassesRequest, timeout: float
     ) -> audit_pb2.UploadLocalPassesResponse:
@@ -248,6 +273,49 @@ class GrpcTransport:
                     self._channels.pop(old).close()
                 channel = self._channels[target] = _open(self._endpoint, target)
             return channel
+
+
+class _GrpcWatch:
+    """A stream of news. A thread of its own reads it, so that nobody ever waits longer than he wants to."""
+
+    def __init__(self, stub: sync_pb2_grpc.SyncServiceStub, metadata: tuple[tuple[str, str], ...]) -> None:
+        self._said: queue.SimpleQueue[sync_pb2.WatchRequest | None] = queue.SimpleQueue()
+        self._heard: queue.SimpleQueue[sync_pb2.WatchResponse | LanjieError] = queue.SimpleQueue()
+        try:
+            self._call: Any = stub.Watch(iter(self._said.get, None), metadata=metadata)
+        except ValueError as error:
+            raise error_of("CANCELLED", "", "", {}) from error
+        threading.Thread(target=self._read, name="lanjie-watch", daemon=True).start()
+
+    def send(self, request: sync_pb2.WatchRequest) -> None:
+        """See `Watch`."""
+        self._said.put(request)
+
+    def receive(self, timeout: float) -> sync_pb2.WatchResponse | None:
+        """See `Watch`."""
+        try:
+            heard = self._heard.get(block=timeout > 0, timeout=timeout or None)
+        except queue.Empty:
+            return None
+        if isinstance(heard, LanjieError):
+            raise heard
+        return heard
+
+    def close(self) -> None:
+        """See `Watch`."""
+        self._said.put(None)
+        self._call.cancel()
+
+    def _read(self) -> None:
+        try:
+            for response in self._call:
+                self._heard.put(response)
+            self._heard.put(error_of("UNAVAILABLE", "", "", {}))
+        except grpc.RpcError as error:
+            self._heard.put(translate(error))
+        finally:
+            # Else the thread that brings what is said would wait for ever.
+            self._said.put(None)
 
 
 class GrpcAsyncTransport:

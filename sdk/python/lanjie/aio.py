@@ -3,7 +3,7 @@
 import asyncio
 import datetime
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -36,9 +36,10 @@ class AsyncClient:
         trust: Mapping[str, bytes | str] | None = None,
         state_dir: str | os.PathLike[str] | None = None,
         timeout: float = 2.0,
-        poll_interval: float = 2.0,
+        upload_interval: float = 2.0,
         local: bool = True,
         filter: str = "bloom",  # noqa: A002  the name users write
+        on_sync_change: Callable[[SyncStatus], None] | None = None,
         seam: Seam | None = None,
     ) -> None:
         options = Options.of(
@@ -48,7 +49,8 @@ class AsyncClient:
             trust=trust,
             state_dir=state_dir,
             timeout=timeout,
-            poll_interval=poll_interval,
+            upload_interval=upload_interval,
+            on_sync_change=on_sync_change,
             local=local,
             filter=filter,
         )
@@ -108,8 +110,7 @@ class AsyncClient:
             response = await self._transport.check(request, timeout or self._handle.options.timeout)
         except Unavailable as error:
             runtime.suspect(error)
-            core.require_known(local, context, at_least_revision)
-            return core.unanswered(parsed)
+            return core.without_gateway(local, parsed, context, at_least_revision)
         runtime.heard([response.decision])
         return read_answer(response.decision)
 

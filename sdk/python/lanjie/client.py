@@ -2,7 +2,7 @@
 
 import datetime
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,12 +34,14 @@ class Client:
         tls: mutual TLS.
         trust: Ed25519 public keys by key id, 32 bytes or hexadecimal, that may sign the set. Without any, local answers
             are off and every question goes to the gateway.
-        state_dir: where records of local passes wait for their upload; by default ``$XDG_STATE_HOME/lanjie``. One
+        state_dir: where the set is kept, and records of local passes wait for their upload; by default
+            ``$XDG_STATE_HOME/lanjie``. Processes that share one share the set, and one of them syncs for all. One
             department, one directory: a process uploads under its own name what others left there.
         timeout: seconds for a call to the gateway.
-        poll_interval: seconds between two looks for a newer set.
+        upload_interval: seconds between two uploads of records of local passes.
         local: whether to answer locally at all.
         filter: ``bloom`` (less memory traffic at many millions) or ``sorted`` (the exact set).
+        on_sync_change: called with the new status whenever its state changes, from a thread of the client.
         seam: for tests.
 
     Raises:
@@ -55,9 +57,10 @@ class Client:
         trust: Mapping[str, bytes | str] | None = None,
         state_dir: str | os.PathLike[str] | None = None,
         timeout: float = 2.0,
-        poll_interval: float = 2.0,
+        upload_interval: float = 2.0,
         local: bool = True,
         filter: str = "bloom",  # noqa: A002  the name users write
+        on_sync_change: Callable[[SyncStatus], None] | None = None,
         seam: Seam | None = None,
     ) -> None:
         options = Options.of(
@@ -67,7 +70,8 @@ class Client:
             trust=trust,
             state_dir=state_dir,
             timeout=timeout,
-            poll_interval=poll_interval,
+            upload_interval=upload_interval,
+            on_sync_change=on_sync_change,
             local=local,
             filter=filter,
         )
@@ -170,8 +174,7 @@ class Client:
             response = runtime.transport.check(request, timeout or self._handle.options.timeout)
         except Unavailable as error:
             runtime.suspect(error)
-            core.require_known(local, context, at_least_revision)
-            return core.unanswered(parsed)
+            return core.without_gateway(local, parsed, context, at_least_revision)
         runtime.heard([response.decision])
         return read_answer(response.decision)
 

@@ -21,6 +21,7 @@ Example:
 """
 
 import datetime
+import hashlib
 import itertools
 import secrets
 import shutil
@@ -28,7 +29,6 @@ import tempfile
 import threading
 import time
 import weakref
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -46,12 +46,15 @@ from lanjie.v1 import audit_pb2, sync_pb2
 from lanjie.v1 import screening_pb2 as pb
 from lanjie_matcher.fingerprints import ViewKey
 from lanjie_matcher.identifiers import NORMALISATION, Identifier, IdentifierError, parse
-from lanjie_matcher.views import SHARDS, SIGNED_PREFIX, encode_shard, root_of, shard_digest
+from lanjie_matcher.shards import Shards, digests_of, encode_shard, root_of, split
+from lanjie_matcher.views import SIGNED_PREFIX
 
 __all__ = ["Asked", "FakeGateway"]
 
 _BITS: Final = 40
-_EXPIRES: Final = datetime.timedelta(hours=24)
+_RESOLVE: Final = datetime.timedelta(hours=24)
+_HEAD_EXPIRES: Final = datetime.timedelta(minutes=10)
+_BEAT_SECONDS: Final = 5.0
 _TARGET: Final = "127.0.0.1:1"
 _FEED: Final = "127.0.0.1:2"
 _EFFECTS: Final = {
@@ -108,11 +111,13 @@ class FakeGateway:
     Args:
         matters: codes of the matters it knows, in force on every day.
         case_no_required: those of them that want a case number.
+        high_consequence: those of them that are passed locally on a fresh set only.
+        stale_pass: those of them that pass, flagged, on a stale set while the gateway cannot be reached.
         unix_nanos: nanoseconds of its clock, and of the clients it makes.
 
     Attributes:
         reachable: whether questions reach it; with `False` clients answer ``UNDETERMINED``.
-        feed_reachable: whether sync and uploads reach it; with `False` clients go stale after 45 seconds.
+        feed_reachable: whether sync and uploads reach it; with `False` their sets age.
         failure: an error to answer every question with; `None` for none.
         questions: every question that reached it, batch items one by one.
         local_passes: every local pass that was uploaded, as messages of audit.proto.
@@ -127,6 +132,8 @@ class FakeGateway:
         matters: Iterable[str] = ("procurement.supplier",),
         *,
         case_no_required: Iterable[str] = (),
+        high_consequence: Iterable[str] = (),
+        stale_pass: Iterable[str] = (),
         unix_nanos: Callable[[], int] = time.time_ns,
     ) -> None:
         self.reachable = True
@@ -139,8 +146,11 @@ class FakeGateway:
         self.revision = 1
         self.oldest = 1
         self._matters = {code: code in tuple(case_no_required) for code in matters}
+        self._high_consequence = frozenset(high_consequence)
+        self._stale_pass = frozenset(stale_pass)
         self._unix_nanos = unix_nanos
         self._lock = threading.RLock()
+        self._changed = threading.Condition()
         self._scripts: dict[tuple[str, str], _Script] = {}
         self._signing = Ed25519PrivateKey.generate()
         self._view_key = secrets.token_bytes(32)
@@ -215,7 +225,10 @@ class FakeGateway:
 
     def refresh(self) -> None:
         """Have every connected client look for a newer set now."""
-        for client in list(self._clients):
+        with self._changed:
+            self._changed.notify_all()
+        # Twice: clients that share a state directory follow the one among them that leads.
+        for client in (*self._clients, *self._clients):
             client.look()
 
     def check(self, request: pb.CheckRequest) -> pb.CheckResponse:
@@ -248,28 +261,27 @@ class FakeGateway:
             feed_address=_FEED, lineage=self.lineage, epoch=self.epoch, revision=self.revision, version="fake"
         )
 
-    def pull(self, request: sync_pb2.PullRequest) -> Iterator[sync_pb2.PullResponse]:
-        """Send head and set. Clients call it."""
+    def update(self, state: sync_pb2.ClientState) -> sync_pb2.Update:
+        """Return what leads a client from what it has to the newest set: a heartbeat, or a whole set in one part."""
         with self._lock:
             if not (self.reachable and self.feed_reachable):
                 raise error_of("UNAVAILABLE", "", "", {})
             shards = self._shards()
-            root = root_of([shard_digest(shard, _BITS) for shard in shards])
-            head = self._head(root, sum(map(len, shards)))
-            scope = self._scope()
-        if (request.lineage, request.epoch, request.root) == (self.lineage, self.epoch, root):
-            yield sync_pb2.PullResponse(kind=sync_pb2.PULL_KIND_HEARTBEAT, head=head, scope=scope, last=True)
-            return
-        for number, shard in enumerate(shards):
-            yield sync_pb2.PullResponse(
-                kind=sync_pb2.PULL_KIND_SNAPSHOT,
-                head=None if number else head,
-                scope=None if number else scope,
-                shard=number,
-                count=len(shard),
-                planes=encode_shard(shard, _BITS),
-                last=number == SHARDS - 1,
+            root = root_of(digests_of(shards, _BITS))
+            same = (state.lineage, state.epoch, state.root) == (self.lineage, self.epoch, root)
+            made = sync_pb2.Update(
+                kind=sync_pb2.UPDATE_KIND_HEARTBEAT if same else sync_pb2.UPDATE_KIND_SNAPSHOT,
+                head=self._head(root, sum(map(len, shards))),
+                scope=self._scope().SerializeToString(deterministic=True),
+                last=True,
             )
+        for number, shard in enumerate(() if same else shards):
+            made.shards.add(number=number, count=len(shard), planes=encode_shard(shard, _BITS))
+        return made
+
+    def pull(self, request: sync_pb2.PullRequest) -> Iterator[sync_pb2.PullResponse]:
+        """Send the newest state. Clients call it."""
+        yield sync_pb2.PullResponse(update=self.update(request.state))
 
     def upload(self, request: audit_pb2.UploadLocalPassesRequest) -> audit_pb2.UploadLocalPassesResponse:
         """Take records of local passes. Clients call it."""
@@ -280,7 +292,7 @@ class FakeGateway:
             return audit_pb2.UploadLocalPassesResponse(acknowledged_sequence=request.passes[-1].sequence)
 
     def _options(self) -> dict[str, Any]:
-        return {"trust": self.trust, "state_dir": self._state, "poll_interval": 0.1, "seam": self.seam()}
+        return {"trust": self.trust, "state_dir": self._state, "upload_interval": 0.1, "seam": self.seam()}
 
     def _admit(self, context: pb.InquiryContext, at_least_revision: int) -> None:
         if not self.reachable:
@@ -331,7 +343,7 @@ class FakeGateway:
             return decision
         if script.reason is not None:
             decision.undetermined_reason = pb.UndeterminedReason.Value(f"UNDETERMINED_REASON_{script.reason.name}")
-            decision.resolve_by_time.CopyFrom(_stamp(now + _EXPIRES))
+            decision.resolve_by_time.CopyFrom(_stamp(now + _RESOLVE))
             return decision
         decision.measures.add(
             code=script.measure,
@@ -349,13 +361,10 @@ class FakeGateway:
         )
         return decision
 
-    def _shards(self) -> "list[array[int]]":
+    def _shards(self) -> Shards:
         key = ViewKey(self._view_key, _BITS)
         texts = {"canary:hit", *(text for text, _ in self._scripts)}
-        shards: list[array[int]] = [array("Q") for _ in range(SHARDS)]
-        for value in sorted({key.fingerprint(text) for text in texts}):
-            shards[value >> (_BITS - 8)].append(value)
-        return shards
+        return split(sorted({key.fingerprint(text) for text in texts}), _BITS)
 
     def _head(self, root: bytes, count: int) -> sync_pb2.SignedManifest:
         now = instant_of(self._unix_nanos())
@@ -363,18 +372,21 @@ class FakeGateway:
             view="companies",
             lineage=self.lineage,
             epoch=self.epoch,
+            generation=1,
             revision=self.revision,
             root=root,
             count=count,
             bits=_BITS,
             prf=sync_pb2.PRF_ALGORITHM_BLAKE2B_64,
             digest=sync_pb2.DIGEST_ALGORITHM_SHA256,
-            key_id=f"view-{self.epoch}",
+            key_id="view-1",
             key_check=ViewKey(self._view_key, _BITS).key_check(),
             normalisation=NORMALISATION,
             canaries_hit=["canary:hit"],
             issued_time=_stamp(now),
-            expires_time=_stamp(now + _EXPIRES),
+            expires_time=_stamp(now + _HEAD_EXPIRES),
+            scope_digest=hashlib.sha256(self._scope().SerializeToString(deterministic=True)).digest(),
+            bounds=sync_pb2.AgeBounds(fresh_seconds=45, soft_seconds=900, stale_seconds=86_400, purge_seconds=172_800),
         ).SerializeToString(deterministic=True)
         signature = sync_pb2.Signature(
             key_id="sign-fake",
@@ -386,7 +398,12 @@ class FakeGateway:
     def _scope(self) -> sync_pb2.ViewScope:
         matters = [
             sync_pb2.MatterScope(
-                code=code, case_no_required=required, as_of_allowed=True, in_force=[sync_pb2.DateSpan()]
+                code=code,
+                case_no_required=required,
+                as_of_allowed=True,
+                high_consequence=code in self._high_consequence,
+                stale_pass=code in self._stale_pass,
+                in_force=[sync_pb2.DateSpan()],
             )
             for code, required in self._matters.items()
         ]
@@ -427,6 +444,10 @@ class _Transport:
         del feed, timeout
         return self._gateway.pull(request)
 
+    def watch(self, feed: str) -> "_Watch":
+        del feed
+        return _Watch(self._gateway)
+
     def upload(
         self, feed: str, request: audit_pb2.UploadLocalPassesRequest, timeout: float
     ) -> audit_pb2.UploadLocalPassesResponse:
@@ -435,6 +456,43 @@ class _Transport:
 
     def close(self) -> None:
         pass
+
+
+class _Watch:
+    """A stream that ends in a `FakeGateway`: news at once, and a heartbeat whenever somebody does not wait for it."""
+
+    def __init__(self, gateway: FakeGateway) -> None:
+        self._gateway = gateway
+        self._said: sync_pb2.WatchRequest | None = None
+        self._beat_at = 0.0
+        self._closed = False
+
+    def send(self, request: sync_pb2.WatchRequest) -> None:
+        self._said = request
+
+    def receive(self, timeout: float) -> sync_pb2.WatchResponse | None:
+        if self._closed:
+            raise error_of("CANCELLED", "", "", {})
+        if self._said is None:
+            return None
+        update = self._gateway.update(self._said.state)
+        if timeout and self._is_no_news(update) and time.monotonic() < self._beat_at:
+            with self._gateway._changed:  # noqa: SLF001  two halves of one double
+                self._gateway._changed.wait(timeout)  # noqa: SLF001
+            update = self._gateway.update(self._said.state)
+            if self._is_no_news(update) and not self._closed:
+                return None
+        self._said, self._beat_at = None, time.monotonic() + _BEAT_SECONDS
+        return sync_pb2.WatchResponse(update=update)
+
+    def close(self) -> None:
+        self._closed = True
+        with self._gateway._changed:  # noqa: SLF001
+            self._gateway._changed.notify_all()  # noqa: SLF001
+
+    def _is_no_news(self, update: sync_pb2.Update) -> bool:
+        known = self._said is not None and self._said.state.revision == self._gateway.revision
+        return update.kind == sync_pb2.UPDATE_KIND_HEARTBEAT and known
 
 
 class _AsyncTransport:

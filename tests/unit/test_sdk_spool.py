@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from lanjie._inquiries import Uploader
-from lanjie._store import Record, Spool
+from lanjie._spool import Basis, Record, Spool
 from lanjie.errors import GatewayFault, Unavailable
 from lanjie.v1 import audit_pb2
 from lanjie.v1 import screening_pb2 as pb
@@ -26,7 +26,7 @@ def spool(tmp_path):
 
 
 def write(spool, count, context=CONTEXT):
-    return spool.append(1_700_000_000_000_000_000, range(count), 1, 9, context)
+    return spool.append(1_700_000_000_000_000_000, range(count), Basis(1, 2, 9, 30), context)
 
 
 def test_records_are_numbered_and_read_back(spool):
@@ -35,7 +35,7 @@ def test_records_are_numbered_and_read_back(spool):
     read = spool.pending(10)
     assert [record.sequence for record in read] == [1, 2, 3, 4, 5]
     assert [record.context for record in read] == [CONTEXT] * 3 + [b"other"] * 2
-    assert read[1] == Record(2, 1_700_000_000_000_000_000, 1, 1, 9, CONTEXT)
+    assert read[1] == Record(2, 1_700_000_000_000_000_000, 1, 1, 2, 9, 30, CONTEXT)
 
 
 def test_acknowledged_records_are_forgotten_and_their_segments_deleted(spool, tmp_path):
@@ -92,10 +92,10 @@ def test_a_living_spool_is_not_taken_over_and_a_left_one_is(tmp_path):
 
 CHILD = """
 import sys, pathlib
-from lanjie._store import Spool
+from lanjie._spool import Basis, Spool
 spool = Spool.create(pathlib.Path(sys.argv[1]), "ab" * 16, segment_bytes=8192)
 while True:
-    number = spool.append(1, [7], 1, 2, b"context")[0]
+    number = spool.append(1, [7], Basis(1, 1, 2, 0), b"context")[0]
     sys.stdout.write(f"{number}\\n")
     sys.stdout.flush()
 """

@@ -1,0 +1,320 @@
+"""The spool: inquiry records of local passes on disk, until the gateway has them (Art. 39).
+
+Rules of this module:
+
+* a local pass leaves only after its record was written; where it cannot be written, the gateway is asked instead;
+* a record survives ``kill -9`` of the process: it goes into a mapped file, its length last, with a checksum;
+* records of one spool are numbered from 1 without a gap;
+* a spool belongs to one process at a time, which holds its lock; the spool of a dead process is taken over;
+* space is taken beforehand, so that a full disk is an error here and never a crash of a mapped write.
+
+Layout: ``ROOT/LINEAGE/spool/ID.lock`` and ``ROOT/LINEAGE/spool/ID/FIRST.segment``, all 0600, ID of 32 hexadecimal
+digits. A segment is a header and records ``length u32, crc32 u32, payload``; a length of 0 ends it. The context of a
+record is left out where it is that of the record before it in the segment.
+"""
+
+import contextlib
+import mmap
+import os
+import re
+import secrets
+import struct
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from lanjie._files import private_directory, release_lock, reserve, take_lock
+
+SEGMENT_BYTES: Final = 1024 * 1024
+LIMIT_BYTES: Final = 64 * 1024 * 1024
+"""Most a spool holds; with more, local passes stop."""
+MAX_CONTEXT: Final = 0xFFFE
+_SAME_CONTEXT: Final = 0xFFFF
+_MAGIC: Final = b"LJSPOOL2"
+_FRAME: Final = struct.Struct("<II")
+_BODY: Final = struct.Struct("<QqQIIQIH")
+_HEX_NAME: Final = re.compile(r"[0-9a-f]{32}")
+
+
+class Record(NamedTuple):
+    """One local pass. `context` is a serialised `InquiryContext`."""
+
+    sequence: int
+    unix_nanos: int
+    view_digest: int
+    epoch: int
+    generation: int
+    revision: int
+    set_age: int
+    context: bytes
+
+
+class Basis(NamedTuple):
+    """What a pass rests on: the set, and how many seconds ago it was last confirmed."""
+
+    epoch: int
+    generation: int
+    revision: int
+    set_age: int
+
+
+class Spool:
+    """The spool of one process. Thread-safe. Made by `create` or `left_behind`.
+
+    Attributes:
+        sdk_id: its name, 32 hexadecimal digits.
+        lineage: the ledger it belongs to.
+    """
+
+    def __init__(self, directory: Path, lineage: str, lock: int, limit_bytes: int, segment_bytes: int) -> None:
+        self.sdk_id = directory.name
+        self.lineage = lineage
+        self._directory = directory
+        self._lock_descriptor: int | None = lock
+        self._most = max(limit_bytes // segment_bytes, 1)
+        self._segment_bytes = segment_bytes
+        self._mutex = threading.Lock()
+        self._segments: list[_Segment] = []
+        self._sequence = 0
+        self._cursor = _Cursor()
+
+    @classmethod
+    def create(
+        cls, root: Path, lineage: str, *, limit_bytes: int = LIMIT_BYTES, segment_bytes: int = SEGMENT_BYTES
+    ) -> "Spool":
+        """Make an empty spool and its first segment.
+
+        Raises:
+            OSError: the directory cannot be written or locked.
+            ValueError: the lineage is no name for a directory.
+        """
+        if not _HEX_NAME.fullmatch(lineage):
+            raise ValueError("a lineage has 32 hexadecimal digits")
+        parent = root / lineage / "spool"
+        private_directory(parent)
+        directory = parent / secrets.token_hex(16)
+        # The lock comes before the directory: nobody takes over a spool that is only just being made.
+        lock = take_lock(_lock_path(directory), os.O_CREAT | os.O_EXCL)
+        try:
+            directory.mkdir(mode=0o700)
+            spool = cls(directory, lineage, lock, limit_bytes, segment_bytes)
+            spool._segments.append(_Segment.create(directory, 1, segment_bytes))
+        except OSError:
+            release_lock(lock)
+            raise
+        return spool
+
+    @classmethod
+    def left_behind(cls, root: Path, lineage: str) -> Iterator["Spool"]:
+        """Take over the spools of dead processes of a ledger, one after the other. The taker closes each."""
+        parent = root / lineage / "spool"
+        for path in sorted(parent.glob("*.lock")) if parent.is_dir() else ():
+            directory = path.with_suffix("")
+            if not _HEX_NAME.fullmatch(directory.name):
+                continue
+            try:
+                lock = take_lock(path, 0)
+            except OSError:
+                continue  # its process lives, or another taker was faster
+            spool = cls(directory, lineage, lock, LIMIT_BYTES, SEGMENT_BYTES)
+            for segment in sorted(directory.glob("*.segment")):
+                with contextlib.suppress(OSError, ValueError):
+                    spool._segments.append(_Segment.open(segment))
+            yield spool
+
+    @property
+    def unsent(self) -> int:
+        """Number of records written and not acknowledged, of this process."""
+        return self._sequence - self._cursor.acknowledged
+
+    def append(self, unix_nanos: int, digests: Sequence[int], basis: Basis, context: bytes) -> range:
+        """Write records of local passes and return their numbers: fewer than `digests`, from the front, when full."""
+        first = self._sequence + 1
+        if len(context) > MAX_CONTEXT:
+            return range(first, first)
+        with self._mutex:
+            first = self._sequence + 1
+            for digest in digests:
+                if not self._write(Record(self._sequence + 1, unix_nanos, digest, *basis, context)):
+                    break
+            return range(first, self._sequence + 1)
+
+    def pending(self, most: int) -> list[Record]:
+        """Return the first records that are not acknowledged; their numbers are consecutive.
+
+        One thread alone may read and acknowledge. Those that append do not wait for it: a record is whole once its
+        length is there.
+        """
+        with self._mutex:
+            segments = list(self._segments)
+        found: list[Record] = []
+        cursor = self._cursor
+        for place, segment in enumerate(segments):
+            start, context = (cursor.offset, cursor.context) if place == 0 else (_HEADER_BYTES, b"")
+            for record, _ in segment.records(start, context):
+                # A damaged record leaves a gap; what is behind it goes in an upload of its own.
+                if found and record.sequence != found[-1].sequence + 1:
+                    return found
+                found.append(record)
+                if len(found) == most:
+                    return found
+        return found
+
+    def acknowledge(self, sequence: int) -> None:
+        """Forget every record up to a number, and delete the segments that hold nothing else; see `pending`."""
+        while self._segments:
+            segment = self._segments[0]
+            for record, after in segment.records(self._cursor.offset, self._cursor.context):
+                if record.sequence > sequence:
+                    return
+                self._cursor = _Cursor(record.sequence, after, record.context)
+            with self._mutex:
+                if segment is self._segments[-1]:
+                    return
+                segment.delete()
+                del self._segments[0]
+            self._cursor = _Cursor(self._cursor.acknowledged)
+
+    def close(self) -> None:
+        """Give the spool back: deleted when everything is acknowledged, else left to be taken over."""
+        with self._mutex:
+            if self._lock_descriptor is None:
+                return
+            segments, self._segments = self._segments, []
+            start, context = self._cursor.offset, self._cursor.context
+            empty = len(segments) <= 1 and not any(True for each in segments for _ in each.records(start, context))
+            for segment in segments:
+                segment.delete() if empty else segment.release()
+            if empty:
+                with contextlib.suppress(OSError):
+                    # A segment that could not be read stays, and with it the directory.
+                    self._directory.rmdir()
+            gone = not self._directory.exists()
+            release_lock(self._lock_descriptor)
+            self._lock_descriptor = None
+            if gone:
+                _lock_path(self._directory).unlink(missing_ok=True)
+
+    def abandon(self) -> None:
+        """Let go without a trace, in a child process: spool and lock are the parent's."""
+        if self._lock_descriptor is not None:
+            release_lock(self._lock_descriptor)
+            self._lock_descriptor = None
+        for segment in self._segments:
+            segment.release()
+        self._segments = []
+
+    def _write(self, record: Record) -> bool:
+        if not self._segments:
+            return False
+        if not self._segments[-1].write(record):
+            if len(self._segments) >= self._most:
+                return False
+            try:
+                segment = _Segment.create(self._directory, record.sequence, self._segment_bytes)
+            except OSError:
+                return False
+            self._segments.append(segment)
+            if not segment.write(record):
+                return False
+        self._sequence = record.sequence
+        return True
+
+
+_HEADER_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Cursor:
+    """How far the first segment is acknowledged."""
+
+    acknowledged: int = 0
+    offset: int = _HEADER_BYTES
+    context: bytes = b""
+
+
+class _Segment:
+    """One mapped file."""
+
+    __slots__ = ("_context", "_map", "_used", "path")
+
+    def __init__(self, path: Path, mapped: mmap.mmap) -> None:
+        self.path = path
+        self._map = mapped
+        self._used = _HEADER_BYTES
+        self._context = b""
+
+    @classmethod
+    def create(cls, directory: Path, first: int, size: int) -> "_Segment":
+        path = directory / f"{first:020d}.segment"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+        try:
+            reserve(descriptor, size)
+            mapped = mmap.mmap(descriptor, size)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+        mapped[: len(_MAGIC)] = _MAGIC
+        return cls(path, mapped)
+
+    @classmethod
+    def open(cls, path: Path) -> "_Segment":
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if mapped[: len(_MAGIC)] != _MAGIC:
+            mapped.close()
+            raise ValueError("no segment")
+        return cls(path, mapped)
+
+    def write(self, record: Record) -> bool:
+        """Append one record; `False` when it does not fit."""
+        context = record.context
+        same = context == self._context and self._used > _HEADER_BYTES
+        told = b"" if same else context
+        length = _BODY.size + len(told)
+        start = self._used + _FRAME.size
+        # Four zero bytes stay behind the last record: they end the segment.
+        if start + length + 4 > len(self._map):
+            return False
+        payload = _BODY.pack(*record[:7], _SAME_CONTEXT if same else len(told))
+        payload += told
+        self._map[start : start + length] = payload
+        self._map[self._used + 4 : start] = zlib.crc32(payload).to_bytes(4, "little")
+        # Only now is it a record.
+        self._map[self._used : self._used + 4] = length.to_bytes(4, "little")
+        self._used = start + length
+        self._context = context
+        return True
+
+    def records(self, offset: int, context: bytes) -> Iterator[tuple[Record, int]]:
+        """Yield records with the offset behind each, up to the end or to the first that is damaged."""
+        size = len(self._map)
+        while offset + _FRAME.size <= size:
+            length, crc = _FRAME.unpack_from(self._map, offset)
+            start = offset + _FRAME.size
+            if length < _BODY.size or start + length > size:
+                return
+            payload = self._map[start : start + length]
+            if zlib.crc32(payload) != crc:
+                return
+            *fields, told = _BODY.unpack_from(payload)
+            if told != _SAME_CONTEXT:
+                context = payload[_BODY.size :]
+            offset = start + length
+            yield Record._make((*fields, context)), offset
+
+    def release(self) -> None:
+        self._map.close()
+
+    def delete(self) -> None:
+        self._map.close()
+        self.path.unlink(missing_ok=True)
+
+
+def _lock_path(directory: Path) -> Path:
+    return directory.with_suffix(".lock")
