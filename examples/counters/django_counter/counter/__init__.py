@@ -1,0 +1,1 @@
+"""A case system with one step."""

@@ -1,0 +1,7 @@
+"""Addresses of the counter."""
+
+from django.urls import path
+
+from counter import views
+
+urlpatterns = [path("cases/", views.accept), path("sync/", views.sync)]

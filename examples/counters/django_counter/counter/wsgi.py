@@ -1,0 +1,11 @@
+"""What gunicorn serves."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "counter.settings")
+application = get_wsgi_application()
+
+# With `preload_app` the client is made here, once, before the fork.
+from counter import views  # noqa: E402, F401
