@@ -6,7 +6,6 @@ Bounded: a few seconds a row, loopback only, its own gateway on invented data in
 import argparse
 import datetime
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from rich.console import Console
-from rich.table import Table
 
 import lanjie
 from lanjie_gateway.cli import invented
+from loadtests import sync
 from loadtests.histogram import Histogram
+from loadtests.table import print_table, row
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 3
@@ -145,20 +144,7 @@ def measure(rows: int, full: bool) -> list[dict[str, Any]]:  # noqa: FBT001  an 
         "confirmed answer without effect / echo, p99": 1.3,
         "confirmed answer with effect, durable / echo, p50": 1.8,
     }
-    table = []
-    for name, values in results.items():
-        value, target = statistics.median(values), targets.get(name)
-        table.append(
-            {
-                "name": name,
-                "value": round(value, 2),
-                "unit": "x" if "/" in name else "us",
-                "target": target,
-                "met": None if target is None else value <= target,
-                "spread": [round(min(values), 2), round(max(values), 2)],
-            }
-        )
-    return table
+    return [row(name, values, "x" if "/" in name else "us", targets.get(name)) for name, values in results.items()]
 
 
 def main() -> None:
@@ -168,17 +154,11 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="more listings and more calls")
     options = parser.parse_args()
     rows = measure(100_000 if options.full else 20_000, options.full)
+    rows += sync.short(options.full)
     if options.json:
         print(json.dumps({"rows": rows}, indent=2))
         return
-    table = Table(title=f"medians of {ROUNDS} rounds in turns, one caller, loopback")
-    for column in ("measured", "value", "spread", "target", "met"):
-        table.add_column(column, justify="left" if column == "measured" else "right")
-    for row in rows:
-        spread = f"{row['spread'][0]} - {row['spread'][1]}"
-        met = {None: "", True: "yes", False: "no"}[row["met"]]
-        table.add_row(row["name"], f"{row['value']} {row['unit']}", spread, str(row["target"] or ""), met)
-    Console().print(table)
+    print_table(rows, f"medians of {ROUNDS} rounds in turns, one caller, loopback")
 
 
 if __name__ == "__main__":
