@@ -198,18 +198,6 @@ class ViewStore:
         )
         return Stored(_tag(digest), update, adds, removals)
 
-    def tag(self) -> int:
-        """Return the tag of what was written last; 0 where nothing was.
-
-        Raises:
-            OSError: it cannot be read.
-        """
-        try:
-            with (self._directory / "current").open("rb") as file:
-                return _tag(file.read(40)[8:])
-        except FileNotFoundError:
-            return 0
-
     def base(self, root: bytes) -> Base:
         """Read a base; whoever takes it compares its root.
 
