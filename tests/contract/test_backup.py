@@ -20,7 +20,7 @@ from lanjie_gateway.adapters.restore import BackupDamagedError, Restored, Restor
 from lanjie_gateway.adapters.segments import MAGIC
 from lanjie_gateway.domain.import_rules import Counts, ImportMode, ImportState, Receipt
 from tests.support.backup import Parts, parts, rewrite, tables, url_of, without_epoch, write
-from tests.support.ledger import NEW_COLUMNS, NOON, cells, open_ledger, staged
+from tests.support.ledger import NEW_COLUMNS, NEW_TABLES, NOON, cells, open_ledger, staged
 
 NOW = datetime.datetime(2026, 11, 3, 4, tzinfo=datetime.UTC)
 
@@ -228,6 +228,10 @@ def _second_schema(found: Parts, manifest: dict[str, Any]) -> None:
     manifest["schema"] = "0002"
     manifest["epoch"] = 1_700_000_000
     found["keys/view-1700000000"] = found.pop("keys/view-1")
+    for table in NEW_TABLES:
+        del manifest["tables"][table]
+        for name in [each for each in found if each.startswith(f"tables/{table}/")]:
+            del found[name]
     for table, new in NEW_COLUMNS.items():
         columns = manifest["tables"][table]["columns"]
         kept = [place for place, name in enumerate(columns) if name not in new]

@@ -134,17 +134,22 @@ def stage_rows(ledger: Ledger, batch: int, rows: list[StagedRow]) -> Staged:
     return ledger.stage(batch, rows, actor="tax/anna", received_at=NOON, document=document, generation=generation)
 
 
+NEW_TABLES = ("duty", "proposal", "delivery", "year_file")
 NEW_COLUMNS = {
+    "event": ("detail", "second"),
+    "edition": ("signature", "signer"),
     "head": ("generation", "view_slot", "other_generation", "view_check"),
     "listing": ("pruned",),
     "listing_key": ("other_digest",),
     "staged_key": ("other_digest",),
 }
-"""What the third schema added."""
+"""What the third and the fourth schema added."""
 
 
 def to_second_schema(connection: sa.Connection) -> None:
     """Make a ledger what it was before there were generations; the view key was named by the epoch."""
+    for table in NEW_TABLES:
+        connection.exec_driver_sql(f"DROP TABLE {table}")
     for table, columns in NEW_COLUMNS.items():
         for column in columns:
             connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN {column}")

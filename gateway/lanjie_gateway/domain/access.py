@@ -4,6 +4,7 @@ import enum
 from dataclasses import dataclass
 
 from lanjie_gateway.domain.errors import Refused
+from lanjie_matcher.catalogues import Level
 
 
 class Role(enum.StrEnum):
@@ -13,6 +14,30 @@ class Role(enum.StrEnum):
     AUTHORITY = "authority"
     AGENCY = "agency"
     MANAGER = "manager"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteScope:
+    """What a listing authority may write (Art. 26-31, 61): list types within a region.
+
+    Attributes:
+        list_types: codes.
+        region: GB/T 2260; a listing that names no region counts as the writer's own.
+        units: names and USCCs under which decision documents name the department; only the identifying unit repairs
+            (Art. 66).
+    """
+
+    list_types: frozenset[str]
+    region: str
+    units: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Management:
+    """Whose measure lists a comprehensive manager publishes: those of this level and region (Art. 45)."""
+
+    level: Level
+    region: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +51,8 @@ class Principal:
         region: region of the department, GB/T 2260; the handling region of a check that names none.
         implementer_kinds: kinds of unit it is for measures that name implementers; `None` for any.
         matters: matters it may inquire for; `None` for all.
+        writes: what it may list, correct and end as an authority; `None` for everything (the embedded department).
+        manages: what it may publish as a manager; `None` for lists of any level and region (the same).
     """
 
     department: str
@@ -34,6 +61,8 @@ class Principal:
     region: str
     implementer_kinds: frozenset[str] | None = None
     matters: frozenset[str] | None = None
+    writes: WriteScope | None = None
+    manages: Management | None = None
 
     @property
     def actor(self) -> str:

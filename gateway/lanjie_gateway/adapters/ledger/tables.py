@@ -8,6 +8,11 @@
   ``other_digest`` while it is 1. The other column holds those of ``head.other_generation``, the one before, while that
   is not null; else nothing of it counts.
 * ``listing.pruned``: its term ran out, and it has left the view. It decides nothing.
+* ``event.detail`` holds what a kind of event says beside reason and document; ``event.second`` who confirmed it.
+* ``duty`` holds when a clock of the law began and which commit stopped it; when it is due is computed when asked.
+* ``proposal`` is an act that waits for a second person, with what it would change. Nobody sees it in an answer.
+* ``delivery`` says up to which day a source vouched for a list type with a commit; the newest counts.
+* ``year_file`` holds the working days of a year; of one year the newest counts.
 
 Tokens are keyed hashes (16 bytes), instants microseconds since 1970 UTC.
 """
@@ -98,8 +103,63 @@ EVENT: Final = sa.Table(
     sa.Column("reason", sa.String, nullable=False),
     sa.Column("document", sa.String, nullable=False),
     sa.Column("payload", sa.LargeBinary),
+    sa.Column("detail", sa.JSON),
+    sa.Column("second", sa.String),
     sa.Index(None, "batch_id", "seq"),
     sa.Index(None, "listing_id"),
+)
+DUTY: Final = sa.Table(
+    "duty",
+    METADATA,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("listing_id", _Id, nullable=False),
+    sa.Column("rule", sa.String(32), nullable=False),
+    sa.Column("started_on", sa.Integer, nullable=False),
+    sa.Column("opened_by", _Id, nullable=False),
+    sa.Column("closed_by", _Id),
+    sa.Index(None, "listing_id"),
+    sa.Index(
+        "ix_duty_open", "rule", sqlite_where=sa.text("closed_by IS NULL"), postgresql_where=sa.text("closed_by IS NULL")
+    ),
+)
+PROPOSAL: Final = sa.Table(
+    "proposal",
+    METADATA,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("listing_id", _Id, nullable=False),
+    sa.Column("kind", sa.String(20), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("base_content", _Token, nullable=False),
+    sa.Column("effective_at", _Id),
+    sa.Column("detail", sa.JSON),
+    sa.Column("packed", sa.LargeBinary),
+    sa.Column("sealed", sa.LargeBinary),
+    sa.Column("wrapped_key", sa.LargeBinary),
+    sa.Column("actor", sa.String, nullable=False),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("document", sa.String, nullable=False),
+    sa.Column("proposed_at", _Id, nullable=False),
+    sa.Column("settled_by", sa.String),
+    sa.Column("settled_at", _Id),
+    sa.Column("settled_reason", sa.String),
+    sa.Column("revision", _Id),
+    sa.Index(None, "listing_id"),
+    sa.Index(
+        "ix_proposal_waiting",
+        "id",
+        sqlite_where=sa.text("state = 'waiting'"),
+        postgresql_where=sa.text("state = 'waiting'"),
+    ),
+    sqlite_autoincrement=True,
+)
+DELIVERY: Final = sa.Table(
+    "delivery",
+    METADATA,
+    sa.Column("batch_id", _Id, primary_key=True),
+    sa.Column("list_type", sa.String(64), primary_key=True),
+    sa.Column("source", sa.String(64), primary_key=True),
+    sa.Column("vouched_on", sa.Integer, nullable=False),
+    sa.Index(None, "list_type", "source", "vouched_on"),
 )
 STAGED_CHANGE: Final = sa.Table(
     "staged_change",
@@ -190,6 +250,21 @@ EDITION: Final = sa.Table(
     sa.Column("file_name", sa.String(255), nullable=False),
     sa.Column("actor", sa.String, nullable=False),
     sa.Column("published_at", _Id, nullable=False),
+    sa.Column("signature", sa.LargeBinary),
+    sa.Column("signer", sa.String),
+)
+YEAR_FILE: Final = sa.Table(
+    "year_file",
+    METADATA,
+    sa.Column("batch_id", _Id, primary_key=True),
+    sa.Column("year", sa.Integer, nullable=False),
+    sa.Column("notice", sa.String(64), nullable=False),
+    sa.Column("file", sa.LargeBinary, nullable=False),
+    sa.Column("file_name", sa.String(255), nullable=False),
+    sa.Column("actor", sa.String, nullable=False),
+    sa.Column("published_at", _Id, nullable=False),
+    sa.Column("signature", sa.LargeBinary),
+    sa.Column("signer", sa.String),
 )
 INQUIRY: Final = sa.Table(
     "inquiry",
