@@ -12,7 +12,7 @@ from lanjie_gateway.adapters.ledger import InquiryRow, Ledger, LedgerError
 from lanjie_gateway.adapters.ledger.database import migrate, newest
 from lanjie_gateway.adapters.ledger.tables import METADATA
 from lanjie_gateway.domain.errors import Refused
-from lanjie_gateway.domain.events import EventKind
+from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.import_rules import Counts, ImportState, QuarantinedRow
 from lanjie_gateway.domain.packed import unpack_bucket
 from lanjie_matcher.fingerprints import IndexKey, ViewKey
@@ -59,7 +59,9 @@ def everything(ledger):
 
 
 def remove(ledger, listing_id, kind=EventKind.REMOVED, at=None):
-    return ledger.record(listing_id, kind, at, actor="tax/bert", reason="paid up", document="No. 9")
+    return ledger.record(
+        listing_id, Act(kind=kind, effective_at=at, actor="tax/bert", reason="paid up", document="No. 9")
+    )
 
 
 def bucket(ledger, text):
@@ -453,7 +455,7 @@ def test_texts_of_any_kind_are_kept(ledger):
     (stored,) = find(ledger, company(1))
     assert stored.source_version == longest
     document = "苏人社 〔2026〕 '9\"; \\ %s %(x)s 𠮷"
-    ledger.record(stored.id, EventKind.OBJECTION_OPENED, None, actor="a", reason=document, document=document)
+    ledger.record(stored.id, Act(kind=EventKind.OBJECTION_OPENED, actor="a", reason=document, document=document))
     assert ledger.get(stored.id)[1][-1].document == document
     batch, _ = stage(ledger)
     ledger.quarantine(batch, [QuarantinedRow(2, longest * 2, "characters", document)])

@@ -11,7 +11,7 @@ from lanjie_gateway.adapters.keys import KeysLostError, open_keys
 from lanjie_gateway.adapters.ledger import Ledger, LedgerError
 from lanjie_gateway.adapters.ledger.database import migrate, newest, parameters
 from lanjie_gateway.domain.errors import Refused, Unanswerable
-from lanjie_gateway.domain.events import EventKind
+from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.import_rules import Counts, ImportState
 from lanjie_matcher.identifiers import parse
 from tests.support.catalogues import edition
@@ -31,7 +31,7 @@ def hosts(tmp_path, shared_url):
 
 def remove(ledger, number):
     (listing,) = find(ledger, number)
-    return ledger.record(listing, EventKind.REMOVED, None, actor="tax/bert", reason="paid up", document="No. 9")
+    return ledger.record(listing, Act(kind=EventKind.REMOVED, actor="tax/bert", reason="paid up", document="No. 9"))
 
 
 def listing(ledger, number):
@@ -57,7 +57,7 @@ def test_each_commit_is_told_with_its_revision(hosts, shared_url):
         listening.execute("LISTEN lanjie_head")
         take(hosts[0], cells(1))
         with pytest.raises(Refused):
-            hosts[1].record("0" * 16, EventKind.REMOVED, None, actor="a", reason="b", document="c")
+            hosts[1].record("0" * 16, Act(kind=EventKind.REMOVED, actor="a", reason="b", document="c"))
         remove(hosts[1], 1)
         told = [notify.payload for notify in listening.notifies(timeout=10, stop_after=2)]
     assert told == ["1", "2"]

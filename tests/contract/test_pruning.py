@@ -10,7 +10,7 @@ import pytest
 
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
 from lanjie_gateway.domain.access import Role
-from lanjie_gateway.domain.events import EventKind
+from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.services.catalogue import CatalogueService
 from lanjie_gateway.services.pruning import PruningService, _rule
 from lanjie_matcher.catalogues import CatalogueSet
@@ -68,7 +68,7 @@ def find(ledger: Ledger, number: int) -> Any:
 
 
 def act(ledger: Ledger, number: int, kind: EventKind) -> int:
-    return ledger.record(find(ledger, number).id, kind, None, actor="tax/bert", reason="a", document="b")
+    return ledger.record(find(ledger, number).id, Act(kind=kind, actor="tax/bert", reason="a", document="b"))
 
 
 def in_view(ledger: Ledger) -> int:

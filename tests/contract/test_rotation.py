@@ -12,7 +12,7 @@ import pytest
 from lanjie_gateway.adapters.keys import KeysLostError, make_view_key
 from lanjie_gateway.adapters.ledger import GenerationGoneError, Ledger
 from lanjie_gateway.domain.errors import Refused, Unanswerable
-from lanjie_gateway.domain.events import EventKind
+from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.import_rules import Counts
 from lanjie_matcher.fingerprints import IndexKey, ViewKey
 from lanjie_matcher.identifiers import parse
@@ -71,7 +71,7 @@ def digests(ledger: Ledger, *numbers: int) -> list[int]:
 
 def act(ledger: Ledger, number: int, kind: EventKind = EventKind.REMOVED) -> int:
     stored = ledger.find(parse(f"uscc:{uscc(number)}"))[0]
-    return ledger.record(stored.id, kind, None, actor="tax/bert", reason="paid up", document="No. 9")
+    return ledger.record(stored.id, Act(kind=kind, actor="tax/bert", reason="paid up", document="No. 9"))
 
 
 def bucket(ledger: Ledger, number: int) -> Any:
@@ -244,7 +244,10 @@ def test_an_ended_listing_that_cannot_be_read_is_not_brought_back(ledger: Ledger
     assert begin(ledger)
     ledger.rotate(100)
     # Its slice is over; the switch sees it all the same.
-    again = functools.partial(ledger.record, listing, actor="a", reason="b", document="c")
+
+    def again(kind: EventKind, at: datetime.datetime | None) -> None:
+        ledger.record(listing, Act(kind=kind, effective_at=at, actor="a", reason="b", document="c"))
+
     again(EventKind.REINSTATED, None)
     with pytest.raises(Refused, match=listing):
         ledger.switch_generation("local/agency")

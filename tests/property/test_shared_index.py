@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
 from lanjie_gateway.adapters.shared_codec import Codec
 from lanjie_gateway.adapters.shared_index import SharedIndex
-from lanjie_gateway.domain.events import EventKind
+from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_matcher.identifiers import parse
 from tests.support.core import uscc
 from tests.support.ledger import cells, open_ledger, take
@@ -108,7 +108,9 @@ def annul(ledger: Ledger, companies) -> None:
     for number in companies:
         for listing in ledger.find(parse(f"uscc:{uscc(number)}")):
             if not listing.packed.listing.annulled:
-                ledger.record(listing.id, EventKind.ANNULLED, None, actor="tax/bert", reason="wrong", document="No. 9")
+                ledger.record(
+                    listing.id, Act(kind=EventKind.ANNULLED, actor="tax/bert", reason="wrong", document="No. 9")
+                )
 
 
 def die_after(shared: SharedIndex, limit: int) -> None:

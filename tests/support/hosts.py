@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lanjie_gateway.adapters.ledger import Ledger
 from lanjie_gateway.domain.errors import Refused, Unanswerable
-from lanjie_gateway.domain.events import EventKind
+from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.import_rules import Receipt
 from lanjie_matcher.identifiers import parse
 from tests.support.catalogues import edition
@@ -106,4 +106,4 @@ class Writer:
         kind = self._chance.choice(KINDS)
         if not found:
             return None
-        return self._ledger.record(found[0], kind, None, actor="tax/carl", reason="ordered", document="No. 9")
+        return self._ledger.record(found[0], Act(kind=kind, actor="tax/carl", reason="ordered", document="No. 9"))

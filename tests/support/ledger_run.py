@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from lanjie_gateway.adapters.ledger import InquiryRow, Ledger
-from lanjie_gateway.domain.events import EventKind
+from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.import_rules import Counts, ImportMode, ImportState, Receipt
 from lanjie_matcher.fingerprints import IndexKey
 from lanjie_matcher.identifiers import parse
@@ -135,8 +135,8 @@ class Operator:
     def _remove(self) -> None:
         found = self._ledger.find(parse(f"uscc:{uscc(self._rng.randrange(COMPANIES))}"))
         if found and found[0].packed.listing.removed_at is None:
-            order = {"actor": "tax/bert", "reason": "paid up", "document": "No. 9"}
-            self._ledger.record(found[0].id, EventKind.REMOVED, None, **order)
+            act = Act(kind=EventKind.REMOVED, actor="tax/bert", reason="paid up", document="No. 9")
+            self._ledger.record(found[0].id, act)
             self._returned()
 
     def _publish(self) -> None:

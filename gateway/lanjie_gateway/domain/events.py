@@ -10,8 +10,9 @@
 
 import datetime
 import enum
-from dataclasses import replace
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from lanjie_gateway.domain.errors import Refused, invalid_argument
 from lanjie_matcher.listings import Listing, ended_by_event
@@ -32,6 +33,29 @@ class EventKind(enum.StrEnum):
     REMOVED = "removed"
     REINSTATED = "reinstated"
     ERASED = "erased"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """One event as somebody orders it.
+
+    Attributes:
+        kind: what happened.
+        effective_at: aware instant it works from; `None` for the commit.
+        actor: who orders it.
+        reason: why (Art. 61).
+        document: number of the document that orders it (Art. 61).
+        detail: what this kind says besides, as JSON values.
+        second: who confirmed it before it was recorded; empty where nobody had to.
+    """
+
+    kind: EventKind
+    effective_at: datetime.datetime | None = None
+    actor: str
+    reason: str
+    document: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    second: str = ""
 
 
 BY_IMPORT: Final = frozenset({EventKind.LISTED, EventKind.AMENDED})

@@ -9,7 +9,7 @@ from lanjie_gateway.adapters.ledger import Ledger, LedgerThread, StoredEvent, St
 from lanjie_gateway.domain import events
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.errors import invalid_argument, invalid_identifier, not_found
-from lanjie_gateway.domain.events import EventKind
+from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.packed import Details
 from lanjie_gateway.services.acts import carried_through
 from lanjie_matcher import identifiers
@@ -130,16 +130,20 @@ class ListingService:
         reason, document, effective_date = grounds
         _stated("reason", reason, 500)
         _stated("document", document, 200)
-        effective_at = self._effective(effective_date)
+        act = Act(
+            kind=kind,
+            effective_at=self._effective(effective_date),
+            actor=principal.actor,
+            reason=reason,
+            document=document,
+        )
 
-        async def act() -> int:
-            recorded = await self._ledger.call(
-                Ledger.record, listing_id, kind, effective_at, actor=principal.actor, reason=reason, document=document
-            )
+        async def record() -> int:
+            recorded = await self._ledger.call(Ledger.record, listing_id, act)
             await self._published(recorded)
             return recorded
 
-        revision = await carried_through(act())
+        revision = await carried_through(record())
         view, _ = await self._get(listing_id)
         return revision, view
 

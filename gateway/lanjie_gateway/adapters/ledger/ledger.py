@@ -17,6 +17,7 @@ from lanjie_gateway.adapters.ledger import (
     feed,
     heads,
     inquiries,
+    life,
     locks,
     pruning,
     receipts,
@@ -46,15 +47,15 @@ from lanjie_gateway.adapters.ledger.tables import (
     STAGED_KEY,
 )
 from lanjie_gateway.adapters.sealing import Sealer
-from lanjie_gateway.domain import events, packed
-from lanjie_gateway.domain.errors import Refused, Unanswerable, not_found
-from lanjie_gateway.domain.events import EventKind
+from lanjie_gateway.domain import packed
+from lanjie_gateway.domain.errors import Unanswerable
+from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.import_rules import ImportMode, ImportState, QuarantinedRow, Receipt
 from lanjie_gateway.domain.staged import StagedRow
 from lanjie_matcher.catalogues import Edition
 from lanjie_matcher.fingerprints import IndexKey
 from lanjie_matcher.identifiers import Identifier
-from lanjie_matcher.listings import Listing, ended_by_event
+from lanjie_matcher.listings import Listing
 
 _ANALYSED_FROM: Final = 5_000
 """Rows of an import from which PostgreSQL is told to look at the tables anew, rather than at its own time."""
@@ -243,71 +244,17 @@ class Ledger:
             ).all()
         return self._stored(row), [_event(each) for each in told]
 
-    def record(
-        self,
-        listing_id: str,
-        kind: EventKind,
-        effective_at: datetime.datetime | None,
-        *,
-        actor: str,
-        reason: str,
-        document: str,
-    ) -> int:
+    def record(self, listing_id: str, act: Act) -> int:
         """Record one event as a commit of its own; return the revision.
-
-        Args:
-            listing_id: of the listing.
-            kind: what happened.
-            effective_at: aware instant it works from; `None` for the commit.
-            actor: who records it.
-            reason: why (Art. 61).
-            document: number of the document that orders it (Art. 61).
 
         Raises:
             Refused: NOT_FOUND; TRANSITION_ILLEGAL: it was to be reinstated, and its details can no longer be read; or
                 see `events.apply`: TRANSITION_ILLEGAL is also what an event gets that is sent again
                 after LEDGER_UNAVAILABLE, if the first one was recorded after all; `get` then shows it with its actor.
         """
-        number = row_id(listing_id)
-        now = self._clock()
-        at = now if effective_at is None else effective_at
+        now = packed.micros(self._clock())
         with database.transaction(self._engine) as connection:
-            # By a statement of its own: one that waits for a lock reads everything else as it was before.
-            connection.execute(sa.select(LISTING.c.id).where(LISTING.c.id == number).with_for_update())
-            row = connection.execute(_STORED.where(LISTING.c.id == number)).first()
-            if row is None:
-                raise not_found("no such listing")
-            before = packed.unpack(row.packed)
-            listing = events.apply(before.listing, kind, at)
-            if kind is EventKind.REINSTATED and rotation.missing(
-                connection, row.id, (of for of, _ in before.identities)
-            ):
-                message = "its details can no longer be read: enter the listing anew"
-                raise Refused("TRANSITION_ILLEGAL", message, state="unreadable", event=kind.value)
-            batch = commits.begin(connection, actor, packed.micros(now))
-            connection.execute(
-                LISTING.update()
-                .where(LISTING.c.id == number)
-                .values(
-                    changed_by=batch,
-                    packed=packed.pack(packed.PackedListing(listing, before.identities, before.name_token)),
-                    ended=ended_by_event(listing),
-                    annulled=listing.annulled,
-                    pruned=False,
-                )
-            )
-            connection.execute(
-                EVENT.insert().values(
-                    batch_id=batch,
-                    listing_id=number,
-                    kind=kind.value,
-                    effective_at=packed.micros(at),
-                    actor=actor,
-                    reason=reason,
-                    document=document,
-                )
-            )
-            return commits.commit(connection, batch, packed.micros(now))
+            return life.record(connection, row_id(listing_id), act, now)
 
     # Imports.
 

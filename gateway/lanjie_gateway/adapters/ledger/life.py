@@ -1,0 +1,76 @@
+"""Events in the life of a listing, each a commit of its own with everything it changes (Art. 61, 64-66)."""
+
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from lanjie_gateway.adapters.ledger import commits, rotation
+from lanjie_gateway.adapters.ledger.tables import BATCH, EVENT, LISTING
+from lanjie_gateway.domain import events, packed
+from lanjie_gateway.domain.errors import Refused, not_found
+from lanjie_gateway.domain.events import Act, EventKind
+from lanjie_matcher.listings import ended_by_event
+
+_COMMITTED: Final = (
+    sa.select(LISTING.c.id, LISTING.c.packed)
+    .join(BATCH, BATCH.c.id == LISTING.c.batch_id)
+    .where(BATCH.c.revision.is_not(None))
+)
+
+
+def record(connection: sa.Connection, number: int | None, act: Act, now: int) -> int:
+    """Record one event as a commit of its own; arguments, result and errors as for `Ledger.record`.
+
+    Args:
+        connection: inside a transaction, whose last act this is.
+        number: of the listing's row; `None` for none.
+        act: what is ordered.
+        now: microseconds.
+    """
+    row = hold(connection, number)
+    before = packed.unpack(row.packed)
+    at = packed.instant(now) if act.effective_at is None else act.effective_at
+    listing = events.apply(before.listing, act.kind, at)
+    if act.kind is EventKind.REINSTATED and rotation.missing(connection, row.id, (of for of, _ in before.identities)):
+        message = "its details can no longer be read: enter the listing anew"
+        raise Refused("TRANSITION_ILLEGAL", message, state="unreadable", event=act.kind.value)
+    batch = commits.begin(connection, act.actor, now)
+    connection.execute(
+        LISTING.update()
+        .where(LISTING.c.id == row.id)
+        .values(
+            changed_by=batch,
+            packed=packed.pack(packed.PackedListing(listing, before.identities, before.name_token)),
+            ended=ended_by_event(listing),
+            annulled=listing.annulled,
+            pruned=False,
+        )
+    )
+    connection.execute(
+        EVENT.insert().values(
+            batch_id=batch,
+            listing_id=row.id,
+            kind=act.kind.value,
+            effective_at=packed.micros(at),
+            actor=act.actor,
+            reason=act.reason,
+            document=act.document,
+            detail=dict(act.detail) or sa.null(),
+            second=act.second or None,
+        )
+    )
+    return commits.commit(connection, batch, now)
+
+
+def hold(connection: sa.Connection, number: int | None) -> Any:
+    """Return id and packed form of a listing that nobody else changes until the end of the transaction.
+
+    Raises:
+        Refused: NOT_FOUND.
+    """
+    # By a statement of its own: one that waits for a lock reads everything else as it was before.
+    connection.execute(sa.select(LISTING.c.id).where(LISTING.c.id == number).with_for_update())
+    row = connection.execute(_COMMITTED.where(LISTING.c.id == number)).first()
+    if row is None:
+        raise not_found("no such listing")
+    return row
