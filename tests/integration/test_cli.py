@@ -277,7 +277,12 @@ def test_events_of_a_listing(lanjie: Lanjie, tmp_path: Path) -> None:
     assert lanjie("list", "close-objection", *why).json["listing"]["objection"] is False
     assert lanjie("list", "stay", *why).code == 0
     assert outcome() == "PASS"
-    assert lanjie("list", "lift-stay", *why).code == 0
+    lifted = lanjie("list", "lift-stay", *why)
+    assert lifted.code == 4
+    assert outcome() == "PASS"
+    act = lifted.json["waiting"]["act_id"]
+    assert lanjie("list", "waiting", "--json").json["acts"][0]["act_id"] == act
+    assert lanjie("list", "confirm", act, "--json").json["revision"] > 0
     assert outcome() == "INTERCEPT"
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     assert lanjie("list", "repair", *why, "--date", today).code == 0

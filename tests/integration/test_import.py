@@ -416,7 +416,7 @@ async def test_other_events_by_name(tmp_path):
             (EventKind.ANNULLED, "annulled"),
         ):
             at.clock.pass_by(minutes=1)
-            _, view = await at.listings.record_event(view.listing.id, kind, **grounds)
+            view = await at.record(view.listing.id, kind, **grounds)
             assert view.not_in_force == why
         assert view.listing.objection
         with pytest.raises(Refused) as error:

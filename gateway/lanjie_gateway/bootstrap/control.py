@@ -49,6 +49,7 @@ from lanjie_gateway.services.publisher import IndexPublisher
 from lanjie_gateway.services.rotation import RotationService
 from lanjie_gateway.services.sync import SyncService
 from lanjie_gateway.services.views import ViewService
+from lanjie_gateway.services.waiting import WaitingService
 from lanjie_gateway.settings import Settings
 
 PUBLISH_SECONDS: Final = 5.0
@@ -120,6 +121,7 @@ class Control:
         shared = (self.ledger, self.catalogues.current, self._clock, self._published)
         self.listings = ListingService(*shared)
         self.imports = ImportService(*shared)
+        self.waiting = WaitingService(*shared)
         pruning = PruningService(*shared)
         pruning.start()
         self._stack.push_async_callback(pruning.close)
@@ -140,7 +142,9 @@ class Control:
 
     async def _serve_admin(self) -> None:
         admin = grpc.aio.server(interceptors=[Gate(self._tokens)], options=options(ADMIN_MESSAGE_BYTES))
-        listing_pb2_grpc.add_ListingServiceServicer_to_server(ListingServicer(self.listings, self.imports), admin)
+        listing_pb2_grpc.add_ListingServiceServicer_to_server(
+            ListingServicer(self.listings, self.imports, self.waiting), admin
+        )
         catalogue_pb2_grpc.add_CatalogueServiceServicer_to_server(CatalogueServicer(self.catalogues), admin)
         rotation = RotationService(self.ledger, self._settings.state / "keys", self._published, self.views.only_newest)
         self._stack.push_async_callback(rotation.close)

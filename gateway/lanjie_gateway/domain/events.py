@@ -2,7 +2,7 @@
 
 1. Objection (Art. 64): a mark that changes nothing else; one open at a time.
 2. Stay: a court or reconsideration organ suspends a listing that runs; one at a time.
-3. Removal and repair (Art. 66) end a listing that runs.
+3. Removal and repair (Art. 66) end a listing that runs; only one that runs is corrected.
 4. Revocation (Art. 65) ends it from its own date, which may lie before another end; once.
 5. Annulment: it was never in force. Nothing follows.
 6. Reinstatement needs a listing that has ended, and works from its own date, not before the end.
@@ -58,8 +58,11 @@ class Act:
     second: str = ""
 
 
-BY_IMPORT: Final = frozenset({EventKind.LISTED, EventKind.AMENDED})
+BY_IMPORT: Final = frozenset({EventKind.LISTED})
 """Kinds that only a list file brings."""
+
+BURDENS: Final = frozenset({EventKind.AMENDED, EventKind.STAY_LIFTED, EventKind.REINSTATED})
+"""Kinds that may put a burden on the subject: by hand they wait for a second person, as an entry by hand does."""
 
 
 def state_of(listing: Listing) -> str:
@@ -89,6 +92,9 @@ def apply(listing: Listing, kind: EventKind, effective_at: datetime.datetime) ->
             "TRANSITION_ILLEGAL", f"a listing that is {state} takes no event {kind}", state=state, event=kind.value
         )
     match kind:
+        case EventKind.AMENDED:
+            # What it says is a matter of its facts; see `amended`.
+            return listing
         case EventKind.OBJECTION_OPENED | EventKind.OBJECTION_CLOSED:
             return replace(listing, objection=kind is EventKind.OBJECTION_OPENED)
         case EventKind.STAYED:
@@ -127,6 +133,7 @@ def _allowed(listing: Listing, kind: EventKind, state: str) -> bool:
         return False
     running = state in {"listed", "stayed"}
     return {
+        EventKind.AMENDED: running,
         EventKind.OBJECTION_OPENED: not listing.objection,
         EventKind.OBJECTION_CLOSED: listing.objection,
         EventKind.STAYED: state == "listed",

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Concatenate, Final, ParamSpec
 
 from lanjie_gateway.adapters.keys import KeyRing
-from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
+from lanjie_gateway.adapters.ledger import Ledger, LedgerThread, StoredListing
 from lanjie_gateway.adapters.ledger.staging import Staged
 from lanjie_gateway.adapters.parser_process import ParserDiedError, ParserProcess
 from lanjie_gateway.domain.access import Principal, Role
@@ -41,6 +41,8 @@ from lanjie_matcher.civil_time import day_of
 
 _ABSENT_CHUNK: Final = 1_000
 _PURGE_CHUNK: Final = 2_000
+SHOWN_STAGED: Final = 100
+"""Listings of a waiting import that the second person is shown."""
 TURN_SECONDS: Final = 600.0
 """How long an import waits for those of other hosts."""
 _TURN_POLL_SECONDS: Final = 0.5
@@ -65,7 +67,7 @@ class _Work:
     @property
     def document(self) -> str:
         """What stands for the document of what the file does."""
-        return f"file {self.header.file_name}"
+        return self.header.file_name if self.header.by_hand else f"file {self.header.file_name}"
 
 
 class ImportService:
@@ -156,6 +158,48 @@ class ImportService:
         if receipt.state not in _KEPT:
             raise Refused("IMPORT_OUTDATED", "the import no longer waits; import the file again")
         return receipt
+
+    async def decline(self, receipt_id: str, reason: str, principal: Principal) -> Receipt:
+        """Give a waiting import up; whoever brought it may do so too.
+
+        Returns:
+            The receipt, refused, with the reason.
+
+        Raises:
+            Refused: NOT_PERMITTED, NOT_FOUND or IMPORT_OUTDATED.
+        """
+        principal.require(Role.AUTHORITY)
+        async with self._lock:
+            receipt = await self.receipt(receipt_id, principal)
+            if receipt.state is not ImportState.WAITING:
+                raise Refused("IMPORT_OUTDATED", "the import no longer waits")
+            why = f"Declined by {principal.actor}: {reason}"
+            return await self._ledger.call(Ledger.decline_import, receipt, why)
+
+    async def waiting(self, principal: Principal) -> list[Receipt]:
+        """Return the imports that wait, oldest first.
+
+        Raises:
+            Refused: NOT_PERMITTED.
+        """
+        principal.require(Role.AUTHORITY, Role.AGENCY)
+        return await self._ledger.call(Ledger.waiting_imports)
+
+    async def receipt(self, receipt_id: str, principal: Principal) -> Receipt:
+        """Return a receipt.
+
+        Raises:
+            Refused: NOT_PERMITTED or NOT_FOUND.
+        """
+        principal.require(Role.AUTHORITY, Role.AGENCY)
+        receipt = await self._ledger.call(Ledger.receipt, receipt_id)
+        if receipt is None:
+            raise not_found("no such receipt")
+        return receipt
+
+    async def staged(self, receipt: Receipt) -> list[StoredListing]:
+        """Return what a waiting import would enter and correct, as it would stand: the first 100 listings."""
+        return await self._ledger.call(Ledger.staged_listings, receipt.batch, SHOWN_STAGED)
 
     async def _turn(
         self, take: Callable[Concatenate[Ledger, _P], int | None], *args: _P.args, **kwargs: _P.kwargs
@@ -282,7 +326,7 @@ class ImportService:
             importer=work.actor,
             received_at=work.received_at,
             counts=counts,
-            reasons=reasons_to_wait(counts, header.mode, types),
+            reasons=reasons_to_wait(counts, header, types),
         )
         refused = header.strict and counts.quarantined > 0
         if refused or header.dry_run:

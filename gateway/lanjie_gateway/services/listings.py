@@ -71,12 +71,12 @@ class ListingService:
             Refused: NOT_PERMITTED, ARGUMENT_INVALID (purpose, Art. 24) or IDENTIFIER_INVALID.
         """
         principal.require(Role.AUTHORITY, Role.AGENCY)
-        _stated("purpose", purpose, 200)
+        stated("purpose", purpose, 200)
         try:
             parsed = identifiers.parse(identifier)
         except IdentifierError as error:
             raise invalid_identifier(error) from None
-        return [self._view(stored) for stored in await self._ledger.call(Ledger.find, parsed)]
+        return [self.view(stored) for stored in await self._ledger.call(Ledger.find, parsed)]
 
     async def get(self, listing_id: str, purpose: str, principal: Principal) -> tuple[ListingView, list[StoredEvent]]:
         """Return a listing and its events, oldest first.
@@ -85,7 +85,7 @@ class ListingService:
             Refused: NOT_PERMITTED, ARGUMENT_INVALID (purpose, Art. 24) or NOT_FOUND.
         """
         principal.require(Role.AUTHORITY, Role.AGENCY)
-        _stated("purpose", purpose, 200)
+        stated("purpose", purpose, 200)
         return await self._get(listing_id)
 
     async def remove(
@@ -118,25 +118,41 @@ class ListingService:
         effective_date: str,
         principal: Principal,
     ) -> tuple[int, ListingView]:
-        """Record another event; arguments and errors as for `remove`."""
-        if kind in events.BY_IMPORT or kind in {EventKind.REMOVED, EventKind.ERASED}:
+        """Record another event; arguments and errors as for `remove`.
+
+        What may put a burden on the subject is not recorded by one person: see `services.waiting`.
+        """
+        if kind in events.BY_IMPORT or kind in events.BURDENS or kind in {EventKind.REMOVED, EventKind.ERASED}:
             raise invalid_argument("kind", "kind", "this kind of event is not recorded by itself")
         return await self._record(listing_id, kind, (reason, document, effective_date), principal)
 
-    async def _record(
-        self, listing_id: str, kind: EventKind, grounds: tuple[str, str, str], principal: Principal
-    ) -> tuple[int, ListingView]:
+    def act(self, kind: EventKind, grounds: tuple[str, str, str], principal: Principal) -> Act:
+        """Return an event as it is to be recorded.
+
+        Args:
+            kind: what happened.
+            grounds: reason, document and effective date as for `remove`.
+            principal: who orders it.
+
+        Raises:
+            Refused: NOT_PERMITTED or ARGUMENT_INVALID.
+        """
         principal.require(Role.AUTHORITY)
         reason, document, effective_date = grounds
-        _stated("reason", reason, 500)
-        _stated("document", document, 200)
-        act = Act(
+        stated("reason", reason, 500)
+        stated("document", document, 200)
+        return Act(
             kind=kind,
             effective_at=self._effective(effective_date),
             actor=principal.actor,
             reason=reason,
             document=document,
         )
+
+    async def _record(
+        self, listing_id: str, kind: EventKind, grounds: tuple[str, str, str], principal: Principal
+    ) -> tuple[int, ListingView]:
+        act = self.act(kind, grounds, principal)
 
         async def record() -> int:
             recorded = await self._ledger.call(Ledger.record, listing_id, act)
@@ -164,9 +180,18 @@ class ListingService:
         found = await self._ledger.call(Ledger.get, listing_id)
         if found is None:
             raise not_found("no such listing")
-        return self._view(found[0]), found[1]
+        return self.view(found[0]), found[1]
 
-    def _view(self, stored: StoredListing) -> ListingView:
+    async def seen(self, listing_id: str) -> ListingView:
+        """Return a listing as it stands; the caller was admitted.
+
+        Raises:
+            Refused: NOT_FOUND.
+        """
+        return (await self._get(listing_id))[0]
+
+    def view(self, stored: StoredListing) -> ListingView:
+        """Return what a reader sees of a stored listing."""
         listing = stored.packed.listing
         details = stored.details or _NO_DETAILS
         person = listing.subject_kind is SubjectKind.NATURAL_PERSON
@@ -190,7 +215,12 @@ class ListingService:
         return "" if stands is Standing.IN_FORCE else stands.value
 
 
-def _stated(name: str, text: str, limit: int) -> None:
+def stated(name: str, text: str, limit: int) -> None:
+    """Refuse a text that says nothing, or too much.
+
+    Raises:
+        Refused: ARGUMENT_INVALID.
+    """
     if not text.strip():
         raise invalid_argument(name, "required", f"a {name} is required")
     if len(text) > limit:

@@ -1,6 +1,7 @@
 """The ledger: the record of listings, catalogues and inquiries. Everything else is derived from it."""
 
 import contextlib
+import dataclasses
 import datetime
 from array import array
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -19,6 +20,7 @@ from lanjie_gateway.adapters.ledger import (
     inquiries,
     life,
     locks,
+    proposals,
     pruning,
     receipts,
     rotation,
@@ -28,12 +30,15 @@ from lanjie_gateway.adapters.ledger.copy import OnlineCopy
 from lanjie_gateway.adapters.ledger.rows import (
     BucketState,
     CommitInfo,
+    Corrected,
     InquiryRow,
     LedgerError,
+    Proposal,
     Pruned,
     StoredEdition,
     StoredEvent,
     StoredListing,
+    proposal_number,
     row_id,
 )
 from lanjie_gateway.adapters.ledger.tables import (
@@ -48,14 +53,16 @@ from lanjie_gateway.adapters.ledger.tables import (
 )
 from lanjie_gateway.adapters.sealing import Sealer
 from lanjie_gateway.domain import packed
-from lanjie_gateway.domain.errors import Unanswerable
+from lanjie_gateway.domain.errors import Refused, Unanswerable, not_found
 from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.import_rules import ImportMode, ImportState, QuarantinedRow, Receipt
+from lanjie_gateway.domain.list_file import ListingDraft
 from lanjie_gateway.domain.staged import StagedRow
 from lanjie_matcher.catalogues import Edition
 from lanjie_matcher.fingerprints import IndexKey
 from lanjie_matcher.identifiers import Identifier
 from lanjie_matcher.listings import Listing
+from lanjie_matcher.subjects import normalise_name
 
 _ANALYSED_FROM: Final = 5_000
 """Rows of an import from which PostgreSQL is told to look at the tables anew, rather than at its own time."""
@@ -256,6 +263,68 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             return life.record(connection, row_id(listing_id), act, now)
 
+    # Acts of two persons; see `adapters.ledger.proposals`.
+
+    def correct(self, listing_id: str, change: Callable[[StoredListing], ListingDraft]) -> Corrected:
+        """Return a listing as it would stand after a correction by hand; nothing is kept.
+
+        Args:
+            listing_id: of the listing.
+            change: makes the corrected listing of the one that stands.
+
+        Raises:
+            Refused: NOT_FOUND; TRANSITION_ILLEGAL: its details can no longer be read; or as `change`.
+        """
+        with database.transaction(self._engine) as connection:
+            row = connection.execute(_STORED.where(LISTING.c.id == row_id(listing_id))).first()
+        if row is None:
+            raise not_found("no such listing")
+        stored = self._stored(row)
+        if stored.details is None:
+            message = "its details can no longer be read"
+            raise Refused("TRANSITION_ILLEGAL", message, state="unreadable", event=EventKind.AMENDED.value)
+        draft, before = change(stored), stored.packed
+        draft.source_as_of = before.listing.source_as_of
+        name_token = self._index.token(normalise_name(draft.name)) if draft.name else None
+        made = draft.packed(before.listing.id, before.listing.recorded_on, before.identities, name_token)
+        sealed, wrapped = self._sealer.seal(draft.details(), row.natural_key)
+        return Corrected(packed=made, sealed=sealed, wrapped_key=wrapped)
+
+    def propose(self, listing_id: str, act: Act, corrected: Corrected | None) -> Proposal:
+        """Let an act wait for a second person. Raises as `proposals.propose`."""
+        now = packed.micros(self._clock())
+        with database.transaction(self._engine) as connection:
+            return proposals.propose(connection, row_id(listing_id), act, corrected, now)
+
+    def confirm_proposal(self, proposal_id: str, person: str) -> Proposal:
+        """Record a waiting act as a commit of its own. Raises as `proposals.confirm`."""
+        now = packed.micros(self._clock())
+        with database.transaction(self._engine) as connection:
+            return proposals.confirm(connection, proposal_number(proposal_id) or 0, person, now)
+
+    def decline_proposal(self, proposal_id: str, person: str, reason: str) -> Proposal:
+        """Give a waiting act up. Raises as `proposals.decline`."""
+        now = packed.micros(self._clock())
+        with database.transaction(self._engine) as connection:
+            return proposals.decline(connection, proposal_number(proposal_id) or 0, person, reason, now)
+
+    def proposals(self) -> list[Proposal]:
+        """Return the acts that wait, oldest first."""
+        with database.transaction(self._engine) as connection:
+            return proposals.waiting(connection)
+
+    def proposed(self, proposal_id: str) -> tuple[Proposal, StoredListing | None] | None:
+        """Return a proposal, settled or not, with the listing after it where it corrects one and still waits."""
+        with database.transaction(self._engine) as connection:
+            found = proposals.find(connection, proposal_number(proposal_id) or 0)
+            if found is None or found.corrected is None:
+                return None if found is None else (found, None)
+            row = connection.execute(_STORED.where(LISTING.c.id == found.number)).one()
+        after = self._stored(row)
+        merged = packed.unpack(staging.merge_correction(row.packed, found.corrected.packed))
+        details = self._details(found.corrected.sealed, found.corrected.wrapped_key, row.natural_key)
+        return found, dataclasses.replace(after, packed=merged, details=details)
+
     # Imports.
 
     def hold_imports(self) -> bool:
@@ -377,6 +446,30 @@ class Ledger:
         """Return a receipt."""
         with database.transaction(self._engine) as connection:
             return receipts.read_receipt(connection, receipt_id)
+
+    def waiting_imports(self) -> list[Receipt]:
+        """Return the receipts of imports that wait, oldest first."""
+        with database.transaction(self._engine) as connection:
+            return receipts.waiting(connection)
+
+    def decline_import(self, receipt: Receipt, reason: str) -> Receipt:
+        """Give a waiting import up. Raises as `receipts.decline`."""
+        with database.transaction(self._engine) as connection:
+            return receipts.decline(connection, receipt, reason)
+
+    def staged_listings(self, batch: int, limit: int) -> list[StoredListing]:
+        """Return what a staged or waiting import would enter and correct, as it would stand, in the file's order."""
+        columns = (LISTING.c.natural_key, sa.literal(0).label("revision"))
+        entered = sa.select(LISTING.c.id, *_of(LISTING), *columns).where(LISTING.c.batch_id == batch)
+        changed = (
+            sa.select(STAGED_CHANGE.c.listing_id.label("id"), *_of(STAGED_CHANGE), *columns)
+            .join(LISTING, LISTING.c.id == STAGED_CHANGE.c.listing_id)
+            .where(STAGED_CHANGE.c.batch_id == batch)
+        )
+        with database.transaction(self._engine) as connection:
+            rows = connection.execute(changed.order_by(STAGED_CHANGE.c.line).limit(limit)).all()
+            rows = [*connection.execute(entered.order_by(LISTING.c.id).limit(limit)), *rows]
+        return [self._stored(row) for row in rows[:limit]]
 
     def purge(self, limit: int = 2_000) -> bool:
         """Delete some rows that nobody needs any more; return whether there may be others."""
@@ -549,16 +642,18 @@ class Ledger:
             connection.exec_driver_sql(f"ANALYZE {names}")
 
     def _stored(self, row: Any) -> StoredListing:
-        details = None
-        if row.sealed is not None and row.wrapped_key is not None:
-            details = packed.unpack_details(self._sealer.open(row.sealed, row.wrapped_key, row.natural_key))
         return StoredListing(
             id=f"{row.id:016x}",
             packed=packed.unpack(row.packed),
-            details=details,
+            details=self._details(row.sealed, row.wrapped_key, row.natural_key),
             source_version=row.source_version,
             revision=row.revision,
         )
+
+    def _details(self, sealed: bytes | None, wrapped_key: bytes | None, natural_key: bytes) -> packed.Details | None:
+        if sealed is None or wrapped_key is None:
+            return None
+        return packed.unpack_details(self._sealer.open(sealed, wrapped_key, natural_key))
 
 
 _CHANGED_BY: Final = BATCH.alias("changed_by_batch")
@@ -578,6 +673,10 @@ _STORED: Final = (
 )
 
 
+def _of(table: sa.Table) -> list[sa.Column[Any]]:
+    return [table.c[name] for name in ("packed", "sealed", "wrapped_key", "source_version")]
+
+
 def _event(row: Any) -> StoredEvent:
     at = row.committed_at if row.effective_at is None else row.effective_at
     return StoredEvent(
@@ -588,4 +687,5 @@ def _event(row: Any) -> StoredEvent:
         reason=row.reason,
         document=row.document,
         revision=row.revision,
+        second=row.second or "",
     )

@@ -3,7 +3,7 @@
 import datetime
 from dataclasses import dataclass, field
 
-from lanjie_gateway.domain.events import EventKind
+from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.packed import Details, PackedListing
 
 
@@ -109,7 +109,7 @@ class StoredListing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """One event. `effective_at` is `None` where it works from the commit."""
+    """One event. `second` confirmed it before it was recorded; empty where nobody had to."""
 
     kind: EventKind
     effective_at: datetime.datetime
@@ -118,6 +118,47 @@ class StoredEvent:
     reason: str
     document: str
     revision: int
+    second: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corrected:
+    """A listing after a correction by hand, as the ledger keeps it; what events did to it does not count."""
+
+    packed: bytes = field(repr=False)
+    sealed: bytes = field(repr=False)
+    wrapped_key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """An act that waits for a second person, or did.
+
+    Attributes:
+        id: ``p`` and a number.
+        number: of the listing's row.
+        act: what is to be recorded.
+        state: ``waiting``, ``confirmed`` or ``declined``.
+        base: tells the facts of the listing that the proposer saw.
+        corrected: the listing after it, for a correction that waits.
+        settled_by: who confirmed or declined it.
+        revision: of its commit; 0 while there is none.
+    """
+
+    id: str
+    number: int
+    act: Act
+    state: str
+    base: bytes = field(repr=False)
+    corrected: Corrected | None
+    proposed_at: datetime.datetime
+    settled_by: str
+    revision: int
+
+    @property
+    def listing_id(self) -> str:
+        """Id of the listing."""
+        return f"{self.number:016x}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +182,17 @@ class InquiryRow:
     subject_token: bytes = field(repr=False)
     record: bytes = field(repr=False)
     digest: bytes
+
+
+def proposal_number(proposal_id: str) -> int | None:
+    """Return the row's number of the id of a proposal, `None` where it cannot be one."""
+    digits = proposal_id.removeprefix("p")
+    return int(digits) if digits != proposal_id and digits.isascii() and digits.isdigit() and len(digits) < 19 else None
+
+
+def is_act(receipt_id: str) -> bool:
+    """Whether an id is that of an act that waits, and not of an import's receipt."""
+    return proposal_number(receipt_id) is not None
 
 
 def row_id(listing_id: str) -> int | None:

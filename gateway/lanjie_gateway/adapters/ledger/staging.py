@@ -203,6 +203,7 @@ def _known(connection: sa.Connection, batch: int, rows: Sequence[StagedRow]) -> 
             LISTING.c.content,
             LISTING.c.source_version,
             LISTING.c.ended,
+            LISTING.c.corrected,
         )
         .join(BATCH, BATCH.c.id == LISTING.c.batch_id)
         .where(
@@ -211,7 +212,11 @@ def _known(connection: sa.Connection, batch: int, rows: Sequence[StagedRow]) -> 
         )
     )
     return {
-        each.natural_key: (each.id, each.batch_id == batch, Known(each.content, each.source_version, each.ended))
+        each.natural_key: (
+            each.id,
+            each.batch_id == batch,
+            Known(each.content, each.source_version, each.ended, each.corrected),
+        )
         for each in found
     }
 

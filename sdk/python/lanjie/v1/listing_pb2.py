@@ -26,55 +26,69 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from lanjie.v1 import subject_pb2 as lanjie_dot_v1_dot_subject__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17lanjie/v1/listing.proto\x12\tlanjie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17lanjie/v1/subject.proto\"R\n\rImportRequest\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x17.lanjie.v1.ImportHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\x90\x02\n\x0cImportHeader\x12\x11\n\tfile_name\x18\x01 \x01(\t\x12%\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x15.lanjie.v1.FileFormat\x12\x11\n\tlist_type\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12#\n\x04mode\x18\x05 \x01(\x0e\x32\x15.lanjie.v1.ImportMode\x12.\n\nas_of_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06strict\x18\x07 \x01(\x08\x12\x0f\n\x07\x64ry_run\x18\x08 \x01(\x08\x12\x0e\n\x06sha256\x18\t \x01(\x0c\x12\x0c\n\x04size\x18\n \x01(\x04\x12\x0f\n\x07profile\x18\x0b \x01(\x0c\";\n\x0eImportResponse\x12)\n\x07receipt\x18\x01 \x01(\x0b\x32\x18.lanjie.v1.ImportReceipt\"\xf0\x02\n\rImportReceipt\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.lanjie.v1.ImportState\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\x0c\n\x04rows\x18\x04 \x01(\x04\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x05 \x01(\x04\x12\x0f\n\x07\x61mended\x18\x06 \x01(\x04\x12\x0f\n\x07removed\x18\x07 \x01(\x04\x12\x0e\n\x06\x61\x62sent\x18\x08 \x01(\x04\x12\x11\n\tunchanged\x18\t \x01(\x04\x12\x13\n\x0bquarantined\x18\n \x01(\x04\x12-\n\nquarantine\x18\x0b \x03(\x0b\x32\x19.lanjie.v1.QuarantinedRow\x12\x0f\n\x07reasons\x18\x0c \x03(\t\x12\x15\n\rrepeated_file\x18\r \x01(\x08\x12\x11\n\tfile_name\x18\x0e \x01(\t\x12\x31\n\rreceived_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"M\n\x0eQuarantinedRow\x12\x0c\n\x04line\x18\x01 \x01(\x04\x12\x0e\n\x06\x63olumn\x18\x02 \x01(\t\x12\x0c\n\x04rule\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"$\n\x0e\x43onfirmRequest\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\"<\n\x0f\x43onfirmResponse\x12)\n\x07receipt\x18\x01 \x01(\x0b\x32\x18.lanjie.v1.ImportReceipt\"2\n\x0b\x46indRequest\x12\x12\n\nidentifier\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\"4\n\x0c\x46indResponse\x12$\n\x08listings\x18\x01 \x03(\x0b\x32\x12.lanjie.v1.Listing\"1\n\nGetRequest\x12\x12\n\nlisting_id\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\"[\n\x0bGetResponse\x12#\n\x07listing\x18\x01 \x01(\x0b\x32\x12.lanjie.v1.Listing\x12\'\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x17.lanjie.v1.ListingEvent\"]\n\rRemoveRequest\x12\x12\n\nlisting_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08\x64ocument\x18\x03 \x01(\t\x12\x16\n\x0e\x65\x66\x66\x65\x63tive_date\x18\x04 \x01(\t\"G\n\x0eRemoveResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12#\n\x07listing\x18\x02 \x01(\x0b\x32\x12.lanjie.v1.Listing\"\x8d\x01\n\x12RecordEventRequest\x12\x12\n\nlisting_id\x18\x01 \x01(\t\x12)\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.lanjie.v1.ListingEventKind\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08\x64ocument\x18\x04 \x01(\t\x12\x16\n\x0e\x65\x66\x66\x65\x63tive_date\x18\x05 \x01(\t\"L\n\x13RecordEventResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12#\n\x07listing\x18\x02 \x01(\x0b\x32\x12.lanjie.v1.Listing\"\xf3\x05\n\x07Listing\x12\x12\n\nlisting_id\x18\x01 \x01(\t\x12\x1a\n\x12masked_identifiers\x18\x02 \x03(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12,\n\x0csubject_kind\x18\x04 \x01(\x0e\x32\x16.lanjie.v1.SubjectKind\x12\x11\n\tlist_type\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_no\x18\x06 \x01(\t\x12\x11\n\tauthority\x18\x07 \x01(\t\x12\x16\n\x0e\x61uthority_uscc\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\x12\r\n\x05\x62\x61sis\x18\n \x01(\t\x12\x13\n\x0bnotice_date\x18\x0b \x01(\t\x12\x15\n\rdecision_date\x18\x0c \x01(\t\x12\x13\n\x0bserved_date\x18\r \x01(\t\x12\x13\n\x0blisted_date\x18\x0e \x01(\t\x12\x14\n\x0c\x65xpires_date\x18\x0f \x01(\t\x12\x1a\n\x12publicity_end_date\x18\x10 \x01(\t\x12\x1a\n\x12retention_end_date\x18\x11 \x01(\t\x12\x1a\n\x12removal_conditions\x18\x12 \x01(\t\x12\x10\n\x08remedies\x18\x13 \x01(\t\x12\x15\n\rmeasure_hints\x18\x14 \x01(\t\x12\x0e\n\x06region\x18\x15 \x01(\t\x12\x13\n\x0bsanction_no\x18\x16 \x01(\t\x12\x15\n\rsanction_kind\x18\x17 \x01(\t\x12\x1b\n\x13sanction_start_date\x18\x18 \x01(\t\x12\x19\n\x11sanction_end_date\x18\x19 \x01(\t\x12\x0e\n\x06source\x18\x1a \x01(\t\x12\x18\n\x10source_record_id\x18\x1b \x01(\t\x12\x16\n\x0esource_version\x18\x1c \x01(\t\x12\x17\n\x0frelated_persons\x18\x1d \x01(\r\x12\x10\n\x08in_force\x18\x1e \x01(\x08\x12\x1b\n\x13not_in_force_reason\x18\x1f \x01(\t\x12\x11\n\tobjection\x18  \x01(\x08\x12\x10\n\x08revision\x18! \x01(\x04\"\xe3\x01\n\x0cListingEvent\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.lanjie.v1.ListingEventKind\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rrecorded_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x10\n\x08\x64ocument\x18\x06 \x01(\t\x12\x10\n\x08revision\x18\x07 \x01(\x04*\xce\x03\n\x10ListingEventKind\x12\"\n\x1eLISTING_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19LISTING_EVENT_KIND_LISTED\x10\x01\x12\x1e\n\x1aLISTING_EVENT_KIND_AMENDED\x10\x02\x12\'\n#LISTING_EVENT_KIND_OBJECTION_OPENED\x10\x03\x12\'\n#LISTING_EVENT_KIND_OBJECTION_CLOSED\x10\x04\x12\x1d\n\x19LISTING_EVENT_KIND_STAYED\x10\x05\x12\"\n\x1eLISTING_EVENT_KIND_STAY_LIFTED\x10\x06\x12\x1f\n\x1bLISTING_EVENT_KIND_REPAIRED\x10\x07\x12\x1e\n\x1aLISTING_EVENT_KIND_REVOKED\x10\x08\x12\x1f\n\x1bLISTING_EVENT_KIND_ANNULLED\x10\t\x12\x1e\n\x1aLISTING_EVENT_KIND_REMOVED\x10\n\x12!\n\x1dLISTING_EVENT_KIND_REINSTATED\x10\x0b\x12\x1d\n\x19LISTING_EVENT_KIND_ERASED\x10\x0c*V\n\nImportMode\x12\x1b\n\x17IMPORT_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11IMPORT_MODE_DELTA\x10\x01\x12\x14\n\x10IMPORT_MODE_FULL\x10\x02*k\n\nFileFormat\x12\x1b\n\x17\x46ILE_FORMAT_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46ILE_FORMAT_CSV\x10\x01\x12\x15\n\x11\x46ILE_FORMAT_JSONL\x10\x02\x12\x14\n\x10\x46ILE_FORMAT_XLSX\x10\x03*\x95\x01\n\x0bImportState\x12\x1c\n\x18IMPORT_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16IMPORT_STATE_COMMITTED\x10\x01\x12\x18\n\x14IMPORT_STATE_WAITING\x10\x02\x12\x18\n\x14IMPORT_STATE_DRY_RUN\x10\x03\x12\x18\n\x14IMPORT_STATE_REFUSED\x10\x04\x32\x8f\x03\n\x0eListingService\x12?\n\x06Import\x12\x18.lanjie.v1.ImportRequest\x1a\x19.lanjie.v1.ImportResponse(\x01\x12@\n\x07\x43onfirm\x12\x19.lanjie.v1.ConfirmRequest\x1a\x1a.lanjie.v1.ConfirmResponse\x12\x37\n\x04\x46ind\x12\x16.lanjie.v1.FindRequest\x1a\x17.lanjie.v1.FindResponse\x12\x34\n\x03Get\x12\x15.lanjie.v1.GetRequest\x1a\x16.lanjie.v1.GetResponse\x12=\n\x06Remove\x12\x18.lanjie.v1.RemoveRequest\x1a\x19.lanjie.v1.RemoveResponse\x12L\n\x0bRecordEvent\x12\x1d.lanjie.v1.RecordEventRequest\x1a\x1e.lanjie.v1.RecordEventResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17lanjie/v1/listing.proto\x12\tlanjie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17lanjie/v1/subject.proto\"R\n\rImportRequest\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x17.lanjie.v1.ImportHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\xa1\x02\n\x0cImportHeader\x12\x11\n\tfile_name\x18\x01 \x01(\t\x12%\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x15.lanjie.v1.FileFormat\x12\x11\n\tlist_type\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12#\n\x04mode\x18\x05 \x01(\x0e\x32\x15.lanjie.v1.ImportMode\x12.\n\nas_of_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06strict\x18\x07 \x01(\x08\x12\x0f\n\x07\x64ry_run\x18\x08 \x01(\x08\x12\x0e\n\x06sha256\x18\t \x01(\x0c\x12\x0c\n\x04size\x18\n \x01(\x04\x12\x0f\n\x07profile\x18\x0b \x01(\x0c\x12\x0f\n\x07\x62y_hand\x18\x0c \x01(\x08\";\n\x0eImportResponse\x12)\n\x07receipt\x18\x01 \x01(\x0b\x32\x18.lanjie.v1.ImportReceipt\"\xf0\x02\n\rImportReceipt\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.lanjie.v1.ImportState\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\x0c\n\x04rows\x18\x04 \x01(\x04\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x05 \x01(\x04\x12\x0f\n\x07\x61mended\x18\x06 \x01(\x04\x12\x0f\n\x07removed\x18\x07 \x01(\x04\x12\x0e\n\x06\x61\x62sent\x18\x08 \x01(\x04\x12\x11\n\tunchanged\x18\t \x01(\x04\x12\x13\n\x0bquarantined\x18\n \x01(\x04\x12-\n\nquarantine\x18\x0b \x03(\x0b\x32\x19.lanjie.v1.QuarantinedRow\x12\x0f\n\x07reasons\x18\x0c \x03(\t\x12\x15\n\rrepeated_file\x18\r \x01(\x08\x12\x11\n\tfile_name\x18\x0e \x01(\t\x12\x31\n\rreceived_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"M\n\x0eQuarantinedRow\x12\x0c\n\x04line\x18\x01 \x01(\x04\x12\x0e\n\x06\x63olumn\x18\x02 \x01(\t\x12\x0c\n\x04rule\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"$\n\x0e\x43onfirmRequest\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\"\x85\x01\n\x0f\x43onfirmResponse\x12)\n\x07receipt\x18\x01 \x01(\x0b\x32\x18.lanjie.v1.ImportReceipt\x12\"\n\x03\x61\x63t\x18\x02 \x01(\x0b\x32\x15.lanjie.v1.WaitingAct\x12#\n\x07listing\x18\x03 \x01(\x0b\x32\x12.lanjie.v1.Listing\"4\n\x0e\x44\x65\x63lineRequest\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"`\n\x0f\x44\x65\x63lineResponse\x12)\n\x07receipt\x18\x01 \x01(\x0b\x32\x18.lanjie.v1.ImportReceipt\x12\"\n\x03\x61\x63t\x18\x02 \x01(\x0b\x32\x15.lanjie.v1.WaitingAct\"(\n\x12ListWaitingRequest\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\"\x8b\x01\n\x13ListWaitingResponse\x12)\n\x07imports\x18\x01 \x03(\x0b\x32\x18.lanjie.v1.ImportReceipt\x12#\n\x04\x61\x63ts\x18\x02 \x03(\x0b\x32\x15.lanjie.v1.WaitingAct\x12$\n\x08listings\x18\x03 \x03(\x0b\x32\x12.lanjie.v1.Listing\"\xa7\x02\n\nWaitingAct\x12\x0e\n\x06\x61\x63t_id\x18\x01 \x01(\t\x12\x12\n\nlisting_id\x18\x02 \x01(\t\x12)\n\x04kind\x18\x03 \x01(\x0e\x32\x1b.lanjie.v1.ListingEventKind\x12\x16\n\x0e\x65\x66\x66\x65\x63tive_date\x18\x04 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12\x31\n\rproposed_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x10\n\x08\x64ocument\x18\x08 \x01(\t\x12\x19\n\x11\x63orrected_columns\x18\t \x03(\t\x12\r\n\x05state\x18\n \x01(\t\x12\x12\n\nsettled_by\x18\x0b \x01(\t\x12\x10\n\x08revision\x18\x0c \x01(\x04\"2\n\x0b\x46indRequest\x12\x12\n\nidentifier\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\"4\n\x0c\x46indResponse\x12$\n\x08listings\x18\x01 \x03(\x0b\x32\x12.lanjie.v1.Listing\"1\n\nGetRequest\x12\x12\n\nlisting_id\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\"[\n\x0bGetResponse\x12#\n\x07listing\x18\x01 \x01(\x0b\x32\x12.lanjie.v1.Listing\x12\'\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x17.lanjie.v1.ListingEvent\"]\n\rRemoveRequest\x12\x12\n\nlisting_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08\x64ocument\x18\x03 \x01(\t\x12\x16\n\x0e\x65\x66\x66\x65\x63tive_date\x18\x04 \x01(\t\"G\n\x0eRemoveResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12#\n\x07listing\x18\x02 \x01(\x0b\x32\x12.lanjie.v1.Listing\"\x86\x02\n\x12RecordEventRequest\x12\x12\n\nlisting_id\x18\x01 \x01(\t\x12)\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.lanjie.v1.ListingEventKind\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08\x64ocument\x18\x04 \x01(\t\x12\x16\n\x0e\x65\x66\x66\x65\x63tive_date\x18\x05 \x01(\t\x12\x43\n\x0b\x63orrections\x18\r \x03(\x0b\x32..lanjie.v1.RecordEventRequest.CorrectionsEntry\x1a\x32\n\x10\x43orrectionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"t\n\x13RecordEventResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12#\n\x07listing\x18\x02 \x01(\x0b\x32\x12.lanjie.v1.Listing\x12&\n\x07waiting\x18\x03 \x01(\x0b\x32\x15.lanjie.v1.WaitingAct\"\xf3\x05\n\x07Listing\x12\x12\n\nlisting_id\x18\x01 \x01(\t\x12\x1a\n\x12masked_identifiers\x18\x02 \x03(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12,\n\x0csubject_kind\x18\x04 \x01(\x0e\x32\x16.lanjie.v1.SubjectKind\x12\x11\n\tlist_type\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_no\x18\x06 \x01(\t\x12\x11\n\tauthority\x18\x07 \x01(\t\x12\x16\n\x0e\x61uthority_uscc\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\x12\r\n\x05\x62\x61sis\x18\n \x01(\t\x12\x13\n\x0bnotice_date\x18\x0b \x01(\t\x12\x15\n\rdecision_date\x18\x0c \x01(\t\x12\x13\n\x0bserved_date\x18\r \x01(\t\x12\x13\n\x0blisted_date\x18\x0e \x01(\t\x12\x14\n\x0c\x65xpires_date\x18\x0f \x01(\t\x12\x1a\n\x12publicity_end_date\x18\x10 \x01(\t\x12\x1a\n\x12retention_end_date\x18\x11 \x01(\t\x12\x1a\n\x12removal_conditions\x18\x12 \x01(\t\x12\x10\n\x08remedies\x18\x13 \x01(\t\x12\x15\n\rmeasure_hints\x18\x14 \x01(\t\x12\x0e\n\x06region\x18\x15 \x01(\t\x12\x13\n\x0bsanction_no\x18\x16 \x01(\t\x12\x15\n\rsanction_kind\x18\x17 \x01(\t\x12\x1b\n\x13sanction_start_date\x18\x18 \x01(\t\x12\x19\n\x11sanction_end_date\x18\x19 \x01(\t\x12\x0e\n\x06source\x18\x1a \x01(\t\x12\x18\n\x10source_record_id\x18\x1b \x01(\t\x12\x16\n\x0esource_version\x18\x1c \x01(\t\x12\x17\n\x0frelated_persons\x18\x1d \x01(\r\x12\x10\n\x08in_force\x18\x1e \x01(\x08\x12\x1b\n\x13not_in_force_reason\x18\x1f \x01(\t\x12\x11\n\tobjection\x18  \x01(\x08\x12\x10\n\x08revision\x18! \x01(\x04\"\xf3\x01\n\x0cListingEvent\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.lanjie.v1.ListingEventKind\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rrecorded_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x10\n\x08\x64ocument\x18\x06 \x01(\t\x12\x10\n\x08revision\x18\x07 \x01(\x04\x12\x0e\n\x06second\x18( \x01(\t*\xce\x03\n\x10ListingEventKind\x12\"\n\x1eLISTING_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19LISTING_EVENT_KIND_LISTED\x10\x01\x12\x1e\n\x1aLISTING_EVENT_KIND_AMENDED\x10\x02\x12\'\n#LISTING_EVENT_KIND_OBJECTION_OPENED\x10\x03\x12\'\n#LISTING_EVENT_KIND_OBJECTION_CLOSED\x10\x04\x12\x1d\n\x19LISTING_EVENT_KIND_STAYED\x10\x05\x12\"\n\x1eLISTING_EVENT_KIND_STAY_LIFTED\x10\x06\x12\x1f\n\x1bLISTING_EVENT_KIND_REPAIRED\x10\x07\x12\x1e\n\x1aLISTING_EVENT_KIND_REVOKED\x10\x08\x12\x1f\n\x1bLISTING_EVENT_KIND_ANNULLED\x10\t\x12\x1e\n\x1aLISTING_EVENT_KIND_REMOVED\x10\n\x12!\n\x1dLISTING_EVENT_KIND_REINSTATED\x10\x0b\x12\x1d\n\x19LISTING_EVENT_KIND_ERASED\x10\x0c*V\n\nImportMode\x12\x1b\n\x17IMPORT_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11IMPORT_MODE_DELTA\x10\x01\x12\x14\n\x10IMPORT_MODE_FULL\x10\x02*k\n\nFileFormat\x12\x1b\n\x17\x46ILE_FORMAT_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46ILE_FORMAT_CSV\x10\x01\x12\x15\n\x11\x46ILE_FORMAT_JSONL\x10\x02\x12\x14\n\x10\x46ILE_FORMAT_XLSX\x10\x03*\x95\x01\n\x0bImportState\x12\x1c\n\x18IMPORT_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16IMPORT_STATE_COMMITTED\x10\x01\x12\x18\n\x14IMPORT_STATE_WAITING\x10\x02\x12\x18\n\x14IMPORT_STATE_DRY_RUN\x10\x03\x12\x18\n\x14IMPORT_STATE_REFUSED\x10\x04\x32\x9f\x04\n\x0eListingService\x12?\n\x06Import\x12\x18.lanjie.v1.ImportRequest\x1a\x19.lanjie.v1.ImportResponse(\x01\x12@\n\x07\x43onfirm\x12\x19.lanjie.v1.ConfirmRequest\x1a\x1a.lanjie.v1.ConfirmResponse\x12@\n\x07\x44\x65\x63line\x12\x19.lanjie.v1.DeclineRequest\x1a\x1a.lanjie.v1.DeclineResponse\x12L\n\x0bListWaiting\x12\x1d.lanjie.v1.ListWaitingRequest\x1a\x1e.lanjie.v1.ListWaitingResponse\x12\x37\n\x04\x46ind\x12\x16.lanjie.v1.FindRequest\x1a\x17.lanjie.v1.FindResponse\x12\x34\n\x03Get\x12\x15.lanjie.v1.GetRequest\x1a\x16.lanjie.v1.GetResponse\x12=\n\x06Remove\x12\x18.lanjie.v1.RemoveRequest\x1a\x19.lanjie.v1.RemoveResponse\x12L\n\x0bRecordEvent\x12\x1d.lanjie.v1.RecordEventRequest\x1a\x1e.lanjie.v1.RecordEventResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lanjie.v1.listing_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LISTINGEVENTKIND']._serialized_start=2695
-  _globals['_LISTINGEVENTKIND']._serialized_end=3157
-  _globals['_IMPORTMODE']._serialized_start=3159
-  _globals['_IMPORTMODE']._serialized_end=3245
-  _globals['_FILEFORMAT']._serialized_start=3247
-  _globals['_FILEFORMAT']._serialized_end=3354
-  _globals['_IMPORTSTATE']._serialized_start=3357
-  _globals['_IMPORTSTATE']._serialized_end=3506
+  _globals['_RECORDEVENTREQUEST_CORRECTIONSENTRY']._loaded_options = None
+  _globals['_RECORDEVENTREQUEST_CORRECTIONSENTRY']._serialized_options = b'8\001'
+  _globals['_LISTINGEVENTKIND']._serialized_start=3597
+  _globals['_LISTINGEVENTKIND']._serialized_end=4059
+  _globals['_IMPORTMODE']._serialized_start=4061
+  _globals['_IMPORTMODE']._serialized_end=4147
+  _globals['_FILEFORMAT']._serialized_start=4149
+  _globals['_FILEFORMAT']._serialized_end=4256
+  _globals['_IMPORTSTATE']._serialized_start=4259
+  _globals['_IMPORTSTATE']._serialized_end=4408
   _globals['_IMPORTREQUEST']._serialized_start=96
   _globals['_IMPORTREQUEST']._serialized_end=178
   _globals['_IMPORTHEADER']._serialized_start=181
-  _globals['_IMPORTHEADER']._serialized_end=453
-  _globals['_IMPORTRESPONSE']._serialized_start=455
-  _globals['_IMPORTRESPONSE']._serialized_end=514
-  _globals['_IMPORTRECEIPT']._serialized_start=517
-  _globals['_IMPORTRECEIPT']._serialized_end=885
-  _globals['_QUARANTINEDROW']._serialized_start=887
-  _globals['_QUARANTINEDROW']._serialized_end=964
-  _globals['_CONFIRMREQUEST']._serialized_start=966
-  _globals['_CONFIRMREQUEST']._serialized_end=1002
-  _globals['_CONFIRMRESPONSE']._serialized_start=1004
-  _globals['_CONFIRMRESPONSE']._serialized_end=1064
-  _globals['_FINDREQUEST']._serialized_start=1066
-  _globals['_FINDREQUEST']._serialized_end=1116
-  _globals['_FINDRESPONSE']._serialized_start=1118
-  _globals['_FINDRESPONSE']._serialized_end=1170
-  _globals['_GETREQUEST']._serialized_start=1172
-  _globals['_GETREQUEST']._serialized_end=1221
-  _globals['_GETRESPONSE']._serialized_start=1223
-  _globals['_GETRESPONSE']._serialized_end=1314
-  _globals['_REMOVEREQUEST']._serialized_start=1316
-  _globals['_REMOVEREQUEST']._serialized_end=1409
-  _globals['_REMOVERESPONSE']._serialized_start=1411
-  _globals['_REMOVERESPONSE']._serialized_end=1482
-  _globals['_RECORDEVENTREQUEST']._serialized_start=1485
-  _globals['_RECORDEVENTREQUEST']._serialized_end=1626
-  _globals['_RECORDEVENTRESPONSE']._serialized_start=1628
-  _globals['_RECORDEVENTRESPONSE']._serialized_end=1704
-  _globals['_LISTING']._serialized_start=1707
-  _globals['_LISTING']._serialized_end=2462
-  _globals['_LISTINGEVENT']._serialized_start=2465
-  _globals['_LISTINGEVENT']._serialized_end=2692
-  _globals['_LISTINGSERVICE']._serialized_start=3509
-  _globals['_LISTINGSERVICE']._serialized_end=3908
+  _globals['_IMPORTHEADER']._serialized_end=470
+  _globals['_IMPORTRESPONSE']._serialized_start=472
+  _globals['_IMPORTRESPONSE']._serialized_end=531
+  _globals['_IMPORTRECEIPT']._serialized_start=534
+  _globals['_IMPORTRECEIPT']._serialized_end=902
+  _globals['_QUARANTINEDROW']._serialized_start=904
+  _globals['_QUARANTINEDROW']._serialized_end=981
+  _globals['_CONFIRMREQUEST']._serialized_start=983
+  _globals['_CONFIRMREQUEST']._serialized_end=1019
+  _globals['_CONFIRMRESPONSE']._serialized_start=1022
+  _globals['_CONFIRMRESPONSE']._serialized_end=1155
+  _globals['_DECLINEREQUEST']._serialized_start=1157
+  _globals['_DECLINEREQUEST']._serialized_end=1209
+  _globals['_DECLINERESPONSE']._serialized_start=1211
+  _globals['_DECLINERESPONSE']._serialized_end=1307
+  _globals['_LISTWAITINGREQUEST']._serialized_start=1309
+  _globals['_LISTWAITINGREQUEST']._serialized_end=1349
+  _globals['_LISTWAITINGRESPONSE']._serialized_start=1352
+  _globals['_LISTWAITINGRESPONSE']._serialized_end=1491
+  _globals['_WAITINGACT']._serialized_start=1494
+  _globals['_WAITINGACT']._serialized_end=1789
+  _globals['_FINDREQUEST']._serialized_start=1791
+  _globals['_FINDREQUEST']._serialized_end=1841
+  _globals['_FINDRESPONSE']._serialized_start=1843
+  _globals['_FINDRESPONSE']._serialized_end=1895
+  _globals['_GETREQUEST']._serialized_start=1897
+  _globals['_GETREQUEST']._serialized_end=1946
+  _globals['_GETRESPONSE']._serialized_start=1948
+  _globals['_GETRESPONSE']._serialized_end=2039
+  _globals['_REMOVEREQUEST']._serialized_start=2041
+  _globals['_REMOVEREQUEST']._serialized_end=2134
+  _globals['_REMOVERESPONSE']._serialized_start=2136
+  _globals['_REMOVERESPONSE']._serialized_end=2207
+  _globals['_RECORDEVENTREQUEST']._serialized_start=2210
+  _globals['_RECORDEVENTREQUEST']._serialized_end=2472
+  _globals['_RECORDEVENTREQUEST_CORRECTIONSENTRY']._serialized_start=2422
+  _globals['_RECORDEVENTREQUEST_CORRECTIONSENTRY']._serialized_end=2472
+  _globals['_RECORDEVENTRESPONSE']._serialized_start=2474
+  _globals['_RECORDEVENTRESPONSE']._serialized_end=2590
+  _globals['_LISTING']._serialized_start=2593
+  _globals['_LISTING']._serialized_end=3348
+  _globals['_LISTINGEVENT']._serialized_start=3351
+  _globals['_LISTINGEVENT']._serialized_end=3594
+  _globals['_LISTINGSERVICE']._serialized_start=4411
+  _globals['_LISTINGSERVICE']._serialized_end=4954
 # @@protoc_insertion_point(module_scope)

@@ -212,6 +212,7 @@ class ImportHeader(google.protobuf.message.Message):
     SHA256_FIELD_NUMBER: builtins.int
     SIZE_FIELD_NUMBER: builtins.int
     PROFILE_FIELD_NUMBER: builtins.int
+    BY_HAND_FIELD_NUMBER: builtins.int
     file_name: builtins.str
     """Name of the file, for the receipt; at most 255 characters."""
     format: global___FileFormat.ValueType
@@ -232,6 +233,8 @@ class ImportHeader(google.protobuf.message.Message):
     """Length of the file in bytes."""
     profile: builtins.bytes
     """Profile (TOML, UTF-8, at most 64 KiB) that says how the file's own shape is read; empty for canonical columns."""
+    by_hand: builtins.bool
+    """Rows that a person entered, not a source's file: whatever they change waits for a second person (Art. 61)."""
     @property
     def as_of_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """FULL only: the list is complete as of this instant; now when absent."""
@@ -250,9 +253,10 @@ class ImportHeader(google.protobuf.message.Message):
         sha256: builtins.bytes = ...,
         size: builtins.int = ...,
         profile: builtins.bytes = ...,
+        by_hand: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["as_of_time", b"as_of_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["as_of_time", b"as_of_time", "dry_run", b"dry_run", "file_name", b"file_name", "format", b"format", "list_type", b"list_type", "mode", b"mode", "profile", b"profile", "sha256", b"sha256", "size", b"size", "source", b"source", "strict", b"strict"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["as_of_time", b"as_of_time", "by_hand", b"by_hand", "dry_run", b"dry_run", "file_name", b"file_name", "format", b"format", "list_type", b"list_type", "mode", b"mode", "profile", b"profile", "sha256", b"sha256", "size", b"size", "source", b"source", "strict", b"strict"]) -> None: ...
 
 global___ImportHeader = ImportHeader
 
@@ -396,7 +400,7 @@ class ConfirmRequest(google.protobuf.message.Message):
 
     RECEIPT_ID_FIELD_NUMBER: builtins.int
     receipt_id: builtins.str
-    """Receipt of the waiting import."""
+    """Receipt of the waiting import, or id of the waiting act."""
     def __init__(
         self,
         *,
@@ -413,19 +417,197 @@ class ConfirmResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     RECEIPT_FIELD_NUMBER: builtins.int
+    ACT_FIELD_NUMBER: builtins.int
+    LISTING_FIELD_NUMBER: builtins.int
     @property
     def receipt(self) -> global___ImportReceipt:
-        """The receipt, now committed."""
+        """Of an import: the receipt, now committed."""
+
+    @property
+    def act(self) -> global___WaitingAct:
+        """Of an act: the act, now recorded."""
+
+    @property
+    def listing(self) -> global___Listing:
+        """Of an act: the listing as it now stands."""
 
     def __init__(
         self,
         *,
         receipt: global___ImportReceipt | None = ...,
+        act: global___WaitingAct | None = ...,
+        listing: global___Listing | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["receipt", b"receipt"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["receipt", b"receipt"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["act", b"act", "listing", b"listing", "receipt", b"receipt"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["act", b"act", "listing", b"listing", "receipt", b"receipt"]) -> None: ...
 
 global___ConfirmResponse = ConfirmResponse
+
+@typing.final
+class DeclineRequest(google.protobuf.message.Message):
+    """What is given up."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RECEIPT_ID_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    receipt_id: builtins.str
+    """Receipt of the waiting import, or id of the waiting act."""
+    reason: builtins.str
+    """Why, 1 to 500 characters."""
+    def __init__(
+        self,
+        *,
+        receipt_id: builtins.str = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["reason", b"reason", "receipt_id", b"receipt_id"]) -> None: ...
+
+global___DeclineRequest = DeclineRequest
+
+@typing.final
+class DeclineResponse(google.protobuf.message.Message):
+    """What was given up."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RECEIPT_FIELD_NUMBER: builtins.int
+    ACT_FIELD_NUMBER: builtins.int
+    @property
+    def receipt(self) -> global___ImportReceipt:
+        """Of an import: the receipt, now refused."""
+
+    @property
+    def act(self) -> global___WaitingAct:
+        """Of an act: the act, now declined."""
+
+    def __init__(
+        self,
+        *,
+        receipt: global___ImportReceipt | None = ...,
+        act: global___WaitingAct | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["act", b"act", "receipt", b"receipt"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["act", b"act", "receipt", b"receipt"]) -> None: ...
+
+global___DeclineResponse = DeclineResponse
+
+@typing.final
+class ListWaitingRequest(google.protobuf.message.Message):
+    """What to show."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RECEIPT_ID_FIELD_NUMBER: builtins.int
+    receipt_id: builtins.str
+    """One of them, with what it would change; all when empty."""
+    def __init__(
+        self,
+        *,
+        receipt_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["receipt_id", b"receipt_id"]) -> None: ...
+
+global___ListWaitingRequest = ListWaitingRequest
+
+@typing.final
+class ListWaitingResponse(google.protobuf.message.Message):
+    """What waits, oldest first."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IMPORTS_FIELD_NUMBER: builtins.int
+    ACTS_FIELD_NUMBER: builtins.int
+    LISTINGS_FIELD_NUMBER: builtins.int
+    @property
+    def imports(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ImportReceipt]:
+        """Imports."""
+
+    @property
+    def acts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___WaitingAct]:
+        """Acts on one listing, 1,000 at the most."""
+
+    @property
+    def listings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Listing]:
+        """When one of them is asked for: the listings as they would stand, the first 100."""
+
+    def __init__(
+        self,
+        *,
+        imports: collections.abc.Iterable[global___ImportReceipt] | None = ...,
+        acts: collections.abc.Iterable[global___WaitingAct] | None = ...,
+        listings: collections.abc.Iterable[global___Listing] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["acts", b"acts", "imports", b"imports", "listings", b"listings"]) -> None: ...
+
+global___ListWaitingResponse = ListWaitingResponse
+
+@typing.final
+class WaitingAct(google.protobuf.message.Message):
+    """An act on one listing that waits for a second person, or did."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACT_ID_FIELD_NUMBER: builtins.int
+    LISTING_ID_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    EFFECTIVE_DATE_FIELD_NUMBER: builtins.int
+    ACTOR_FIELD_NUMBER: builtins.int
+    PROPOSED_TIME_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    DOCUMENT_FIELD_NUMBER: builtins.int
+    CORRECTED_COLUMNS_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    SETTLED_BY_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    act_id: builtins.str
+    """Id, `p` and digits."""
+    listing_id: builtins.str
+    """Listing it is about."""
+    kind: global___ListingEventKind.ValueType
+    """What is to be recorded."""
+    effective_date: builtins.str
+    """Day it works from, YYYY-MM-DD; the confirmation when empty."""
+    actor: builtins.str
+    """Who proposed it."""
+    reason: builtins.str
+    """Reason."""
+    document: builtins.str
+    """Document."""
+    state: builtins.str
+    """`waiting`, `confirmed` or `declined`."""
+    settled_by: builtins.str
+    """Who confirmed or declined it."""
+    revision: builtins.int
+    """Revision of its commit; 0 while there is none."""
+    @property
+    def proposed_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When."""
+
+    @property
+    def corrected_columns(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Columns a correction changes."""
+
+    def __init__(
+        self,
+        *,
+        act_id: builtins.str = ...,
+        listing_id: builtins.str = ...,
+        kind: global___ListingEventKind.ValueType = ...,
+        effective_date: builtins.str = ...,
+        actor: builtins.str = ...,
+        proposed_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        reason: builtins.str = ...,
+        document: builtins.str = ...,
+        corrected_columns: collections.abc.Iterable[builtins.str] | None = ...,
+        state: builtins.str = ...,
+        settled_by: builtins.str = ...,
+        revision: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["proposed_time", b"proposed_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["act_id", b"act_id", "actor", b"actor", "corrected_columns", b"corrected_columns", "document", b"document", "effective_date", b"effective_date", "kind", b"kind", "listing_id", b"listing_id", "proposed_time", b"proposed_time", "reason", b"reason", "revision", b"revision", "settled_by", b"settled_by", "state", b"state"]) -> None: ...
+
+global___WaitingAct = WaitingAct
 
 @typing.final
 class FindRequest(google.protobuf.message.Message):
@@ -579,21 +761,42 @@ class RecordEventRequest(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class CorrectionsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     LISTING_ID_FIELD_NUMBER: builtins.int
     KIND_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
     DOCUMENT_FIELD_NUMBER: builtins.int
     EFFECTIVE_DATE_FIELD_NUMBER: builtins.int
+    CORRECTIONS_FIELD_NUMBER: builtins.int
     listing_id: builtins.str
     """Id of the listing."""
     kind: global___ListingEventKind.ValueType
-    """What happened. LISTED and AMENDED come by import only, REMOVED by Remove."""
+    """What happened. LISTED comes by import only, REMOVED by Remove."""
     reason: builtins.str
     """Reason, 1 to 500 characters (Art. 61)."""
     document: builtins.str
     """Number of the document, 1 to 200 characters (Art. 61)."""
     effective_date: builtins.str
     """Day it works from, YYYY-MM-DD; the commit when empty."""
+    @property
+    def corrections(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """With AMENDED: new cells by canonical column of a list file; an empty one clears the cell."""
+
     def __init__(
         self,
         *,
@@ -602,8 +805,9 @@ class RecordEventRequest(google.protobuf.message.Message):
         reason: builtins.str = ...,
         document: builtins.str = ...,
         effective_date: builtins.str = ...,
+        corrections: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["document", b"document", "effective_date", b"effective_date", "kind", b"kind", "listing_id", b"listing_id", "reason", b"reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["corrections", b"corrections", "document", b"document", "effective_date", b"effective_date", "kind", b"kind", "listing_id", b"listing_id", "reason", b"reason"]) -> None: ...
 
 global___RecordEventRequest = RecordEventRequest
 
@@ -615,20 +819,26 @@ class RecordEventResponse(google.protobuf.message.Message):
 
     REVISION_FIELD_NUMBER: builtins.int
     LISTING_FIELD_NUMBER: builtins.int
+    WAITING_FIELD_NUMBER: builtins.int
     revision: builtins.int
-    """Revision of the commit."""
+    """Revision of the commit; 0 while it waits for a second person."""
     @property
     def listing(self) -> global___Listing:
         """The listing as it now stands."""
+
+    @property
+    def waiting(self) -> global___WaitingAct:
+        """The act, where it waits for a second person."""
 
     def __init__(
         self,
         *,
         revision: builtins.int = ...,
         listing: global___Listing | None = ...,
+        waiting: global___WaitingAct | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["listing", b"listing"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["listing", b"listing", "revision", b"revision"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["listing", b"listing", "waiting", b"waiting"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["listing", b"listing", "revision", b"revision", "waiting", b"waiting"]) -> None: ...
 
 global___RecordEventResponse = RecordEventResponse
 
@@ -795,6 +1005,7 @@ class ListingEvent(google.protobuf.message.Message):
     REASON_FIELD_NUMBER: builtins.int
     DOCUMENT_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
+    SECOND_FIELD_NUMBER: builtins.int
     kind: global___ListingEventKind.ValueType
     """What happened."""
     actor: builtins.str
@@ -805,6 +1016,8 @@ class ListingEvent(google.protobuf.message.Message):
     """Document."""
     revision: builtins.int
     """Revision of the commit."""
+    second: builtins.str
+    """Who confirmed it before it was recorded; empty where nobody had to."""
     @property
     def effective_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it works from."""
@@ -823,8 +1036,9 @@ class ListingEvent(google.protobuf.message.Message):
         reason: builtins.str = ...,
         document: builtins.str = ...,
         revision: builtins.int = ...,
+        second: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["effective_time", b"effective_time", "recorded_time", b"recorded_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["actor", b"actor", "document", b"document", "effective_time", b"effective_time", "kind", b"kind", "reason", b"reason", "recorded_time", b"recorded_time", "revision", b"revision"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["actor", b"actor", "document", b"document", "effective_time", b"effective_time", "kind", b"kind", "reason", b"reason", "recorded_time", b"recorded_time", "revision", b"revision", "second", b"second"]) -> None: ...
 
 global___ListingEvent = ListingEvent

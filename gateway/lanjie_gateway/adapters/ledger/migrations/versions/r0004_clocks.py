@@ -13,6 +13,7 @@ _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     """Go to the newer schema."""
+    op.add_column("listing", sa.Column("corrected", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.add_column("event", sa.Column("detail", sa.JSON(), nullable=True))
     op.add_column("event", sa.Column("second", sa.String(), nullable=True))
     op.add_column("edition", sa.Column("signature", sa.LargeBinary(), nullable=True))
