@@ -12,6 +12,7 @@ from lanjie_gateway.adapters.ledger.rows import (
     StoredEdition,
     StoredEvent,
     StoredListing,
+    StoredYear,
 )
 from lanjie_gateway.adapters.ledger.thread import LedgerThread
 
@@ -28,4 +29,5 @@ __all__ = [
     "StoredEdition",
     "StoredEvent",
     "StoredListing",
+    "StoredYear",
 ]
