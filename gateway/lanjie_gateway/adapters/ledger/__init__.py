@@ -14,6 +14,7 @@ from lanjie_gateway.adapters.ledger.rows import (
     StoredEdition,
     StoredEvent,
     StoredListing,
+    StoredYear,
     is_act,
 )
 from lanjie_gateway.adapters.ledger.thread import LedgerThread
@@ -33,5 +34,6 @@ __all__ = [
     "StoredEdition",
     "StoredEvent",
     "StoredListing",
+    "StoredYear",
     "is_act",
 ]
