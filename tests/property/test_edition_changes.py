@@ -16,7 +16,7 @@ from lanjie_matcher.catalogues import CatalogueSet, Effect, Level, Trigger
 from lanjie_matcher.civil_time import start_of
 from lanjie_matcher.decide import Question, UnknownMatterError, decide
 from lanjie_matcher.listings import EndsWith
-from lanjie_matcher.subjects import ORGANISATION_KINDS, SubjectKind
+from lanjie_matcher.subjects import SubjectKind
 from tests.support.core import JIANGSU, NANJING, NATION, SUZHOU, edition, list_type, listing, matter, measure
 
 FIRST = datetime.date(2026, 6, 1)
@@ -179,10 +179,8 @@ def on(changes, day):
 
 
 def kinds_of(listed):
-    # Record and number may contradict each other: then it may be a person's, too.
-    if listed.subject_kind is SubjectKind.ORGANISATION:
-        return ORGANISATION_KINDS | {SubjectKind.NATURAL_PERSON}
-    return {listed.subject_kind}
+    # A record that says only "organisation" is of the kind that the number asked about tells, whichever that is.
+    return set(SubjectKind) if listed.subject_kind is SubjectKind.ORGANISATION else {listed.subject_kind}
 
 
 def check_that_nothing_changes_unsaid(seed):

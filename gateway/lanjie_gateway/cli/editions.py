@@ -12,6 +12,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lanjie_matcher.subjects import ORGANISATION_KINDS, SubjectKind
+
 _STYLES: Final = {"gained": "red", "lost": "green", "changed": "yellow"}
 _SIGNS: Final = {"gained": "+", "lost": "−", "changed": "~"}
 
@@ -62,24 +64,24 @@ def changes_summary(changes: Any) -> str:
             for name in _kinds_of_change(matter):
                 matters.setdefault(name, set()).add(matter.matter)
         counts["list types"] += len(period.list_types)
-    told = [f"{len(matters[name])} {words}" for name, words in _WORDS.items() if name in matters]
-    first = changes.periods[0].first_date
-    text = f"From {first} on: {', '.join(told) or 'no matter differs'}"
+    told = [f"{words} {len(matters[name])}" for name, words in _WORDS.items() if name in matters]
     if counts["list types"]:
-        text += f"; {counts['list types']} changes of list types"
-    text += f". At the most {changes.listings:,} live listings are touched."
+        told.append(f"list types that differ {counts['list types']}")
+    text = f"From {changes.periods[0].first_date} on: {', '.join(told)}."
+    text += f" At the most {changes.listings:,} live listings are touched."
     if changes.left_out:
-        text += f" {changes.left_out:,} more changes are not counted here."
+        text += f" {changes.left_out:,} more matters and list types are not counted here."
     return text
 
 
 _WORDS: Final = {
-    "known": "matters become known",
-    "unknown": "matters are known to no catalogue any more (UNDETERMINED)",
-    "gained": "matters gain measures",
-    "lost": "matters lose measures",
-    "changed": "matters have measures in another form",
-    "grows": "matters grow in scope",
+    "known": "matters that become known",
+    "unknown": "matters that no catalogue knows any more (UNDETERMINED)",
+    "gained": "matters that gain measures",
+    "lost": "matters that lose measures",
+    "changed": "matters with measures in another form",
+    "otherwise": "matters otherwise defined, or with list types otherwise read",
+    "grows": "matters whose scope grows",
 }
 
 
@@ -87,6 +89,8 @@ def _kinds_of_change(matter: Any) -> Iterable[str]:
     if matter.known_after != matter.known_before:
         yield "known" if matter.known_after else "unknown"
     yield from {measure.change for measure in matter.measures}
+    if matter.settings or matter.read_otherwise:
+        yield "otherwise"
     if matter.grows:
         yield "grows"
 
@@ -96,8 +100,9 @@ def _period(period: Any) -> RenderableType:
     parts: list[RenderableType] = []
     if period.matters:
         table = Table(box=box.SIMPLE_HEAD, title=Text(f"matters, {days}"), title_justify="left", expand=True)
-        for heading, ratio in (("matter", 4), ("measure", 5), ("effect", 3), ("how", 5), ("listings", 3)):
-            table.add_column(heading, ratio=ratio, overflow="fold")
+        for heading, ratio, width in (("matter", 4, 20), ("measure", 5, 20), ("effect", 2, 8), ("how", 6, 20)):
+            table.add_column(heading, ratio=ratio, overflow="fold", min_width=width)
+        table.add_column("listings", ratio=2, overflow="fold", min_width=9)
         for matter in period.matters:
             _add_matter(table, matter)
         parts.append(table)
@@ -118,7 +123,7 @@ def _add_matter(table: Table, matter: Any) -> None:
         facts.insert(0, "becomes known" if matter.known_after else "known no more: UNDETERMINED")
     if matter.read_otherwise:
         facts.append(f"list types read otherwise: {', '.join(matter.read_otherwise)}")
-    facts += [f"scope grows: {each.list_type} ({', '.join(each.kinds)})" for each in matter.grows]
+    facts += [f"scope grows: {each.list_type} ({_kinds(each.kinds)})" for each in matter.grows]
     listings = "\n".join(f"{each.list_type} {each.live:,}" for each in matter.listings)
     table.add_row(f"{matter.matter}\n{matter.name}", "", "", "\n".join(facts), listings)
     for each in matter.measures:
@@ -136,3 +141,11 @@ def _add_matter(table: Table, matter: Any) -> None:
 
 def _altered(fields: Iterable[Any]) -> list[str]:
     return [f"{each.field}: {each.before or 'none'} → {each.after or 'none'}" for each in fields]
+
+
+def _kinds(kinds: Iterable[str]) -> str:
+    """Return kinds of subjects, all five kinds of organisations as what holds them."""
+    found = list(kinds)
+    if set(found) >= ORGANISATION_KINDS:
+        found = [SubjectKind.ORGANISATION, *(kind for kind in found if kind not in ORGANISATION_KINDS)]
+    return ", ".join(found)

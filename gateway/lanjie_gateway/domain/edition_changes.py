@@ -88,7 +88,7 @@ class ScopeGrowth:
     """Listings that can have an effect in a matter now and could not before.
 
     A set of persons that a department holds for its matters must have grown by them before the edition takes effect. A
-    listing that says only ``organisation`` is of all five kinds of them.
+    listing that says only ``organisation`` may be of any kind: the number that is asked about tells.
     """
 
     list_type: str
@@ -221,7 +221,7 @@ def _matter_change(code: str, before: LawOfDay, after: LawOfDay) -> MatterChange
         if change is not None:
             measures.append(change)
     through = {name for each in (*had.values(), *has.values()) for name in each.through}
-    otherwise = tuple(sorted(name for name in through if _read(before, name) != _read(after, name)))
+    otherwise = tuple(sorted(name for name in through if _read_otherwise(name, before, after)))
     settings = _altered(old, new, _MATTER_FIELDS) if old is not None and new is not None else ()
     known = old is not None, new is not None
     if not measures and not otherwise and not settings and known[0] == known[1]:
@@ -241,9 +241,10 @@ def _matter_change(code: str, before: LawOfDay, after: LawOfDay) -> MatterChange
     )
 
 
-def _read(law: LawOfDay, code: str) -> tuple[object, ...]:
-    list_type = law.list_types.get(code)
-    return () if list_type is None else tuple(getattr(list_type, name) for name in _READ)
+def _read_otherwise(code: str, before: LawOfDay, after: LawOfDay) -> bool:
+    # One that comes into force or ceases to be gives measures to the matter, or takes them: that is told there.
+    old, new = before.list_types.get(code), after.list_types.get(code)
+    return old is not None and new is not None and any(getattr(old, name) != getattr(new, name) for name in _READ)
 
 
 def _measure_change(before: Bearing | None, after: Bearing | None) -> MeasureChange | None:

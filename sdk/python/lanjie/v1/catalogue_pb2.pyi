@@ -479,7 +479,9 @@ class ScopeGrowth(google.protobuf.message.Message):
     """Code or alias of the list type."""
     @property
     def kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Kinds of subjects, as in the catalogue file; a listing that says only `organisation` is of all five kinds."""
+        """Kinds of subjects, as in the catalogue file; a listing that says only `organisation` may be of any of them, as the
+        number that is asked about tells.
+        """
 
     def __init__(
         self,
