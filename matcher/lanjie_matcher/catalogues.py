@@ -136,6 +136,13 @@ class Edition:
     matters: tuple[Matter, ...] = ()
     measures: tuple[Measure, ...] = ()
     revision: int = 0
+    approver: str = ""
+    filing_date: datetime.date | None = None
+
+    @property
+    def closing(self) -> bool:
+        """Whether it has no entry at all: the catalogue is repealed, and nothing takes its place."""
+        return not (self.list_types or self.matters or self.measures)
 
     @property
     def name(self) -> str:
@@ -197,6 +204,11 @@ class CatalogueSet:
         """The last day of an edition: its own, or the day before its successor's first."""
         return self._last_days[edition.name, edition.revision]
 
+    def successor(self, edition: Edition) -> Edition | None:
+        """The edition of the same catalogue that begins next; of several that begin on one day, the one that acts."""
+        later = [each for each in self.editions[self.editions.index(edition) + 1 :] if each.id == edition.id]
+        return [each for each in later if each.starts_on == later[0].starts_on][-1] if later else None
+
     def ever_knew(self, matter: str) -> bool:
         """Whether any edition ever defined the matter."""
         return matter in self._matters
@@ -233,13 +245,13 @@ class CatalogueSet:
     def entries(self, list_type: ListType, matter: str, day: datetime.date) -> list[tuple[Edition, Measure]]:
         """The measures in force that day that name the list type (or an alias) and the matter (or a broader one)."""
         found: dict[tuple[str, int, str], tuple[Edition, Measure]] = {}
-        for key in itertools.product((list_type.code, *list_type.aliases), self._lineage(matter, day)):
+        for key in itertools.product((list_type.code, *list_type.aliases), self.lineage(matter, day)):
             for entry in self._entries.get(key, ()):
                 if self.in_force(entry.edition, day):
                     found[entry.edition.name, entry.edition.revision, entry.measure.code] = entry.edition, entry.measure
         return list(found.values())
 
-    def _lineage(self, matter: str, day: datetime.date) -> list[str]:
+    def lineage(self, matter: str, day: datetime.date) -> list[str]:
         """The matter and those that hold it, by the editions of that day: a later one may not widen a measure early."""
         codes: list[str] = []
         code: str | None = matter

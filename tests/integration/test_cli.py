@@ -305,6 +305,26 @@ def test_a_refused_catalogue_names_file_entry_and_rule(lanjie: Lanjie, tmp_path:
     assert "filing" in refused.err
 
 
+def test_a_dry_run_shows_what_an_edition_changes(lanjie: Lanjie, tmp_path: Path) -> None:
+    text = (DATA / "national.yaml").read_text().replace('edition: "2026"', 'edition: "2099"')
+    text = text.replace("effective_from: 2026-01-10", "effective_from: 2099-01-10")
+    file = tmp_path / "next.yaml"
+    file.write_text(
+        text.replace("list_types: [WAGE], matters: [funds.fiscal]", "list_types: [TAX], matters: [funds.fiscal]")
+    )
+    dry = lanjie("catalogue", "publish", str(file), "--dry-run", "--json").json
+    (period,) = dry["changes"]["periods"]
+    (change,) = period["matters"]
+    assert (period["first_date"], change["matter"]) == ("2099-01-10", "funds.fiscal")
+    assert change["grows"] == [{"list_type": "TAX", "kinds": ["enterprise", "natural_person"]}]
+    assert {each["list_type"]: each["live"] for each in change["listings"]} == {"TAX": 0, "WAGE": 61}
+    shown = lanjie("catalogue", "publish", str(file), "--dry-run")
+    assert all(each in shown.out for each in ("from 2099-01-10", "funds.fiscal", "N-5", "scope grows", "WAGE 61"))
+    (one,) = lanjie("catalogue", "show", "test-national", "--on", "2026-01-09", "--json").json
+    assert (one["state"], one["approver"]) == ("not_yet_in_force", "测试机关")
+    assert "in force" in lanjie("catalogue", "show", "test-national").out
+
+
 def test_catalogues_and_status(lanjie: Lanjie) -> None:
     editions = lanjie("catalogue", "show", "--json").json
     assert {each["catalogue_id"] for each in editions} >= {"test-national"}
