@@ -4,11 +4,14 @@ import datetime
 
 import pytest
 
-from lanjie_gateway.adapters.ledger import Ledger
+from lanjie_gateway.adapters.ledger import Ledger, StoredListing
 from lanjie_gateway.domain.access import Role
+from lanjie_gateway.domain.corrections import corrected
 from lanjie_gateway.domain.errors import Refused
-from lanjie_gateway.domain.events import BURDENS, EventKind
+from lanjie_gateway.domain.events import BURDENS, Act, EventKind
 from lanjie_gateway.domain.import_rules import FileFormat, ImportState
+from lanjie_gateway.domain.list_file import ListingDraft
+from lanjie_matcher.identifiers import parse
 from tests.support.core import uscc
 from tests.support.ledger import cells, csv_file, desk, jsonl_file, open_ledger, person, receipt, stage, take
 
@@ -149,10 +152,10 @@ def test_a_file_on_its_way_does_not_write_over_a_correction(tmp_path, ledger_url
         take(ledger, cells(1, reason="错"))
         batch, _ = stage(ledger, cells(1, reason="另"))
         waits = ledger.park_import(receipt(batch))
-        desk_of = _amend(ledger, "对")
+        _amend(ledger, "对")
         done = ledger.commit_import(waits, "tax/bert")
         assert [row.rule for row in done.quarantine] == ["corrected-by-hand"]
-        assert ledger.get(desk_of)[0].packed.listing.reason == "对"
+        assert _stored(ledger).packed.listing.reason == "对"
     finally:
         ledger.close()
 
@@ -200,16 +203,17 @@ def _order():
     return {"reason": "r", "document": "d", "effective_date": "", "principal": ANNA}
 
 
-def _amend(ledger: Ledger, reason: str) -> str:
-    from lanjie_gateway.domain.corrections import corrected
-    from lanjie_gateway.domain.events import Act
-    from lanjie_matcher.identifiers import parse
+def _stored(ledger: Ledger) -> StoredListing:
+    (found,) = ledger.find(parse(f"uscc:{uscc(1)}"))
+    return found
 
-    (stored,) = ledger.find(parse(f"uscc:{uscc(1)}"))
-    made = ledger.correct(
-        stored.id,
-        lambda each: corrected(each.packed.listing, each.details, {"reason": reason}, (), datetime.date(2026, 11, 2)),
-    )
+
+def _amend(ledger: Ledger, reason: str) -> None:
+    def change(each: StoredListing) -> ListingDraft:
+        assert each.details is not None
+        return corrected(each.packed.listing, each.details, {"reason": reason}, (), datetime.date(2026, 11, 2))
+
+    stored = _stored(ledger)
+    made = ledger.correct(stored.id, change)
     act = ledger.propose(stored.id, Act(kind=EventKind.AMENDED, actor="tax/anna", reason="r", document="d"), made)
     ledger.confirm_proposal(act.id, "tax/bert")
-    return stored.id

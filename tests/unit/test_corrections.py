@@ -49,7 +49,8 @@ def stored(row):
 
 
 def change(row, required=(), **changes):
-    return corrected(*stored(row), changes, required, TODAY)
+    listing, details = stored(row)
+    return corrected(listing, details, changes, required, TODAY)
 
 
 @pytest.mark.parametrize("row", [FULL, PERSON, {**FULL, "subject_kind": "", "id_number": uscc(2, "92320102")}])
