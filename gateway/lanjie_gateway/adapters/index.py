@@ -237,5 +237,5 @@ class TableIndex(ExactIndex[bytes]):
 
 def compacted(oldest: int) -> Refused:
     """Return the refusal of a pinned revision that cannot be read any more."""
-    message = "the pinned revision is not held; start the batch again"
+    message = "the pinned revision is no longer good for an answer; start the batch again"
     return Refused("REVISION_COMPACTED", message, oldest=str(oldest))
