@@ -10,13 +10,14 @@ import enum
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from lanjie_matcher.listings import EndsWith
 from lanjie_matcher.regions import NO_OVERRIDES
 from lanjie_matcher.subjects import SubjectKind
 
 _T = TypeVar("_T")
+_DAY: Final = datetime.timedelta(days=1)
 
 
 class Level(enum.IntEnum):
@@ -162,6 +163,15 @@ class _Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class MatterSpan:
+    """How a matter is defined from a day to another, both inclusive; `None` is open."""
+
+    matter: Matter
+    first: datetime.date
+    last: datetime.date | None
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogueSet:
     """All editions ever published, indexed for `decide`. Build with `CatalogueSet.of`."""
 
@@ -182,7 +192,7 @@ class CatalogueSet:
             following = next((later for later in ordered[place + 1 :] if later.id == edition.id), None)
             last = edition.effective_to
             if following is not None:
-                cut = following.starts_on - datetime.timedelta(days=1)
+                cut = following.starts_on - _DAY
                 last = cut if last is None else min(last, cut)
             made._last_days[edition.name, edition.revision] = last
             for list_type in edition.list_types:
@@ -224,6 +234,19 @@ class CatalogueSet:
     def matter_editions(self, code: str) -> list[Edition]:
         """The editions that define the matter."""
         return [edition for edition, _ in self._matters.get(code, ())]
+
+    def matter_spans(self, code: str) -> "list[MatterSpan]":
+        """The days on which catalogues in force know the matter, in order, and how they define it then."""
+        firsts = set()
+        for edition in self.matter_editions(code):
+            last = self.last_day(edition)
+            firsts |= {edition.starts_on, *([last + _DAY] if last is not None else [])}
+        bounds = sorted(firsts)
+        return [
+            MatterSpan(matter, first, after - _DAY if after is not None else None)
+            for first, after in itertools.zip_longest(bounds, bounds[1:])
+            if (matter := self.matter(code, first)) is not None
+        ]
 
     def list_type(self, code: str, day: datetime.date) -> ListType | None:
         """The list type as the highest catalogue in force on a day defines it, by code or alias."""

@@ -140,6 +140,17 @@ class ExactIndex(ABC, Generic[_V]):
                     return held
         return None
 
+    def stands(self, buckets: Iterable[bytes], revision: int) -> bool:
+        """Return whether what was read of buckets at a revision, and its catalogues, is what the newest one says.
+
+        What is staged and not yet readable does not count; what is no longer remembered does.
+        """
+        if revision == self.revision:
+            return True
+        if revision < self._oldest or self.catalogues(revision) is not self.catalogues(self.revision):
+            return False
+        return not any(revision < until <= self.revision for each in buckets for until, _ in self._before.get(each, ()))
+
     def catalogues(self, revision: int) -> CatalogueSet:
         """Return the catalogues at a revision that `pin` gave."""
         for since, catalogues in reversed(self._catalogues):
@@ -226,5 +237,5 @@ class TableIndex(ExactIndex[bytes]):
 
 def compacted(oldest: int) -> Refused:
     """Return the refusal of a pinned revision that cannot be read any more."""
-    message = "the pinned revision is not held; start the batch again"
+    message = "the pinned revision is no longer good for an answer; start the batch again"
     return Refused("REVISION_COMPACTED", message, oldest=str(oldest))
