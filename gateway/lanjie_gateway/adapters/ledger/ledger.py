@@ -3,7 +3,7 @@
 import contextlib
 import datetime
 from array import array
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from lanjie_gateway.adapters.keys import KeyRing, KeysLostError
 from lanjie_gateway.adapters.ledger import (
     commits,
     database,
+    duties,
     editions,
     feed,
     heads,
@@ -31,6 +32,7 @@ from lanjie_gateway.adapters.ledger.rows import (
     InquiryRow,
     LedgerError,
     Pruned,
+    StoredDuty,
     StoredEdition,
     StoredEvent,
     StoredListing,
@@ -249,12 +251,32 @@ class Ledger:
 
         Raises:
             Refused: NOT_FOUND; TRANSITION_ILLEGAL: it was to be reinstated, and its details can no longer be read; or
-                see `events.apply`: TRANSITION_ILLEGAL is also what an event gets that is sent again
-                after LEDGER_UNAVAILABLE, if the first one was recorded after all; `get` then shows it with its actor.
+                see `events.apply` and `domain.duties.step`: TRANSITION_ILLEGAL is also what an event gets that is sent
+                again after LEDGER_UNAVAILABLE, if the first one was recorded after all; `get` then shows it with its
+                actor.
         """
         now = packed.micros(self._clock())
         with database.transaction(self._engine) as connection:
             return life.record(connection, row_id(listing_id), act, now)
+
+    def duties(
+        self, closed_since: datetime.datetime | None = None, *, rules: Iterable[str] = (), limit: int = 10_000
+    ) -> list[StoredDuty]:
+        """Return duties whose clock runs, those that began last first.
+
+        Args:
+            closed_since: those too that a commit since then has closed.
+            rules: of these rules; of all when empty.
+            limit: how many at the most.
+        """
+        since = None if closed_since is None else packed.micros(closed_since)
+        with database.transaction(self._engine) as connection:
+            return duties.read(connection, closed_since=since, rules=rules, limit=limit)
+
+    def open_duties(self) -> Mapping[str, int]:
+        """Return the number of open duties by rule."""
+        with database.transaction(self._engine) as connection:
+            return duties.count_open(connection)
 
     # Imports.
 
@@ -588,4 +610,6 @@ def _event(row: Any) -> StoredEvent:
         reason=row.reason,
         document=row.document,
         revision=row.revision,
+        detail=row.detail or {},
+        second=row.second or "",
     )

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from lanjie_gateway.adapters.ledger import commits, rotation
+from lanjie_gateway.adapters.ledger import commits, duties, rotation
 from lanjie_gateway.adapters.ledger.tables import BATCH, EVENT, LISTING
 from lanjie_gateway.domain import events, packed
 from lanjie_gateway.domain.errors import Refused, not_found
@@ -27,10 +27,12 @@ def record(connection: sa.Connection, number: int | None, act: Act, now: int) ->
         act: what is ordered.
         now: microseconds.
     """
+    events.require_complete(act)
     row = hold(connection, number)
     before = packed.unpack(row.packed)
     at = packed.instant(now) if act.effective_at is None else act.effective_at
-    listing = events.apply(before.listing, act.kind, at)
+    listing = events.apply(before.listing, act.kind, at, act.detail)
+    due = duties.step(connection, row.id, act, listing, now)
     if act.kind is EventKind.REINSTATED and rotation.missing(connection, row.id, (of for of, _ in before.identities)):
         message = "its details can no longer be read: enter the listing anew"
         raise Refused("TRANSITION_ILLEGAL", message, state="unreadable", event=act.kind.value)
@@ -59,6 +61,7 @@ def record(connection: sa.Connection, number: int | None, act: Act, now: int) ->
             second=act.second or None,
         )
     )
+    duties.write(connection, batch, row.id, act, due)
     return commits.commit(connection, batch, now)
 
 
