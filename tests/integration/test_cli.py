@@ -14,6 +14,7 @@ import pytest
 from tests.support.gateway import COLUMNS
 from tests.support.serve import LANJIE, Result, run, serving
 from tests.support.subjects import citizen, org_code, uscc
+from tests.support.years import INVENTED, INVENTED_TEXT
 
 DATA = Path(__file__).parents[1] / "data"
 PURPOSE = ("--purpose", "test of the command line")
@@ -134,6 +135,10 @@ def test_a_name_and_a_past_instant(lanjie: Lanjie) -> None:
         (("list", "import", "list.xls"), "suffix"),
         (("list", "import", "list.csv", "--as-of", "2026-02-01T00:00"), "--mode full"),
         (("catalogue", "show", "none"), "NOT_FOUND"),
+        (("calendar", "show", "2050"), "NOT_FOUND"),
+        (("calendar", "publish", "nowhere.yaml"), "cannot be read"),
+        (("calendar", "due", "none", "--from", "2026-02-10"), "revocation-notice"),
+        (("calendar", "due", "revocation-notice", "--from", "20260210"), "started_date"),
     ],
 )
 def test_refusals_are_one_line_and_exit_2(lanjie: Lanjie, arguments: tuple[str, ...], named: str) -> None:
@@ -312,6 +317,30 @@ def test_catalogues_and_status(lanjie: Lanjie) -> None:
     text = lanjie("status").out
     assert "test-national@2026" in text
     assert "No SDK has come yet" in text
+
+
+def test_working_days_and_deadlines(lanjie: Lanjie, tmp_path: Path) -> None:
+    due = lanjie("calendar", "due", "revocation-notice", "--from", "2026-12-25", "--json").json
+    assert (due["due_date"], due["provisional"], due["number"]) == ("2027-01-04", True, 5)
+    assert "Art. 65" in due["source"]
+    file = tmp_path / "2027.yaml"
+    file.write_text(INVENTED_TEXT.replace("2027-01-31", "2027-01-29"))
+    refused = lanjie("calendar", "publish", str(file))
+    assert refused.code == 2
+    for part in ("2027.yaml", "working_days 2027-01-29", "weekend-only"):
+        assert part in refused.err
+    file.write_bytes(INVENTED)
+    assert "dry run" in lanjie("calendar", "publish", str(file), "--dry-run").out
+    published = lanjie("calendar", "publish", str(file), "--json").json
+    assert (published["year"]["year"], published["year"]["actor"]) == (2027, "local/manager")
+    assert published["year"]["revision"] > 0
+    shown = lanjie("calendar", "show", "--json").json
+    assert [each["year"] for each in shown["years"]] == [2025, 2026, 2027]
+    assert shown["years"][2] == published["year"]
+    assert "国办发明电〔2025〕7号" in lanjie("calendar", "show", "2026").out
+    text = lanjie("calendar", "due", "revocation-notice", "--from", "2026-12-25").out
+    assert "2027-01-04" in text
+    assert "provisional" not in text
 
 
 def test_metrics_stand_where_the_gateway_file_says(gateway_file: Path) -> None:

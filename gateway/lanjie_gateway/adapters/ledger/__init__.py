@@ -13,6 +13,7 @@ from lanjie_gateway.adapters.ledger.rows import (
     StoredEdition,
     StoredEvent,
     StoredListing,
+    StoredYear,
 )
 from lanjie_gateway.adapters.ledger.thread import LedgerThread
 
@@ -30,4 +31,5 @@ __all__ = [
     "StoredEdition",
     "StoredEvent",
     "StoredListing",
+    "StoredYear",
 ]

@@ -24,6 +24,7 @@ from lanjie_gateway.adapters.ledger import (
     receipts,
     rotation,
     staging,
+    years,
 )
 from lanjie_gateway.adapters.ledger.copy import OnlineCopy
 from lanjie_gateway.adapters.ledger.rows import (
@@ -36,6 +37,7 @@ from lanjie_gateway.adapters.ledger.rows import (
     StoredEdition,
     StoredEvent,
     StoredListing,
+    StoredYear,
     row_id,
 )
 from lanjie_gateway.adapters.ledger.tables import (
@@ -539,6 +541,30 @@ class Ledger:
         """Return all editions in the order of their publication."""
         with database.transaction(self._engine) as connection:
             return editions.read(connection)
+
+    # Working days.
+
+    def publish_year(self, year: int, notice: str, file: bytes, file_name: str, actor: str) -> int:
+        """Keep a year file as a commit of its own; of one year the newest counts.
+
+        Args:
+            year: the year it is of.
+            notice: number of the State Council's notice.
+            file: its bytes.
+            file_name: its name.
+            actor: who publishes it.
+
+        Returns:
+            The revision; that of the newest file of the year where this is the same.
+        """
+        now = packed.micros(self._clock())
+        with database.transaction(self._engine) as connection:
+            return years.publish(connection, year, notice, file, file_name, actor=actor, now=now)
+
+    def years(self) -> list[StoredYear]:
+        """Return all year files in the order of their publication."""
+        with database.transaction(self._engine) as connection:
+            return years.read(connection)
 
     # Inquiries.
 

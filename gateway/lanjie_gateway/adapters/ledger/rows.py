@@ -59,9 +59,10 @@ class BucketState:
 
 @dataclass(frozen=True, slots=True)
 class CommitInfo:
-    """One commit. `kind` is ``listings``, ``catalogue``, ``view`` (a new generation) or ``prune``.
+    """One commit. `kind` is ``listings``, ``catalogue``, ``calendar``, ``view`` (a new generation) or ``prune``.
 
-    ``view`` and ``prune`` change nothing but what the view is made of; a ``catalogue`` may bring pruned listings back.
+    ``view`` and ``prune`` change nothing but what the view is made of; a ``catalogue`` may bring pruned listings back;
+    a ``calendar`` touches no listing.
     """
 
     revision: int
@@ -91,6 +92,18 @@ class StoredEdition:
 
     catalogue_id: str
     edition: str
+    file: bytes = field(repr=False)
+    file_name: str
+    actor: str
+    published_at: datetime.datetime
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredYear:
+    """One published year file as it was handed in."""
+
+    year: int
     file: bytes = field(repr=False)
     file_name: str
     actor: str
