@@ -8,14 +8,31 @@ from typing import Any
 import pytest
 
 from lanjie_gateway.adapters.ledger import Ledger
+from lanjie_gateway.domain.access import Role
+from lanjie_gateway.domain.duties import DutyRule
 from lanjie_gateway.domain.errors import Refused
+from lanjie_gateway.domain.event_detail import InstrumentNotice
 from lanjie_gateway.domain.events import Act, EventKind
+from lanjie_gateway.services.duty import DutyCount
+from lanjie_gateway.services.event_facts import EventFacts, detail
 from lanjie_matcher.civil_time import start_of
 from lanjie_matcher.identifiers import parse
 from tests.support.core import uscc
-from tests.support.ledger import Clock, cells, open_ledger, receipt, stage, take
+from tests.support.ledger import (
+    COLUMNS,
+    Clock,
+    cells,
+    csv_file,
+    desk,
+    open_ledger,
+    person,
+    receipt,
+    stage,
+    take,
+)
 
 K = EventKind
+PUBLISHED = (*COLUMNS, "publicity_until")
 TODAY = datetime.date(2026, 11, 2)
 EARLIER = datetime.date(2026, 10, 30)
 DETAIL: dict[EventKind, dict[str, Any]] = {
@@ -213,3 +230,63 @@ def test_an_annulment_leaves_nothing_waiting_but_what_tells_of_it(ledger: Ledger
     assert len(running(ledger)) == 3
     act(ledger, K.ANNULLED)
     assert [rule for rule, _ in running(ledger)] == ["publicity-withdrawal", "removal-review"]
+
+
+async def test_when_a_duty_is_due_is_said_when_asked(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        await at.take(csv_file([cells(number, publicity_until="2026-11-01") for number in range(1, 4)], PUBLISHED))
+        found = [(await at.find(number))[0].listing.id for number in range(1, 4)]
+        reader = person("mara", Role.MANAGER)
+
+        async def record(number: int, kind: EventKind, day: str = "", **facts: Any) -> None:
+            grounds: dict[str, Any] = {"reason": "r", "document": "d", "effective_date": day}
+            said = EventFacts(**facts)
+            await at.listings.record_event(found[number], kind, **grounds, principal=person("anna"), facts=said)
+
+        async def shown(**filters: Any) -> list[tuple[str, str, bool, bool]]:
+            duties = await at.duties.find(reader, **filters)
+            return [(each.rule.value, f"{each.due_on}", each.overdue, each.late) for each in duties]
+
+        # 10-28 + 5 working days = 11-04: the notice of 11-02 is in time, one for 10-20 is not.
+        for number, day in ((0, "2026-10-28"), (1, "2026-10-20")):
+            await record(number, K.NOTICED, notice=InstrumentNotice.REVOKED, instrument_date=day)
+        assert await shown() == [("revocation-apply", "2026-11-04", False, False)] * 2
+        assert await shown(late=True, rule="revocation-notice") == [("revocation-notice", "2026-10-27", False, True)]
+        at.clock.now = start_of(datetime.date(2026, 11, 5)) - datetime.timedelta(seconds=1)
+        await record(0, K.REVOKED)
+        assert await shown(overdue_only=True) == []
+        at.clock.pass_by(seconds=1)
+        assert await shown(overdue_only=True) == [("revocation-apply", "2026-11-04", True, False)]
+        await record(1, K.REVOKED)
+        assert await shown(overdue_only=True, late=True) == [
+            ("revocation-apply", "2026-11-04", False, True),
+            ("revocation-notice", "2026-10-27", False, True),
+        ]
+        counts = await at.duties.overdue_by_rule()
+        assert counts[DutyRule.REVOCATION_APPLY] == DutyCount(open=0, overdue=0, late=1)
+        assert counts[DutyRule.REMOVAL_REVIEW] == DutyCount(open=2, overdue=0, late=0)
+        # Beyond the years that are published, and right without anything that ran in between.
+        at.clock.now = start_of(datetime.date(2026, 12, 30))
+        await record(2, K.OBJECTION_OPENED)
+        newest = (await at.duties.find(reader))[0]
+        assert (newest.rule, newest.provisional) == (DutyRule.OBJECTION_REPLY, True)
+        assert (await at.duties.overdue_by_rule())[DutyRule.REMOVAL_REVIEW].overdue == 2
+        for principal, rule in ((person("ina", Role.INQUIRER), ""), (reader, "other")):
+            with pytest.raises(Refused):
+                await at.duties.find(principal, rule=rule)
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts", "field"),
+    [
+        (K.REPAIRED, {"reply": "a"}, "reply"),
+        (K.REMOVED, {"contested": True}, "contested"),
+        (K.STAYED, {"until_date": "2026-2-1"}, "until_date"),
+        (K.NOTICED, {"notice": InstrumentNotice.ALTERED, "instrument_date": "2026-02-30"}, "instrument_date"),
+        (K.OBJECTION_CLOSED, {"reply": "a\0"}, "reply"),
+    ],
+)
+def test_an_event_takes_only_what_its_kind_says(kind: EventKind, facts: dict[str, Any], field: str) -> None:
+    with pytest.raises(Refused) as error:
+        detail(kind, EventFacts(**facts))
+    assert error.value.metadata["field"] == field

@@ -199,6 +199,7 @@ class DutyView:
 
     rule: DutyRule
     listing_id: str
+    list_type: str
     started_on: datetime.date
     due_on: datetime.date | None
     provisional: bool

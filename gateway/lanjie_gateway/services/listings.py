@@ -1,7 +1,6 @@
 """Listings as those see them who may read them, and the events that end them (Art. 24, 40, 61, 64-66)."""
 
 import datetime
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -11,7 +10,9 @@ from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.errors import invalid_argument, invalid_identifier, not_found
 from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.packed import Details
+from lanjie_gateway.services import event_facts
 from lanjie_gateway.services.acts import carried_through
+from lanjie_gateway.services.event_facts import EventFacts
 from lanjie_matcher import identifiers
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.civil_time import day_of, start_of
@@ -19,7 +20,6 @@ from lanjie_matcher.identifiers import IdentifierError
 from lanjie_matcher.listings import Listing, Standing, standing
 from lanjie_matcher.subjects import SubjectKind
 
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NO_DETAILS = Details(identifiers=(), name="")
 
 
@@ -117,14 +117,24 @@ class ListingService:
         document: str,
         effective_date: str,
         principal: Principal,
+        facts: EventFacts = event_facts.NOTHING,
     ) -> tuple[int, ListingView]:
-        """Record another event; arguments and errors as for `remove`."""
+        """Record another event; arguments and errors as for `remove`.
+
+        `facts` is what events of this kind say besides. SECOND_PERSON_REQUIRED is raised where who acted looks at the
+        own act.
+        """
         if kind in events.BY_IMPORT or kind in {EventKind.REMOVED, EventKind.ERASED}:
             raise invalid_argument("kind", "kind", "this kind of event is not recorded by itself")
-        return await self._record(listing_id, kind, (reason, document, effective_date), principal)
+        return await self._record(listing_id, kind, (reason, document, effective_date), principal, facts)
 
     async def _record(
-        self, listing_id: str, kind: EventKind, grounds: tuple[str, str, str], principal: Principal
+        self,
+        listing_id: str,
+        kind: EventKind,
+        grounds: tuple[str, str, str],
+        principal: Principal,
+        facts: EventFacts = event_facts.NOTHING,
     ) -> tuple[int, ListingView]:
         principal.require(Role.AUTHORITY)
         reason, document, effective_date = grounds
@@ -136,6 +146,7 @@ class ListingService:
             actor=principal.actor,
             reason=reason,
             document=document,
+            detail=event_facts.detail(kind, facts),
         )
 
         async def record() -> int:
@@ -150,12 +161,7 @@ class ListingService:
     def _effective(self, text: str) -> datetime.datetime | None:
         if not text:
             return None
-        try:
-            day = datetime.date.fromisoformat(text) if _DAY.fullmatch(text) else None
-        except ValueError:
-            day = None
-        if day is None:
-            raise invalid_argument("effective_date", "date", "a date is written YYYY-MM-DD")
+        day = event_facts.parsed_day("effective_date", text)
         if day > day_of(self._clock()):
             raise invalid_argument("effective_date", "future", "an event works from its day or later, not ahead of it")
         return start_of(day)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from lanjie_gateway.adapters.ledger.rows import StoredDuty
-from lanjie_gateway.adapters.ledger.tables import BATCH, DUTY, EVENT, STAGED_CHANGE
+from lanjie_gateway.adapters.ledger.tables import BATCH, DUTY, EVENT, LISTING, STAGED_CHANGE
 from lanjie_gateway.domain import duties, packed
 from lanjie_gateway.domain.duties import DutyRule
 from lanjie_gateway.domain.event_detail import review_of
@@ -69,7 +69,7 @@ def close_by_import(connection: sa.Connection, batch: int) -> None:
         connection.execute(DUTY.update().where(_OPEN, named, DUTY.c.listing_id.in_(changed)).values(closed_by=batch))
 
 
-def read(connection: sa.Connection, *, closed_since: int | None, rules: Iterable[str], limit: int) -> list[StoredDuty]:
+def read(connection: sa.Connection, *, closed_since: int | None, rules: Iterable[str]) -> list[StoredDuty]:
     """Return duties, those that began last first; see `Ledger.duties`."""
     opened, closed = BATCH.alias("opened"), BATCH.alias("closed")
     # A notice stops the provider's clock on the day it arrived, everything else on the day it was recorded.
@@ -80,12 +80,12 @@ def read(connection: sa.Connection, *, closed_since: int | None, rules: Iterable
         .scalar_subquery()
     )
     query = (
-        sa.select(DUTY.c.rule, DUTY.c.listing_id, DUTY.c.started_on)
+        sa.select(DUTY.c.rule, DUTY.c.listing_id, DUTY.c.started_on, LISTING.c.list_type)
         .add_columns(opened.c.revision, sa.func.coalesce(arrived, closed.c.committed_at).label("closed_at"))
+        .join(LISTING, LISTING.c.id == DUTY.c.listing_id)
         .join(opened, opened.c.id == DUTY.c.opened_by)
         .outerjoin(closed, closed.c.id == DUTY.c.closed_by)
         .order_by(DUTY.c.started_on.desc(), DUTY.c.id.desc())
-        .limit(limit)
     )
     named = list(rules)
     if named:
@@ -95,6 +95,7 @@ def read(connection: sa.Connection, *, closed_since: int | None, rules: Iterable
         StoredDuty(
             rule=row.rule,
             listing_id=f"{row.listing_id:016x}",
+            list_type=row.list_type,
             started_on=datetime.date.fromordinal(row.started_on),
             closed_on=None if row.closed_at is None else day_of(packed.instant(row.closed_at)),
             revision=row.revision,

@@ -261,19 +261,16 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             return life.record(connection, row_id(listing_id), act, now)
 
-    def duties(
-        self, closed_since: datetime.datetime | None = None, *, rules: Iterable[str] = (), limit: int = 10_000
-    ) -> list[StoredDuty]:
+    def duties(self, closed_since: datetime.datetime | None = None, *, rules: Iterable[str] = ()) -> list[StoredDuty]:
         """Return duties whose clock runs, those that began last first.
 
         Args:
             closed_since: those too that a commit since then has closed.
             rules: of these rules; of all when empty.
-            limit: how many at the most.
         """
         since = None if closed_since is None else packed.micros(closed_since)
         with database.transaction(self._engine) as connection:
-            return duties.read(connection, closed_since=since, rules=rules, limit=limit)
+            return duties.read(connection, closed_since=since, rules=rules)
 
     def open_duties(self) -> Mapping[str, int]:
         """Return the number of open duties by rule."""

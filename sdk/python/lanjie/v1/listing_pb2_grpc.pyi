@@ -57,6 +57,12 @@ class ListingServiceStub:
     ]
     """Records another event in the life of one listing: repair, revocation, annulment, stay, objection."""
 
+    ListDuties: grpc.UnaryUnaryMultiCallable[
+        lanjie.v1.listing_pb2.ListDutiesRequest,
+        lanjie.v1.listing_pb2.ListDutiesResponse,
+    ]
+    """Lists the duties that events opened: who has to act by when (Art. 60, 61, 64-66)."""
+
 class ListingServiceAsyncStub:
     """Listings (列入): imports, inquiry by those who may read them, and the events that end them."""
 
@@ -95,6 +101,12 @@ class ListingServiceAsyncStub:
         lanjie.v1.listing_pb2.RecordEventResponse,
     ]
     """Records another event in the life of one listing: repair, revocation, annulment, stay, objection."""
+
+    ListDuties: grpc.aio.UnaryUnaryMultiCallable[
+        lanjie.v1.listing_pb2.ListDutiesRequest,
+        lanjie.v1.listing_pb2.ListDutiesResponse,
+    ]
+    """Lists the duties that events opened: who has to act by when (Art. 60, 61, 64-66)."""
 
 class ListingServiceServicer(metaclass=abc.ABCMeta):
     """Listings (列入): imports, inquiry by those who may read them, and the events that end them."""
@@ -146,5 +158,13 @@ class ListingServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[lanjie.v1.listing_pb2.RecordEventResponse, collections.abc.Awaitable[lanjie.v1.listing_pb2.RecordEventResponse]]:
         """Records another event in the life of one listing: repair, revocation, annulment, stay, objection."""
+
+    @abc.abstractmethod
+    def ListDuties(
+        self,
+        request: lanjie.v1.listing_pb2.ListDutiesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lanjie.v1.listing_pb2.ListDutiesResponse, collections.abc.Awaitable[lanjie.v1.listing_pb2.ListDutiesResponse]]:
+        """Lists the duties that events opened: who has to act by when (Art. 60, 61, 64-66)."""
 
 def add_ListingServiceServicer_to_server(servicer: ListingServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
