@@ -209,8 +209,12 @@ class DutyView:
     revision: int
 
 
-def detail_of(kind: EventKind, detail: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what of an event's detail outlives the listing: what was written to or about the subject does not."""
-    if kind is EventKind.OBJECTION_CLOSED:
-        return {name: value for name, value in detail.items() if name == "outcome"}
-    return {} if kind is EventKind.AMENDED else detail
+TEXTS: Final = frozenset({EventKind.OBJECTION_CLOSED, EventKind.AMENDED})
+"""Kinds whose detail holds what was written to or about the subject."""
+
+
+def lasting(kind: EventKind, detail: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what of an event's detail outlives the listing (Art. 41)."""
+    if kind not in TEXTS:
+        return detail
+    return {name: value for name, value in detail.items() if name == "outcome"}

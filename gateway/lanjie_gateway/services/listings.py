@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread, StoredEvent, StoredListing
-from lanjie_gateway.domain import events
+from lanjie_gateway.domain import events, retention
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.errors import invalid_argument, invalid_identifier, not_found
 from lanjie_gateway.domain.events import Act, EventKind
@@ -76,7 +76,8 @@ class ListingService:
             parsed = identifiers.parse(identifier)
         except IdentifierError as error:
             raise invalid_identifier(error) from None
-        return [self._view(stored) for stored in await self._ledger.call(Ledger.find, parsed)]
+        found = await self._ledger.call(Ledger.find, parsed)
+        return [self._view(stored) for stored in found if not self._hidden(stored)]
 
     async def get(self, listing_id: str, purpose: str, principal: Principal) -> tuple[ListingView, list[StoredEvent]]:
         """Return a listing and its events, oldest first.
@@ -86,7 +87,10 @@ class ListingService:
         """
         principal.require(Role.AUTHORITY, Role.AGENCY)
         _stated("purpose", purpose, 200)
-        return await self._get(listing_id)
+        found = await self._get(listing_id)
+        if self._hidden(found[0]):
+            raise not_found("no such listing")
+        return self._view(found[0]), found[1]
 
     async def remove(
         self, listing_id: str, reason: str, document: str, effective_date: str, principal: Principal
@@ -155,8 +159,8 @@ class ListingService:
             return recorded
 
         revision = await carried_through(record())
-        view, _ = await self._get(listing_id)
-        return revision, view
+        stored, _ = await self._get(listing_id)
+        return revision, self._ended_view(stored) if self._hidden(stored) else self._view(stored)
 
     def _effective(self, text: str) -> datetime.datetime | None:
         if not text:
@@ -166,11 +170,28 @@ class ListingService:
             raise invalid_argument("effective_date", "future", "an event works from its day or later, not ahead of it")
         return start_of(day)
 
-    async def _get(self, listing_id: str) -> tuple[ListingView, list[StoredEvent]]:
+    async def _get(self, listing_id: str) -> tuple[StoredListing, list[StoredEvent]]:
         found = await self._ledger.call(Ledger.get, listing_id)
         if found is None:
             raise not_found("no such listing")
-        return self._view(found[0]), found[1]
+        return found
+
+    def _hidden(self, stored: StoredListing) -> bool:
+        """Whether retention has ended: from then on it reads like a listing that never was (Art. 41)."""
+        return retention.erased(stored.packed) or retention.over(stored.packed.listing, day_of(self._clock()))
+
+    def _ended_view(self, stored: StoredListing) -> ListingView:
+        # What still has to be recorded can be, and tells nothing that may not be asked any more.
+        return ListingView(
+            listing=retention.tombstone(stored.packed.listing).listing,
+            masked_identifiers=(),
+            name="",
+            details=_NO_DETAILS,
+            source_version="",
+            related_persons=0,
+            not_in_force=Standing.RETENTION_ENDED.value,
+            revision=stored.revision,
+        )
 
     def _view(self, stored: StoredListing) -> ListingView:
         listing = stored.packed.listing

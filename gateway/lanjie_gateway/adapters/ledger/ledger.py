@@ -15,6 +15,7 @@ from lanjie_gateway.adapters.ledger import (
     database,
     duties,
     editions,
+    erasure,
     feed,
     heads,
     inquiries,
@@ -493,6 +494,26 @@ class Ledger:
         now = packed.micros(self._clock())
         with database.transaction(self._engine) as connection:
             return pruning.prune(connection, after, limit, ended, known=known, now=now)
+
+    # Retention.
+
+    def erase(self, after: int, limit: int, today: datetime.date) -> Pruned:
+        """Erase some listings whose retention has ended, as a commit of its own; see `adapters.ledger.erasure`.
+
+        Args:
+            after: cursor; 0 at the beginning, then what the last call gave.
+            limit: listings to look at.
+            today: day in Shanghai.
+        """
+        now = packed.micros(self._clock())
+        with database.transaction(self._engine) as connection:
+            return erasure.erase(connection, after, limit, today, now)
+
+    def tidy(self) -> None:
+        """Let nothing of what was erased lie among staged changes any longer, nor in the write-ahead log of SQLite."""
+        with database.transaction(self._engine) as connection:
+            erasure.forget_staged(connection)
+        database.empty_log(self._engine)
 
     # Catalogues.
 

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from lanjie_gateway.adapters.ledger import commits, duties, rotation
 from lanjie_gateway.adapters.ledger.tables import BATCH, EVENT, LISTING
-from lanjie_gateway.domain import events, packed
+from lanjie_gateway.domain import events, packed, retention
 from lanjie_gateway.domain.errors import Refused, not_found
 from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_matcher.listings import ended_by_event
@@ -74,6 +74,7 @@ def hold(connection: sa.Connection, number: int | None) -> Any:
     # By a statement of its own: one that waits for a lock reads everything else as it was before.
     connection.execute(sa.select(LISTING.c.id).where(LISTING.c.id == number).with_for_update())
     row = connection.execute(_COMMITTED.where(LISTING.c.id == number)).first()
-    if row is None:
+    # What was erased reads like what never was.
+    if row is None or retention.erased(packed.unpack(row.packed)):
         raise not_found("no such listing")
     return row
