@@ -279,8 +279,10 @@ def test_events_of_a_listing(lanjie: Lanjie, tmp_path: Path) -> None:
 
     assert lanjie("list", "object", *why).json["listing"]["objection"] is True
     assert outcome() == "INTERCEPT"
-    assert lanjie("list", "close-objection", *why).json["listing"]["objection"] is False
-    assert lanjie("list", "stay", *why).code == 0
+    closing = ("close-objection", *why, "--outcome", "unfounded", "--reply")
+    assert lanjie("list", *closing, "").code == 2
+    assert lanjie("list", *closing, "It was as it says.").json["listing"]["objection"] is False
+    assert lanjie("list", "stay", *why, "--until", "2099-12-31").code == 0
     assert outcome() == "PASS"
     lifted = lanjie("list", "lift-stay", *why)
     assert lifted.code == 4
@@ -292,7 +294,41 @@ def test_events_of_a_listing(lanjie: Lanjie, tmp_path: Path) -> None:
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     assert lanjie("list", "repair", *why, "--date", today).code == 0
     assert outcome() == "PASS"
-    assert "REPAIRED" in [event["kind"] for event in lanjie("list", "show", listing["id"], "--json").json["events"]]
+    events = lanjie("list", "show", listing["id"], "--json").json["events"]
+    assert "REPAIRED" in [event["kind"] for event in events]
+    (told,) = (event for event in events if event["kind"] == "OBJECTION_CLOSED")
+    assert (told["objection_outcome"], told["reply"]) == ("UNFOUNDED", "It was as it says.")
+
+
+def test_a_notice_is_applied_and_looked_at_by_a_second_person(lanjie: Lanjie, tmp_path: Path) -> None:
+    subject = uscc(107)
+    assert lanjie("list", "import", str(write_list(tmp_path / "one.csv", [row(subject)]))).code == 0
+    (listing,) = lanjie("list", "find", subject, "--json").json
+    why = (listing["id"], "--reason", "r", "--document", "d", "--json")
+
+    def duties(*options: str) -> list[str]:
+        found = lanjie("duties", "--json", *options).json
+        return sorted(each["rule"] for each in found if each["listing_id"] == listing["id"])
+
+    arrived = ("notice", *why, "--what", "annulled", "--instrument-date", "2026-01-05")
+    assert lanjie("list", *arrived).code == 0
+    assert "TRANSITION_ILLEGAL" in lanjie("list", *arrived).err
+    # The provider was late; the agency is not, yet.
+    assert duties() == ["revocation-apply"]
+    assert duties("--overdue", "--late") == ["revocation-notice"]
+    annulled = lanjie("list", "annul", *why).json["revision"]
+    assert lanjie("check", subject, *SUPPLIER, "--json").json["outcome"] == "PASS"
+    assert duties() == ["publicity-withdrawal", "removal-review"]
+    shown = lanjie("duties")
+    assert "provisional" in shown.out or "open" in shown.out
+    assert lanjie("list", "withdraw-publicity", *why).code == 0
+    looked = ("list", "review", listing["id"], "--revision", str(annulled))
+    assert lanjie(*looked, "--contest").code == 2
+    assert lanjie(*looked, "--contest", "--reason", "not the same case").code == 0
+    assert duties() == ["contested"]
+    text = lanjie("list", "show", listing["id"]).out
+    assert "contested" in text
+    assert "instrument" in text
 
 
 def test_a_refused_catalogue_names_file_entry_and_rule(lanjie: Lanjie, tmp_path: Path) -> None:

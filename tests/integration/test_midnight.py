@@ -13,9 +13,8 @@ import pytest
 
 import lanjie
 from lanjie._runtime import Seam
-from lanjie_gateway.adapters.ledger import Ledger
 from lanjie_gateway.domain.events import EventKind
-from lanjie_matcher.civil_time import SHANGHAI
+from lanjie_matcher.civil_time import SHANGHAI, day_of
 from tests.support.answers import act, row
 from tests.support.gateway import RunningGateway, running
 from tests.support.subjects import uscc
@@ -239,15 +238,11 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
 
 
 def stay_until_midnight(gateway: RunningGateway, subject: str) -> None:
-    """Stay a listing, and set the end of the stay: an event ahead of its day, as only the ledger itself takes it."""
+    """Stay a listing until 24:00 of the day before."""
     with gateway.client(local=False) as client:
         decision = client.check(subject, matter="m.any", purpose="test")
-    listing = decision.listings[0].listing_id
-    act(gateway, listing, EventKind.STAYED)
-    control = gateway.inner.control
-    grounds = {"actor": "local/authority", "reason": "期限届满", "document": "测试裁定"}
-    lifted = control.ledger.call(Ledger.record, listing, EventKind.STAY_LIFTED, MIDNIGHT, **grounds)
-    gateway.run(control.follower.published(gateway.run(lifted)))
+    eve = day_of(MIDNIGHT) - datetime.timedelta(days=1)
+    act(gateway, decision.listings[0].listing_id, EventKind.STAYED, until=eve.isoformat())
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -10,7 +10,8 @@ from typing import Any
 
 from lanjie_gateway.adapters.ledger import Ledger
 from lanjie_gateway.domain.access import Role
-from lanjie_gateway.domain.events import EventKind
+from lanjie_gateway.domain.events import BURDENS, EventKind
+from lanjie_gateway.services.event_facts import EventFacts
 from tests.support.gateway import RunningGateway, person
 
 AUTHORITY = person("authority", Role.AUTHORITY)
@@ -38,14 +39,19 @@ def row(subject: str, list_type: str, **facts: str) -> dict[str, str]:
     }
 
 
-def act(gateway: RunningGateway, listing_id: str, kind: EventKind, effective_date: str = "") -> int:
-    """Record an event as an authority does; return the revision, when that was acknowledged."""
-    listings = gateway.inner.control.listings
-    grounds = {"reason": "测试事由", "document": f"测试〔2026〕{next(_numbers)}号", "effective_date": effective_date}
+def act(gateway: RunningGateway, listing_id: str, kind: EventKind, effective_date: str = "", until: str = "") -> int:
+    """Record an event as an authority does, or two of its persons; return the revision, when that was acknowledged."""
+    control, document = gateway.inner.control, f"测试〔2026〕{next(_numbers)}号"
+    if kind in BURDENS:
+        order = control.listings.act(kind, ("测试事由", document, effective_date), AUTHORITY)
+        waits = gateway.run(control.waiting.propose(listing_id, order, {}))
+        return gateway.run(control.waiting.confirm(waits.id, person("reviewer", Role.AUTHORITY))).revision
+    grounds: dict[str, Any] = {"reason": "测试事由", "document": document, "effective_date": effective_date}
     if kind is EventKind.REMOVED:
-        recorded = listings.remove(listing_id, **grounds, principal=AUTHORITY)
+        recorded = control.listings.remove(listing_id, **grounds, principal=AUTHORITY)
     else:
-        recorded = listings.record_event(listing_id, kind, **grounds, principal=AUTHORITY)
+        facts = EventFacts(until_date=until)
+        recorded = control.listings.record_event(listing_id, kind, **grounds, principal=AUTHORITY, facts=facts)
     return gateway.run(recorded)[0]
 
 

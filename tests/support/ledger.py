@@ -20,6 +20,8 @@ from lanjie_gateway.domain.events import BURDENS, EventKind
 from lanjie_gateway.domain.import_rules import Counts, FileFormat, ImportHeader, ImportMode, ImportState, Receipt
 from lanjie_gateway.domain.list_file import FileRules, ListTypeRule, read_row
 from lanjie_gateway.domain.staged import StagedRow
+from lanjie_gateway.services.calendar import CalendarService
+from lanjie_gateway.services.duty import DutyService
 from lanjie_gateway.services.imports import ImportService
 from lanjie_gateway.services.listings import ListingService
 from lanjie_gateway.services.waiting import WaitingService
@@ -179,6 +181,8 @@ class Desk:
         self.imports = ImportService(*shared)
         self.listings = ListingService(*shared)
         self.waiting = WaitingService(*shared)
+        calendar = CalendarService(self.thread, self._publish, self.clock, allow_examples=True)
+        self.duties = DutyService(self.thread, calendar, self.clock)
 
     async def take(self, file: bytes, who: str = "anna", **order: Any) -> Any:
         """Import a file; a repeated call takes it a minute later."""

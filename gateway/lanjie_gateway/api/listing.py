@@ -1,7 +1,7 @@
 """ListingService over gRPC: messages in, messages out; all rules are in the services."""
 
 import datetime
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 import grpc
@@ -10,10 +10,14 @@ from lanjie.v1 import listing_pb2, listing_pb2_grpc, subject_pb2
 from lanjie_gateway.adapters.ledger import Proposal, StoredEvent, is_act
 from lanjie_gateway.api.auth import caller
 from lanjie_gateway.api.messages import date_text, timestamp
+from lanjie_gateway.domain.duties import DutyView
 from lanjie_gateway.domain.errors import invalid_argument
+from lanjie_gateway.domain.event_detail import InstrumentNotice, ObjectionOutcome, Verdict
 from lanjie_gateway.domain.events import BURDENS, EventKind
 from lanjie_gateway.domain.import_rules import FileFormat, ImportHeader, ImportMode, ImportState, Receipt
 from lanjie_gateway.domain.profile import MAX_BYTES as MAX_PROFILE
+from lanjie_gateway.services.duty import DutyService
+from lanjie_gateway.services.event_facts import EventFacts
 from lanjie_gateway.services.imports import ImportService
 from lanjie_gateway.services.listings import ListingService, ListingView, stated
 from lanjie_gateway.services.waiting import WaitingService
@@ -35,6 +39,14 @@ _STATES: Final = {state: listing_pb2.ImportState.Value(f"IMPORT_STATE_{state.nam
 _KINDS: Final = {kind: subject_pb2.SubjectKind.Value(f"SUBJECT_KIND_{kind.name}") for kind in SubjectKind}
 _EVENTS: Final = {kind: listing_pb2.ListingEventKind.Value(f"LISTING_EVENT_KIND_{kind.name}") for kind in EventKind}
 _EVENT_OF: Final = {number: kind for kind, number in _EVENTS.items()}
+_OUTCOMES: Final = {
+    each: listing_pb2.ObjectionOutcome.Value(f"OBJECTION_OUTCOME_{each.name}") for each in ObjectionOutcome
+}
+_OUTCOME_OF: Final = {number: each for each, number in _OUTCOMES.items()}
+_NOTICES: Final = {
+    each: listing_pb2.InstrumentNotice.Value(f"INSTRUMENT_NOTICE_{each.name}") for each in InstrumentNotice
+}
+_NOTICE_OF: Final = {number: each for each, number in _NOTICES.items()}
 
 
 class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
@@ -44,12 +56,16 @@ class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
         listings: finds, reads and ends listings.
         imports: takes files.
         waiting: what waits for a second person.
+        duties: lists what events oblige to.
     """
 
-    def __init__(self, listings: ListingService, imports: ImportService, waiting: WaitingService) -> None:
+    def __init__(
+        self, listings: ListingService, imports: ImportService, waiting: WaitingService, duties: DutyService
+    ) -> None:
         self._listings = listings
         self._imports = imports
         self._waiting = waiting
+        self._duties = duties
 
     async def Import(
         self, request_iterator: AsyncIterator[listing_pb2.ImportRequest], context: grpc.aio.ServicerContext[Any, Any]
@@ -149,8 +165,18 @@ class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
             document=request.document,
             effective_date=request.effective_date,
             principal=principal,
+            facts=_facts(request),
         )
         return listing_pb2.RecordEventResponse(revision=revision, listing=_listing(view))
+
+    async def ListDuties(
+        self, request: listing_pb2.ListDutiesRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> listing_pb2.ListDutiesResponse:
+        """List what events oblige to."""
+        found = await self._duties.find(
+            caller(context), overdue_only=request.overdue, rule=request.rule, late=request.late
+        )
+        return listing_pb2.ListDutiesResponse(duties=[_duty(each, self._duties.bound(each.rule)) for each in found])
 
 
 async def _data(requests: AsyncIterator[listing_pb2.ImportRequest]) -> AsyncIterator[bytes]:
@@ -278,5 +304,53 @@ def _event(event: StoredEvent) -> listing_pb2.ListingEvent:
         reason=event.reason,
         document=event.document,
         revision=event.revision,
-        second=event.second,
+        second_person=event.second,
+        **_told(event.detail),
+    )
+
+
+def _told(detail: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of an event that its detail fills."""
+    told = {name: detail[key] for name, key in _TOLD.items() if key in detail}
+    if "outcome" in detail:
+        told["objection_outcome"] = _OUTCOMES[ObjectionOutcome(detail["outcome"])]
+    if "what" in detail:
+        told["notice"] = _NOTICES[InstrumentNotice(detail["what"])]
+    return told | {"contested": detail.get("verdict") == Verdict.CONTESTED}
+
+
+_TOLD: Final = {
+    "until_date": "until",
+    "reply": "reply",
+    "instrument_date": "instrument_date",
+    "reviewed_revision": "revision",
+}
+
+
+def _facts(request: listing_pb2.RecordEventRequest) -> EventFacts:
+    # An enum value that is not known here says nothing, and is missed where it is required.
+    return EventFacts(
+        until_date=request.until_date,
+        objection_outcome=_OUTCOME_OF.get(request.objection_outcome),
+        reply=request.reply,
+        notice=_NOTICE_OF.get(request.notice),
+        instrument_date=request.instrument_date,
+        reviewed_revision=request.reviewed_revision,
+        contested=request.contested,
+    )
+
+
+def _duty(view: DutyView, bound: str) -> listing_pb2.Duty:
+    return listing_pb2.Duty(
+        rule=view.rule.value,
+        listing_id=view.listing_id,
+        list_type=view.list_type,
+        bound=bound,
+        started_date=date_text(view.started_on),
+        due_date=date_text(view.due_on),
+        provisional=view.provisional,
+        overdue=view.overdue,
+        closed_date=date_text(view.closed_on),
+        late=view.late,
+        revision=view.revision,
     )

@@ -41,6 +41,7 @@ from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, descr
 from lanjie_gateway.services.backups import BackupService
 from lanjie_gateway.services.calendar import CalendarService, deadlines_of
 from lanjie_gateway.services.catalogue import CatalogueService
+from lanjie_gateway.services.duty import DutyService
 from lanjie_gateway.services.follower import Follower
 from lanjie_gateway.services.imports import ImportService
 from lanjie_gateway.services.inquiries import InquiryService
@@ -136,6 +137,7 @@ class Control:
         self.listings = ListingService(*shared)
         self.imports = ImportService(*shared)
         self.waiting = WaitingService(*shared)
+        self.duties = DutyService(self.ledger, self.calendar, self._clock)
         pruning = PruningService(*shared)
         pruning.start()
         self._stack.push_async_callback(pruning.close)
@@ -157,7 +159,7 @@ class Control:
     async def _serve_admin(self) -> None:
         admin = grpc.aio.server(interceptors=[Gate(self._tokens)], options=options(ADMIN_MESSAGE_BYTES))
         listing_pb2_grpc.add_ListingServiceServicer_to_server(
-            ListingServicer(self.listings, self.imports, self.waiting), admin
+            ListingServicer(self.listings, self.imports, self.waiting, self.duties), admin
         )
         catalogue_pb2_grpc.add_CatalogueServiceServicer_to_server(CatalogueServicer(self.catalogues), admin)
         calendar_pb2_grpc.add_CalendarServiceServicer_to_server(CalendarServicer(self.calendar), admin)

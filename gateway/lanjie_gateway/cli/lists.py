@@ -244,7 +244,9 @@ def show(
         render.console().print(render.listing_panel(answer.listing, answer.events))
 
 
-def record(admin: "Connection", listing_id: str, kind: str, *, reason: str, document: str, day: str = "") -> Any:
+def record(
+    admin: "Connection", listing_id: str, kind: str, *, reason: str, document: str, day: str = "", **said: Any
+) -> Any:
     """Record an event of a listing; a removal has a call of its own.
 
     Args:
@@ -254,13 +256,20 @@ def record(admin: "Connection", listing_id: str, kind: str, *, reason: str, docu
         reason: why, 1 to 500 characters (Art. 61).
         document: number of the document that orders it.
         day: day it works from, YYYY-MM-DD; the commit when empty.
+        said: fields of `RecordEventRequest` that this kind takes besides.
 
     Raises:
         lanjie.LanjieError: the gateway refused it.
     """
     from lanjie.v1 import listing_pb2 as pb
 
-    facts: dict[str, Any] = {"listing_id": listing_id, "reason": reason, "document": document, "effective_date": day}
+    facts: dict[str, Any] = {
+        "listing_id": listing_id,
+        "reason": reason,
+        "document": document,
+        "effective_date": day,
+        **said,
+    }
     if kind == "REMOVED":
         return admin.call(admin.listings.Remove, pb.RemoveRequest(**facts))
     number = pb.ListingEventKind.Value(f"LISTING_EVENT_KIND_{kind}")
@@ -289,6 +298,26 @@ def recorded(name: str, answer: Any, target: Target, milliseconds: float, *, as_
         raise typer.Exit(WAITING)
 
 
+def carry_out(
+    name: str,
+    kind: str,
+    listing_id: str,
+    target: Target,
+    *,
+    as_json: bool,
+    person: Person = Person.AUTHORITY,
+    **facts: Any,
+) -> None:
+    """Record an event and show what came of it; `facts` as for `record`."""
+    from lanjie_gateway.cli.admin import connect
+
+    with connect(target.endpoint(Listener.ADMIN, person)) as admin:
+        started = time.perf_counter()
+        answer = record(admin, listing_id, kind, **facts)
+        milliseconds = (time.perf_counter() - started) * 1000
+    recorded(name, answer, target, milliseconds, as_json=as_json)
+
+
 def _add_event_command(name: str, kind: str, help_text: str) -> None:
     def command(
         listing_id: ListingId,
@@ -301,15 +330,9 @@ def _add_event_command(name: str, kind: str, help_text: str) -> None:
         token_file: TokenFile = None,
         as_json: AsJson = False,
     ) -> None:
-        from lanjie_gateway.cli.admin import connect
-
         target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
         day = date.date().isoformat() if date is not None else ""
-        with connect(target.endpoint(Listener.ADMIN, Person.AUTHORITY)) as admin:
-            started = time.perf_counter()
-            answer = record(admin, listing_id, kind, reason=reason, document=document, day=day)
-            milliseconds = (time.perf_counter() - started) * 1000
-        recorded(name, answer, target, milliseconds, as_json=as_json)
+        carry_out(name, kind, listing_id, target, as_json=as_json, reason=reason, document=document, day=day)
 
     app.command(name, help=help_text)(command)
 
@@ -319,10 +342,11 @@ for _name, _kind, _help in (
     ("repair", "REPAIRED", "Record the repair of credit (信用修复, Art. 66)."),
     ("revoke", "REVOKED", "Record that the instrument was revoked (撤销, Art. 65): ends from its date."),
     ("annul", "ANNULLED", "Record that the instrument was found void: the listing was never in force."),
-    ("stay", "STAYED", "Record a stay by a court or reconsideration organ."),
     ("lift-stay", "STAY_LIFTED", "Record that the stay was lifted; waits for a second person (exit 4)."),
     ("object", "OBJECTION_OPENED", "Open an objection (异议, Art. 64): a mark, it changes nothing else."),
-    ("close-objection", "OBJECTION_CLOSED", "Close an objection without change."),
+    ("apply-repair", "REPAIR_APPLIED", "Record that repair was applied for (Art. 66)."),
+    ("refuse-repair", "REPAIR_REFUSED", "Record that repair was refused (Art. 66)."),
+    ("withdraw-publicity", "PUBLICITY_WITHDRAWN", "Record that what was published was withdrawn (Art. 41, 66)."),
     (
         "reinstate",
         "REINSTATED",

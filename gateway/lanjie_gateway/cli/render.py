@@ -25,6 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lanjie_gateway.cli import editions
+from lanjie_gateway.cli.render_events import event_says
 from lanjie_matcher.civil_time import SHANGHAI
 
 if TYPE_CHECKING:
@@ -291,7 +292,7 @@ def listing_panel(listing: Any, events: Iterable[Any] = ()) -> RenderableType:
     facts["masked_identifiers"] = ", ".join(facts["masked_identifiers"])
     facts["related_persons"] = facts["related_persons"] or ""
     table = Table(box=box.SIMPLE_HEAD, title=Text("events"), title_justify="left")
-    for heading in ("event", "works from", "recorded", "by", "reason", "document", "revision"):
+    for heading in ("event", "works from", "recorded", "by", "reason", "document", "says", "revision"):
         table.add_column(heading, overflow="fold")
     for event in events:
         values = message_dict(event)
@@ -304,6 +305,7 @@ def listing_panel(listing: Any, events: Iterable[Any] = ()) -> RenderableType:
             event.actor,
             event.reason,
             event.document,
+            event_says(event),
             str(event.revision),
         )
     parts: list[RenderableType] = [facts_panel("listing", facts)]

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import datetime
 from array import array
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +14,9 @@ from lanjie_gateway.adapters.keys import KeyRing, KeysLostError
 from lanjie_gateway.adapters.ledger import (
     commits,
     database,
+    duties,
     editions,
+    erasure,
     feed,
     heads,
     inquiries,
@@ -36,6 +38,7 @@ from lanjie_gateway.adapters.ledger.rows import (
     LedgerError,
     Proposal,
     Pruned,
+    StoredDuty,
     StoredEdition,
     StoredEvent,
     StoredListing,
@@ -258,8 +261,9 @@ class Ledger:
 
         Raises:
             Refused: NOT_FOUND; TRANSITION_ILLEGAL: it was to be reinstated, and its details can no longer be read; or
-                see `events.apply`: TRANSITION_ILLEGAL is also what an event gets that is sent again
-                after LEDGER_UNAVAILABLE, if the first one was recorded after all; `get` then shows it with its actor.
+                see `events.apply` and `domain.duties.step`: TRANSITION_ILLEGAL is also what an event gets that is sent
+                again after LEDGER_UNAVAILABLE, if the first one was recorded after all; `get` then shows it with its
+                actor.
         """
         now = packed.micros(self._clock())
         with database.transaction(self._engine) as connection:
@@ -326,6 +330,22 @@ class Ledger:
         merged = packed.unpack(staging.merge_correction(row.packed, found.corrected.packed))
         details = self._details(found.corrected.sealed, found.corrected.wrapped_key, row.natural_key)
         return found, dataclasses.replace(after, packed=merged, details=details)
+
+    def duties(self, closed_since: datetime.datetime | None = None, *, rules: Iterable[str] = ()) -> list[StoredDuty]:
+        """Return duties whose clock runs, those that began last first.
+
+        Args:
+            closed_since: those too that a commit since then has closed.
+            rules: of these rules; of all when empty.
+        """
+        since = None if closed_since is None else packed.micros(closed_since)
+        with database.transaction(self._engine) as connection:
+            return duties.read(connection, closed_since=since, rules=rules)
+
+    def open_duties(self) -> Mapping[str, int]:
+        """Return the number of open duties by rule."""
+        with database.transaction(self._engine) as connection:
+            return duties.count_open(connection)
 
     # Imports.
 
@@ -568,6 +588,26 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             return pruning.prune(connection, after, limit, ended, known=known, now=now)
 
+    # Retention.
+
+    def erase(self, after: int, limit: int, today: datetime.date) -> Pruned:
+        """Erase some listings whose retention has ended, as a commit of its own; see `adapters.ledger.erasure`.
+
+        Args:
+            after: cursor; 0 at the beginning, then what the last call gave.
+            limit: listings to look at.
+            today: day in Shanghai.
+        """
+        now = packed.micros(self._clock())
+        with database.transaction(self._engine) as connection:
+            return erasure.erase(connection, after, limit, today, now)
+
+    def tidy(self) -> None:
+        """Let nothing of what was erased lie among staged changes any longer, nor in the write-ahead log of SQLite."""
+        with database.transaction(self._engine) as connection:
+            erasure.forget_staged(connection)
+        database.empty_log(self._engine)
+
     # Catalogues.
 
     def publish_edition(
@@ -713,5 +753,6 @@ def _event(row: Any) -> StoredEvent:
         reason=row.reason,
         document=row.document,
         revision=row.revision,
+        detail=row.detail or {},
         second=row.second or "",
     )

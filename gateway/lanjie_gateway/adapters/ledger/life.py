@@ -5,10 +5,10 @@ from typing import Any, Final
 import msgpack
 import sqlalchemy as sa
 
-from lanjie_gateway.adapters.ledger import commits, rotation
+from lanjie_gateway.adapters.ledger import commits, duties, rotation
 from lanjie_gateway.adapters.ledger.rows import Corrected
 from lanjie_gateway.adapters.ledger.tables import BATCH, EVENT, LISTING
-from lanjie_gateway.domain import events, packed
+from lanjie_gateway.domain import events, packed, retention
 from lanjie_gateway.domain.errors import Refused, not_found
 from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_matcher.listings import ended_by_event
@@ -32,10 +32,12 @@ def record(
         now: microseconds.
         corrected: the listing after it, for a correction by hand.
     """
+    events.require_complete(act)
     row = hold(connection, number)
     before = packed.unpack(row.packed)
     at = packed.instant(now) if act.effective_at is None else act.effective_at
-    listing = events.apply(before.listing, act.kind, at)
+    listing = events.apply(before.listing, act.kind, at, act.detail)
+    due = duties.step(connection, row.id, act, listing, now)
     if act.kind is EventKind.REINSTATED and rotation.missing(connection, row.id, (of for of, _ in before.identities)):
         message = "its details can no longer be read: enter the listing anew"
         raise Refused("TRANSITION_ILLEGAL", message, state="unreadable", event=act.kind.value)
@@ -72,6 +74,7 @@ def record(
             payload=msgpack.packb((1, row.packed, row.sealed, row.wrapped_key)) if corrected is not None else None,
         )
     )
+    duties.write(connection, batch, row.id, act, due)
     return commits.commit(connection, batch, now)
 
 
@@ -84,6 +87,7 @@ def hold(connection: sa.Connection, number: int | None) -> Any:
     # By a statement of its own: one that waits for a lock reads everything else as it was before.
     connection.execute(sa.select(LISTING.c.id).where(LISTING.c.id == number).with_for_update())
     row = connection.execute(_COMMITTED.where(LISTING.c.id == number)).first()
-    if row is None:
+    # What was erased reads like what never was.
+    if row is None or retention.erased(packed.unpack(row.packed)):
         raise not_found("no such listing")
     return row

@@ -33,9 +33,11 @@ def propose(connection: sa.Connection, number: int | None, act: Act, corrected: 
         Refused: NOT_FOUND, TRANSITION_ILLEGAL or ARGUMENT_INVALID as the act itself would be (1); ARGUMENT_INVALID
             where too many wait.
     """
+    events.require_complete(act)
     row = life.hold(connection, number)
     listing = packed.unpack(row.packed).listing
-    events.apply(listing, act.kind, packed.instant(now) if act.effective_at is None else act.effective_at)
+    at = packed.instant(now) if act.effective_at is None else act.effective_at
+    events.apply(listing, act.kind, at, act.detail)
     if len(waiting(connection)) >= MOST_WAITING:
         raise Refused("OVERLOADED", f"{MOST_WAITING} acts wait already; settle some of them", retry_after_ms="0")
     values: dict[str, Any] = {

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from lanjie_gateway.adapters.ledger import commits, locks
+from lanjie_gateway.adapters.ledger import commits, duties, locks
 from lanjie_gateway.adapters.ledger.staging import merge_correction, merge_removal, quarantine
 from lanjie_gateway.adapters.ledger.tables import (
     BATCH,
@@ -63,6 +63,7 @@ def commit_import(connection: sa.Connection, receipt: Receipt, now: int, confirm
     _refuse_doubles(connection, batch, base)
     receipt = _overtaken(connection, receipt)
     _apply_changes(connection, batch)
+    duties.close_by_import(connection, batch)
     revision = commits.commit(connection, batch, now)
     receipt = dataclasses.replace(receipt, state=ImportState.COMMITTED, revision=revision)
     _write(connection, receipt, confirmer)

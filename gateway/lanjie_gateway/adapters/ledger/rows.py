@@ -1,7 +1,9 @@
 """What the ledger hands out and takes in."""
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.packed import Details, PackedListing
@@ -131,6 +133,7 @@ class StoredEvent:
     reason: str
     document: str
     revision: int
+    detail: Mapping[str, Any] = field(default_factory=dict, repr=False)
     second: str = ""
 
 
@@ -172,6 +175,24 @@ class Proposal:
     def listing_id(self) -> str:
         """Id of the listing."""
         return f"{self.number:016x}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredDuty:
+    """When a clock began and was stopped; when it is due is computed when asked.
+
+    Attributes:
+        rule: name of a `DutyRule`.
+        closed_on: day in Shanghai; `None` while it runs.
+        revision: of the commit that opened it.
+    """
+
+    rule: str
+    listing_id: str
+    list_type: str
+    started_on: datetime.date
+    closed_on: datetime.date | None
+    revision: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

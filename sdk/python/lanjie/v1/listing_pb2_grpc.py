@@ -75,6 +75,11 @@ class ListingServiceStub(object):
                 request_serializer=lanjie_dot_v1_dot_listing__pb2.RecordEventRequest.SerializeToString,
                 response_deserializer=lanjie_dot_v1_dot_listing__pb2.RecordEventResponse.FromString,
                 _registered_method=True)
+        self.ListDuties = channel.unary_unary(
+                '/lanjie.v1.ListingService/ListDuties',
+                request_serializer=lanjie_dot_v1_dot_listing__pb2.ListDutiesRequest.SerializeToString,
+                response_deserializer=lanjie_dot_v1_dot_listing__pb2.ListDutiesResponse.FromString,
+                _registered_method=True)
 
 
 class ListingServiceServicer(object):
@@ -138,6 +143,13 @@ class ListingServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDuties(self, request, context):
+        """Lists the duties that events opened: who has to act by when (Art. 60, 61, 64-66).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ListingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -180,6 +192,11 @@ def add_ListingServiceServicer_to_server(servicer, server):
                     servicer.RecordEvent,
                     request_deserializer=lanjie_dot_v1_dot_listing__pb2.RecordEventRequest.FromString,
                     response_serializer=lanjie_dot_v1_dot_listing__pb2.RecordEventResponse.SerializeToString,
+            ),
+            'ListDuties': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDuties,
+                    request_deserializer=lanjie_dot_v1_dot_listing__pb2.ListDutiesRequest.FromString,
+                    response_serializer=lanjie_dot_v1_dot_listing__pb2.ListDutiesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -399,6 +416,33 @@ class ListingService(object):
             '/lanjie.v1.ListingService/RecordEvent',
             lanjie_dot_v1_dot_listing__pb2.RecordEventRequest.SerializeToString,
             lanjie_dot_v1_dot_listing__pb2.RecordEventResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDuties(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lanjie.v1.ListingService/ListDuties',
+            lanjie_dot_v1_dot_listing__pb2.ListDutiesRequest.SerializeToString,
+            lanjie_dot_v1_dot_listing__pb2.ListDutiesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -71,6 +71,12 @@ class ListingServiceStub:
     burden on the subject (correction by hand, end of a stay, reinstatement) waits for a second person.
     """
 
+    ListDuties: grpc.UnaryUnaryMultiCallable[
+        lanjie.v1.listing_pb2.ListDutiesRequest,
+        lanjie.v1.listing_pb2.ListDutiesResponse,
+    ]
+    """Lists the duties that events opened: who has to act by when (Art. 60, 61, 64-66)."""
+
 class ListingServiceAsyncStub:
     """Listings (列入): imports, inquiry by those who may read them, and the events that end them."""
 
@@ -123,6 +129,12 @@ class ListingServiceAsyncStub:
     """Records another event in the life of one listing: repair, revocation, annulment, stay, objection. What may put a
     burden on the subject (correction by hand, end of a stay, reinstatement) waits for a second person.
     """
+
+    ListDuties: grpc.aio.UnaryUnaryMultiCallable[
+        lanjie.v1.listing_pb2.ListDutiesRequest,
+        lanjie.v1.listing_pb2.ListDutiesResponse,
+    ]
+    """Lists the duties that events opened: who has to act by when (Art. 60, 61, 64-66)."""
 
 class ListingServiceServicer(metaclass=abc.ABCMeta):
     """Listings (列入): imports, inquiry by those who may read them, and the events that end them."""
@@ -192,5 +204,13 @@ class ListingServiceServicer(metaclass=abc.ABCMeta):
         """Records another event in the life of one listing: repair, revocation, annulment, stay, objection. What may put a
         burden on the subject (correction by hand, end of a stay, reinstatement) waits for a second person.
         """
+
+    @abc.abstractmethod
+    def ListDuties(
+        self,
+        request: lanjie.v1.listing_pb2.ListDutiesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lanjie.v1.listing_pb2.ListDutiesResponse, collections.abc.Awaitable[lanjie.v1.listing_pb2.ListDutiesResponse]]:
+        """Lists the duties that events opened: who has to act by when (Art. 60, 61, 64-66)."""
 
 def add_ListingServiceServicer_to_server(servicer: ListingServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
