@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lanjie_gateway.adapters.ledger import Ledger
+from lanjie_gateway.adapters.ledger.database import migrate
 from lanjie_gateway.domain.access import Role
 from lanjie_gateway.domain.duties import DutyRule
 from lanjie_gateway.domain.errors import Refused
@@ -29,6 +30,7 @@ from tests.support.ledger import (
     receipt,
     stage,
     take,
+    to_second_schema,
 )
 
 K = EventKind
@@ -230,6 +232,24 @@ def test_an_annulment_leaves_nothing_waiting_but_what_tells_of_it(ledger: Ledger
     assert len(running(ledger)) == 3
     act(ledger, K.ANNULLED)
     assert [rule for rule, _ in running(ledger)] == ["publicity-withdrawal", "removal-review"]
+
+
+def test_objections_from_before_there_were_duties_are_to_be_replied_to(
+    tmp_path: Path, ledger: Ledger, clock: Clock, ledger_url: str
+) -> None:
+    take(ledger, *(cells(number) for number in range(1, 4)))
+    # 00:30 in Shanghai is still the day before in UTC.
+    clock.now = start_of(TODAY) + datetime.timedelta(minutes=30)
+    for number, kinds in enumerate(((K.OBJECTION_CLOSED, K.OBJECTION_OPENED), (K.OBJECTION_CLOSED,), (K.ANNULLED,)), 1):
+        for kind in (K.OBJECTION_OPENED, *kinds):
+            act(ledger, kind, number)
+    with ledger._engine.begin() as connection:
+        to_second_schema(connection)
+    ledger.close()
+    migrate(ledger_url)
+    again = open_ledger(tmp_path, clock, ledger_url)
+    assert running(again) == [("objection-reply", TODAY)]
+    again.close()
 
 
 async def test_when_a_duty_is_due_is_said_when_asked(tmp_path: Path) -> None:
