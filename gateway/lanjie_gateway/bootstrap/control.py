@@ -30,6 +30,7 @@ from lanjie_gateway.adapters.state_lock import LEDGER, feed_socket, hold
 from lanjie_gateway.api.auth import Tokens
 from lanjie_gateway.api.catalogue import CatalogueServicer
 from lanjie_gateway.api.ledger import LedgerServicer
+from lanjie_gateway.api.list_metrics import ListCollector
 from lanjie_gateway.api.listing import ListingServicer
 from lanjie_gateway.api.metrics import GatewayCollector
 from lanjie_gateway.api.server import ADMIN_MESSAGE_BYTES, Gate, options
@@ -40,6 +41,7 @@ from lanjie_gateway.services.catalogue import CatalogueService
 from lanjie_gateway.services.follower import Follower
 from lanjie_gateway.services.imports import ImportService
 from lanjie_gateway.services.inquiries import InquiryService
+from lanjie_gateway.services.list_status import ListStatusService
 from lanjie_gateway.services.listings import ListingService
 
 if TYPE_CHECKING:
@@ -120,6 +122,7 @@ class Control:
         shared = (self.ledger, self.catalogues.current, self._clock, self._published)
         self.listings = ListingService(*shared)
         self.imports = ImportService(*shared)
+        self.lists = ListStatusService(self.ledger, self.catalogues.current, self._clock)
         pruning = PruningService(*shared)
         pruning.start()
         self._stack.push_async_callback(pruning.close)
@@ -146,13 +149,14 @@ class Control:
         self._stack.push_async_callback(rotation.close)
         backups = BackupService(self.ledger, self._settings.state, self._settings.ledger, VERSION, self._clock)
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(
-            LedgerServicer(backups, rotation, self.views, self.sync), admin
+            LedgerServicer(backups, rotation, self.views, self.sync, self.lists), admin
         )
         self.admin_address = await self._listen(admin, self._settings.admin, listing_pb2, catalogue_pb2, ledger_pb2)
 
     async def _serve_metrics(self) -> None:
         loop = asyncio.get_running_loop()
         self.metrics.add(GatewayCollector(self.views, self.sync, self.hub, self._settings.workers, loop))
+        self.metrics.add(ListCollector(self.lists, loop))
         self.metrics_address = await self.metrics.listen(self._settings.metrics)
         self._stack.push_async_callback(self.metrics.close)
 

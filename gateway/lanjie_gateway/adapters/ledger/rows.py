@@ -60,12 +60,14 @@ class CommitInfo:
     """One commit. `kind` is ``listings``, ``catalogue``, ``view`` (a new generation) or ``prune``.
 
     ``view`` and ``prune`` change nothing but what the view is made of; a ``catalogue`` may bring pruned listings back.
+    `delivers`: a source vouched for a list type with it.
     """
 
     revision: int
     kind: str
     committed_at: datetime.datetime
     actor: str
+    delivers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
