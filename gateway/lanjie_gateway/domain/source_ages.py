@@ -114,7 +114,12 @@ def source_ages(
         last[code] = max(last.get(code, word.vouched_on), word.vouched_on)
 
     sources = [
-        _source_age(place, in_force.get(place[0]), words.get(place), counts[place], last.get(place[0]), today)
+        _source_age(
+            *(place, in_force.get(place[0]), words.get(place)),
+            live=counts[place],
+            last=last.get(place[0]),
+            today=today,
+        )
         for place in sorted(words.keys() | counts.keys())
     ]
     return SourceAges(
@@ -131,6 +136,7 @@ def _source_age(
     place: Source,
     list_type: ListType | None,
     word: Delivery | None,
+    *,
     live: int,
     last: datetime.date | None,
     today: datetime.date,
