@@ -1,9 +1,12 @@
 """An old source end to end: the clock alone makes it old, and a file with the same rows makes it young again."""
 
+import asyncio
+import contextlib
 import datetime
 import json
+import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,13 @@ import grpc
 import pytest
 
 from lanjie.v1 import ledger_pb2, ledger_pb2_grpc, screening_pb2, screening_pb2_grpc, subject_pb2
+from lanjie_gateway.adapters.ledger import LedgerThread
 from lanjie_gateway.domain.access import Role
+from lanjie_gateway.services import list_status
+from lanjie_gateway.services.list_status import ListStatusService
+from tests.support import catalogues as catalogue
 from tests.support.gateway import RunningGateway, person, running
+from tests.support.ledger import cells, csv_file, desk
 from tests.support.load import wage_row
 from tests.support.subjects import uscc
 
@@ -105,3 +113,43 @@ def test_an_import_that_waits_is_told(gateway: RunningGateway) -> None:
     gateway.run(gateway.inner.control.imports.confirm(waiting.receipt_id, person("second", Role.AUTHORITY)))
     assert (status(gateway).waiting_imports, status(gateway).HasField("oldest_waiting_time")) == (0, False)
     assert "lanjie_imports_waiting 0.0" in metrics(gateway)
+
+
+def test_sources_are_told_to_those_who_run_the_gateway_only(gateway: RunningGateway) -> None:
+    stub, address = ledger_pb2_grpc.LedgerServiceStub, gateway.inner.control.admin_address
+    with pytest.raises(grpc.RpcError) as refused:
+        call(gateway, stub, address, "GetListStatus", ledger_pb2.GetListStatusRequest(), who="inquirer")
+    error: Any = refused.value
+    assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_what_is_known_grows_older_while_the_ledger_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = catalogue.catalogues(catalogue.edition(list_types=(catalogue.list_type(source_max_age_days=1),)))
+    async with desk(tmp_path, known) as at:
+        lists = ListStatusService(at.thread, lambda: known, at.clock)
+        async with busy(at.thread, monkeypatch):
+            assert await lists.watch() is None
+        await at.take(csv_file([cells(1)]))
+        told = await lists.watch()
+        assert told is not None
+        assert not told.ages.list_types[0].overdue
+        at.clock.pass_by(days=2)
+        async with busy(at.thread, monkeypatch):
+            told = await lists.watch()
+        assert told is not None
+        assert (told.ages.list_types[0].age_days, told.ages.list_types[0].overdue) == (2, True)
+
+
+@contextlib.asynccontextmanager
+async def busy(thread: LedgerThread, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """A ledger that does not come to answer."""
+    released = threading.Event()
+    held = asyncio.create_task(thread.call(lambda _: released.wait(10)))
+    await asyncio.sleep(0)
+    with monkeypatch.context() as short:
+        short.setattr(list_status, "READ_SECONDS", 0.05)
+        yield
+    released.set()
+    await held

@@ -30,6 +30,8 @@ class ListCollector(Collector):
             TimeoutError: the event loop does not come to it.
         """
         status = asyncio.run_coroutine_threadsafe(self._lists.watch(), self._loop).result(ANSWER_SECONDS)
+        if status is None:
+            return ()
         age = GaugeMetricFamily(
             "lanjie_source_age_days",
             "Days since the oldest source of a list type that matters has vouched for it.",

@@ -25,11 +25,11 @@ Source = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """The last word of a source on a list type.
+    """The last word of a source on a list type: of its deliveries that vouch for the latest day, the last.
 
     Attributes:
         vouched_on: newest day up to which it vouched.
-        delivered_at: aware instant of the last commit with a delivery of its own.
+        delivered_at: aware instant of the commit.
         revision: of that commit.
     """
 

@@ -40,11 +40,11 @@ class ListStatus:
 class _Read:
     """What the ledger says at a revision."""
 
-    revision: int = -1
-    deliveries: tuple[Delivery, ...] = ()
-    live: Mapping[Source, int] | None = None
-    waiting: int = 0
-    waiting_since: datetime.datetime | None = None
+    revision: int
+    deliveries: tuple[Delivery, ...]
+    live: Mapping[Source, int]
+    waiting: int
+    waiting_since: datetime.datetime | None
 
 
 class ListStatusService:
@@ -65,7 +65,7 @@ class ListStatusService:
         self._ledger = ledger
         self._catalogues = catalogues
         self._clock = clock
-        self._known = _Read()
+        self._known: _Read | None = None
 
     async def get(self, principal: Principal) -> ListStatus:
         """Return the state of the lists, every live listing counted.
@@ -77,24 +77,25 @@ class ListStatusService:
         principal.require(Role.AGENCY)
         return self._status(await self._ledger.call(_read_all))
 
-    async def watch(self) -> ListStatus:
+    async def watch(self) -> ListStatus | None:
         """Return the state of the lists cheaply: `live` tells whether there are live listings, not how many.
 
-        While the ledger cannot be read, what was known last grows older by the clock.
+        While the ledger cannot be read, what was known last grows older by the clock; `None` where nothing was.
         """
         try:
             async with asyncio.timeout(READ_SECONDS):
                 self._known = await self._ledger.call(_read_on, self._known)
         except (TimeoutError, Unanswerable):
-            pass
+            if self._known is None:
+                return None
         return self._status(self._known)
 
     def _status(self, read: _Read) -> ListStatus:
         today = day_of(self._clock())
         return ListStatus(
-            revision=max(0, read.revision),
+            revision=read.revision,
             today=today,
-            ages=source_ages(read.deliveries, read.live or {}, self._catalogues(), today),
+            ages=source_ages(read.deliveries, read.live, self._catalogues(), today),
             waiting=read.waiting,
             waiting_since=read.waiting_since,
         )
@@ -104,9 +105,9 @@ def _read_all(ledger: Ledger) -> _Read:
     return _Read(ledger.head(), tuple(ledger.sources()), ledger.live_source_counts(), *ledger.waiting_imports())
 
 
-def _read_on(ledger: Ledger, known: _Read) -> _Read:
+def _read_on(ledger: Ledger, known: _Read | None) -> _Read:
     head = ledger.head()
-    if head == known.revision:
+    if known is not None and head == known.revision:
         # Imports come to wait without a commit.
         return _Read(head, known.deliveries, known.live, *ledger.waiting_imports())
     live = dict.fromkeys(ledger.live_sources(), 1)

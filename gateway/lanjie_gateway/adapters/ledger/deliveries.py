@@ -1,8 +1,8 @@
 """Which source vouched for which list type, and up to which day: written with an import, it counts with its commit."""
 
 import datetime
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -44,13 +44,7 @@ def of_batch(connection: sa.Connection, batch: int) -> int | None:
 
 def vouched(connection: sa.Connection, revision: int) -> dict[Source, int]:
     """Return the newest vouched day of every source by list type, as an ordinal, as of a revision."""
-    rows = connection.execute(
-        sa.select(*_PAIR, sa.func.max(DELIVERY.c.vouched_on))
-        .join(BATCH, BATCH.c.id == DELIVERY.c.batch_id)
-        .where(BATCH.c.revision <= revision)
-        .group_by(*_PAIR)
-    )
-    return {(list_type, source): day for list_type, source, day in rows}
+    return {source: word.vouched_on for source, word in _words(connection, BATCH.c.revision <= revision)}
 
 
 def raised(connection: sa.Connection, revision: int) -> dict[Source, int]:
@@ -71,32 +65,17 @@ def raised(connection: sa.Connection, revision: int) -> dict[Source, int]:
 
 
 def newest(connection: sa.Connection, revision: int | None = None) -> list[Delivery]:
-    """Return the last word of every source by list type, by now or as of a revision, in order."""
+    """Return the delivery of every source by list type that vouched last, by now or as of a revision, in order."""
     seen = BATCH.c.revision.is_not(None) if revision is None else BATCH.c.revision <= revision
-    last = (
-        sa.select(
-            *_PAIR,
-            sa.func.max(DELIVERY.c.vouched_on).label("vouched_on"),
-            sa.func.max(BATCH.c.revision).label("revision"),
-        )
-        .join(BATCH, BATCH.c.id == DELIVERY.c.batch_id)
-        .where(seen)
-        .group_by(*_PAIR)
-    ).subquery()
-    rows = connection.execute(
-        sa.select(last, BATCH.c.committed_at)
-        .join(BATCH, BATCH.c.revision == last.c.revision)
-        .order_by(last.c.list_type, last.c.source)
-    )
     return [
         Delivery(
-            list_type=row.list_type,
-            source=row.source,
-            vouched_on=datetime.date.fromordinal(row.vouched_on),
-            delivered_at=packed.instant(row.committed_at),
-            revision=row.revision,
+            list_type=list_type,
+            source=source,
+            vouched_on=datetime.date.fromordinal(word.vouched_on),
+            delivered_at=packed.instant(word.committed_at),
+            revision=word.revision,
         )
-        for row in rows
+        for (list_type, source), word in _words(connection, seen)
     ]
 
 
@@ -111,21 +90,17 @@ def live_counts(connection: sa.Connection) -> dict[Source, int]:
 
 
 def live(connection: sa.Connection) -> set[Source]:
-    """Return the (list type, source) with live listings that are seen: from one to the next, never through a list."""
-    place = sa.tuple_(LISTING.c.list_type, LISTING.c.source)
-    order = (
-        sa.select(LISTING.c.list_type, LISTING.c.source)
-        .where(LISTING.c.ended.is_(False), LISTING.c.batch_id.not_in(_HIDDEN))
-        .order_by(LISTING.c.list_type, LISTING.c.source)
-        .limit(1)
-    )
-    found: set[Source] = set()
-    row = connection.execute(order).first()
-    while row is not None:
-        found.add((row.list_type, row.source))
-        after = sa.tuple_(sa.literal(row.list_type), sa.literal(row.source))
-        row = connection.execute(order.where(place > after)).first()
-    return found
+    """Return the (list type, source) with live listings that are seen; reads hardly more than one for each."""
+    return {
+        (list_type, source)
+        for list_type, source in _pairs(connection, LISTING)
+        if connection.execute(
+            sa.select(LISTING.c.id)
+            .where(LISTING.c.list_type == list_type, LISTING.c.source == source)
+            .where(LISTING.c.ended.is_(False), LISTING.c.batch_id.not_in(_HIDDEN))
+            .limit(1)
+        ).first()
+    }
 
 
 def waiting(connection: sa.Connection) -> tuple[int, int | None]:
@@ -136,3 +111,32 @@ def waiting(connection: sa.Connection) -> tuple[int, int | None]:
     )
     count, since = connection.execute(rows).one()
     return count, since
+
+
+def _words(connection: sa.Connection, seen: sa.ColumnElement[bool]) -> Iterator[tuple[Source, Any]]:
+    """Give of every source by list type the delivery that vouched for the latest day, and of those the last one."""
+    for pair in list(_pairs(connection, DELIVERY)):
+        word = connection.execute(
+            sa.select(DELIVERY.c.vouched_on, BATCH.c.revision, BATCH.c.committed_at)
+            .join(BATCH, BATCH.c.id == DELIVERY.c.batch_id)
+            .where(DELIVERY.c.list_type == pair[0], DELIVERY.c.source == pair[1], seen)
+            .order_by(DELIVERY.c.vouched_on.desc(), BATCH.c.revision.desc())
+            .limit(1)
+        ).first()
+        if word is not None:
+            yield pair, word
+
+
+def _pairs(connection: sa.Connection, table: sa.Table) -> Iterator[Source]:
+    """Give each (list type, source) of a table with an index over both, in order, by a step from one to the next.
+
+    To group them would read every row, and there are millions. Two statements, because SQLite compares two columns at
+    once with the first of them only.
+    """
+    list_type, source = table.c.list_type, table.c.source
+    order = sa.select(list_type, source).order_by(list_type, source).limit(1)
+    row = connection.execute(order).first()
+    while row is not None:
+        yield row.list_type, row.source
+        following = connection.execute(order.where(list_type == row.list_type, source > row.source)).first()
+        row = following or connection.execute(order.where(list_type > row.list_type)).first()

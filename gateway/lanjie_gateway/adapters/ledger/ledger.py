@@ -227,7 +227,7 @@ class Ledger:
             return deliveries.raised(connection, revision)
 
     def sources(self, revision: int | None = None) -> list[Delivery]:
-        """Return the last word of every source by list type, by now or as of a revision, in order."""
+        """Return the delivery of every source by list type that vouched last, by now or as of a revision, in order."""
         with database.transaction(self._engine) as connection:
             return deliveries.newest(connection, revision)
 

@@ -329,7 +329,7 @@ class SourceStatus(google.protobuf.message.Message):
     """Revision of that commit."""
     @property
     def delivered_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """When the last delivery of its own was committed; absent where none is known."""
+        """When the delivery that vouched last was committed; absent where none is known."""
 
     def __init__(
         self,
