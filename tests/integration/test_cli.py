@@ -375,6 +375,10 @@ def test_catalogues_and_status(lanjie: Lanjie) -> None:
     assert len(status["catalogues"]) == 3
     assert status["sync"]["revision"] >= one["revision"]
     assert status["sync"]["troubles"] == []
+    sources = {each["list_type"]: each for each in status["lists"]["sources"]}
+    assert sources["WAGE"]["source"] == "test"
+    assert sources["WAGE"]["live_listings"] >= 60
+    assert sources["WAGE"]["vouched_date"] == status["lists"]["today_date"]
     text = lanjie("status").out
     assert "test-national@2026" in text
     assert "No SDK has come yet" in text

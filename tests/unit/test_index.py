@@ -1,6 +1,7 @@
 """The exact index: commits become readable at once, pinned reads stay where they are."""
 
 import asyncio
+import datetime
 
 import pytest
 from hypothesis import given
@@ -70,6 +71,21 @@ def test_what_is_no_longer_remembered_does_not_stand() -> None:
     assert index._before == {}
     assert not index.stands([b"a"], 3)
     assert index.stands([b"a"], 4)
+
+
+def test_sources_are_those_of_the_revision_that_is_read() -> None:
+    index, one, two = TableIndex(), datetime.date(2026, 3, 1), datetime.date(2026, 3, 2)
+    index.stage_sources({("WAGE", "left by a control that died"): two})
+    index.stage_sources({("WAGE", "a"): one, ("WAGE", "b"): one})
+    index.advance(1, 0.0)
+    index.stage_sources({("WAGE", "a"): two})
+    assert index.sources(index.pin(0)) == {("WAGE", "a"): one, ("WAGE", "b"): one}
+    index.advance(2, 1.0)
+    index.advance(3, 2.0)
+    assert index.sources(index.pin(1)) == {("WAGE", "a"): one, ("WAGE", "b"): one}
+    assert index.sources(index.pin(2)) == index.sources(3) == {("WAGE", "a"): two, ("WAGE", "b"): one}
+    index.compact(10 * HOLD_SECONDS)
+    assert len(index._sources) == 1
 
 
 @pytest.mark.asyncio

@@ -33,6 +33,7 @@ from lanjie_gateway.api.auth import Tokens
 from lanjie_gateway.api.calendar import CalendarServicer
 from lanjie_gateway.api.catalogue import CatalogueServicer
 from lanjie_gateway.api.ledger import LedgerServicer
+from lanjie_gateway.api.list_metrics import ListCollector
 from lanjie_gateway.api.listing import ListingServicer
 from lanjie_gateway.api.metrics import GatewayCollector
 from lanjie_gateway.api.server import ADMIN_MESSAGE_BYTES, Gate, options
@@ -45,6 +46,7 @@ from lanjie_gateway.services.duty import DutyService
 from lanjie_gateway.services.follower import Follower
 from lanjie_gateway.services.imports import ImportService
 from lanjie_gateway.services.inquiries import InquiryService
+from lanjie_gateway.services.list_status import ListStatusService
 from lanjie_gateway.services.listings import ListingService
 
 if TYPE_CHECKING:
@@ -138,6 +140,7 @@ class Control:
         self.imports = ImportService(*shared)
         self.waiting = WaitingService(*shared)
         self.duties = DutyService(self.ledger, self.calendar, self._clock)
+        self.lists = ListStatusService(self.ledger, self.catalogues.current, self._clock)
         pruning = PruningService(*shared)
         pruning.start()
         self._stack.push_async_callback(pruning.close)
@@ -167,7 +170,7 @@ class Control:
         self._stack.push_async_callback(rotation.close)
         backups = BackupService(self.ledger, self._settings.state, self._settings.ledger, VERSION, self._clock)
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(
-            LedgerServicer(backups, rotation, self.views, self.sync), admin
+            LedgerServicer(backups, rotation, self.views, self.sync, self.lists), admin
         )
         self.admin_address = await self._listen(
             *(admin, self._settings.admin, listing_pb2, catalogue_pb2, calendar_pb2, ledger_pb2)
@@ -176,6 +179,7 @@ class Control:
     async def _serve_metrics(self) -> None:
         loop = asyncio.get_running_loop()
         self.metrics.add(GatewayCollector(self.views, self.sync, self.hub, self._settings.workers, loop))
+        self.metrics.add(ListCollector(self.lists, loop))
         self.metrics_address = await self.metrics.listen(self._settings.metrics)
         self._stack.push_async_callback(self.metrics.close)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from lanjie_gateway.domain.list_file import Op, RowRefused
+from lanjie_matcher.civil_time import day_of
 
 ALTERED_SHARE: Final = 0.02
 """Share of a list type's live listings that a file may alter, or by absence end, without a second person."""
@@ -71,6 +72,19 @@ class ImportHeader:
             return sha256
         return hashlib.sha256(sha256 + hashlib.sha256(self.profile).digest()).digest()
 
+    def vouched_on(self, received_at: datetime.datetime) -> datetime.date:
+        """Return the day up to which the source vouches: of the instant a list is complete as of, or of the receipt.
+
+        Changes vouch for all that was delivered before them: the source would have sent a removal with them.
+        """
+        complete_at = self.as_of if self.mode is ImportMode.FULL else None
+        return day_of(complete_at or received_at)
+
+
+def redelivery_key(retry_key: bytes, day: datetime.date) -> bytes:
+    """Return what tells a retry of the same file when its source delivers it again to vouch for a later day."""
+    return hashlib.sha256(retry_key + day.isoformat().encode()).digest()
+
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedRow:
@@ -101,7 +115,7 @@ class Receipt:
 
     Attributes:
         importer: actor who brought it; another one confirms (Art. 61).
-        sha256: key of a retry, see `ImportHeader.retry_key`.
+        sha256: key of a retry, see `ImportHeader.retry_key` and `redelivery_key`.
         revision: of the commit; 0 while there is none.
         repeated: the file was taken before, and this is its first receipt.
     """
@@ -162,6 +176,11 @@ class Tally:
     absent: int = 0
     unchanged: int = 0
     quarantined: int = 0
+
+    @property
+    def changes(self) -> int:
+        """Listings that are entered, corrected or ended."""
+        return sum(self.added.values()) + self.amended + self.removed + self.absent
 
     def counts(self, rows: int) -> Counts:
         """Return the counts of a receipt."""

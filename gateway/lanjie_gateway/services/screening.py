@@ -276,6 +276,7 @@ class ScreeningService:
             role=admitted.inquiry.role or APPLICANT,
             implementer_kinds=admitted.asker.implementer_kinds,
             kind_hint=kind_by_code(identifier),
+            vouched=self._index.sources(admitted.revision),
             name_mismatches=frozenset(
                 packed.listing.id for packed in own if stated and packed.name_token and packed.name_token != stated
             ),

@@ -14,6 +14,7 @@ from lanjie_gateway.adapters.keys import KeyRing, KeysLostError
 from lanjie_gateway.adapters.ledger import (
     commits,
     database,
+    deliveries,
     duties,
     editions,
     erasure,
@@ -62,6 +63,7 @@ from lanjie_gateway.domain.errors import Refused, Unanswerable, not_found
 from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.import_rules import ImportMode, ImportState, QuarantinedRow, Receipt
 from lanjie_gateway.domain.list_file import ListingDraft
+from lanjie_gateway.domain.source_ages import Delivery, Source
 from lanjie_gateway.domain.staged import StagedRow
 from lanjie_matcher.catalogues import Edition
 from lanjie_matcher.fingerprints import IndexKey
@@ -224,6 +226,33 @@ class Ledger:
         """Return up to `limit` commits after a revision, in order."""
         with database.transaction(self._engine) as connection:
             return feed.commits_after(connection, revision, limit)
+
+    # The age of sources; see `adapters.ledger.deliveries`.
+
+    def vouched(self, revision: int) -> dict[Source, int]:
+        """Return the newest vouched day of every source by list type, as an ordinal, as of a revision."""
+        with database.transaction(self._engine) as connection:
+            return deliveries.vouched(connection, revision)
+
+    def raised(self, revision: int) -> dict[Source, int]:
+        """Return what the commit of a revision adds to `vouched`: later days only."""
+        with database.transaction(self._engine) as connection:
+            return deliveries.raised(connection, revision)
+
+    def sources(self, revision: int | None = None) -> list[Delivery]:
+        """Return the delivery of every source by list type that vouched last, by now or as of a revision, in order."""
+        with database.transaction(self._engine) as connection:
+            return deliveries.newest(connection, revision)
+
+    def live_sources(self) -> set[Source]:
+        """Return the (list type, source) with listings that no event has ended."""
+        with database.transaction(self._engine) as connection:
+            return deliveries.live(connection)
+
+    def live_source_counts(self) -> dict[Source, int]:
+        """Return how many listings no event has ended, by list type and source; `live_sources` is far cheaper."""
+        with database.transaction(self._engine) as connection:
+            return deliveries.live_counts(connection)
 
     # Listings.
 
@@ -421,6 +450,26 @@ class Ledger:
             return staging.stage_absent(
                 connection, batch, list_type, source, as_of=packed.micros(as_of), document=document, limit=limit
             )
+
+    def stage_deliveries(self, batch: int, sources: Iterable[Source], vouched_on: datetime.date) -> None:
+        """Write for which list types its sources vouch with an import, after its last chunk and once."""
+        with database.transaction(self._engine) as connection:
+            deliveries.stage(connection, batch, sources, vouched_on.toordinal())
+
+    def vouched_by(self, batch: int) -> datetime.date | None:
+        """Return the day up to which an import vouched; `None` where nobody knows."""
+        with database.transaction(self._engine) as connection:
+            day = deliveries.of_batch(connection, batch)
+        return None if day is None else datetime.date.fromordinal(day)
+
+    def count_waiting(self) -> tuple[int, datetime.datetime | None]:
+        """Return how many imports and acts wait for a second person, and since when the oldest of them."""
+        with database.transaction(self._engine) as connection:
+            imports, since = deliveries.waiting(connection)
+            acts = proposals.waiting(connection)
+        begun = [] if since is None else [packed.instant(since)]
+        begun += [each.proposed_at for each in acts[:1]]
+        return imports + len(acts), min(begun, default=None)
 
     def live_counts(self, list_types: Iterable[str]) -> dict[str, int]:
         """Return the number of live listings by list type."""

@@ -10,6 +10,7 @@ from lanjie_gateway.adapters.ledger import commits, duties, locks
 from lanjie_gateway.adapters.ledger.staging import merge_correction, merge_removal, quarantine
 from lanjie_gateway.adapters.ledger.tables import (
     BATCH,
+    DELIVERY,
     EVENT,
     LISTING,
     LISTING_KEY,
@@ -166,7 +167,8 @@ def purge(connection: sa.Connection, limit: int) -> bool:
     for table, key, number in ranges:
         if _delete_some(connection, table, key, (number >= first) & (number < last), limit):
             return True
-    for table, key in ((EVENT, EVENT.c.seq), (QUARANTINE, QUARANTINE.c.id)):
+    delivery = sa.tuple_(*DELIVERY.primary_key.columns)
+    for table, key in ((EVENT, EVENT.c.seq), (QUARANTINE, QUARANTINE.c.id), (DELIVERY, delivery)):
         if _delete_some(connection, table, key, table.c.batch_id == batch, limit):
             return True
     connection.execute(BATCH.delete().where(BATCH.c.id == batch))

@@ -62,13 +62,14 @@ class CommitInfo:
     """One commit. `kind` is ``listings``, ``catalogue``, ``calendar``, ``view`` (a new generation) or ``prune``.
 
     ``view`` and ``prune`` change nothing but what the view is made of; a ``catalogue`` may bring pruned listings back;
-    a ``calendar`` touches no listing.
+    a ``calendar`` touches no listing. `delivers`: a source vouched for a list type with it.
     """
 
     revision: int
     kind: str
     committed_at: datetime.datetime
     actor: str
+    delivers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

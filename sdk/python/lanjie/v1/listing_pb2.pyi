@@ -304,7 +304,9 @@ class ImportHeader(google.protobuf.message.Message):
     dry_run: builtins.bool
     """Read it through, tell what would happen, commit nothing."""
     sha256: builtins.bytes
-    """SHA-256 of the whole file; a file that was taken before returns its first receipt."""
+    """SHA-256 of the whole file; a file that was taken before returns its first receipt. On a later day the source may
+    deliver the same bytes anew.
+    """
     size: builtins.int
     """Length of the file in bytes."""
     profile: builtins.bytes
