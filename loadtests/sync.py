@@ -38,6 +38,7 @@ from lanjie_gateway.cli.gateway_file import Listener, Person, Target
 from lanjie_gateway.domain.view import BITS, View
 from lanjie_gateway.domain.watching import Delta, Heartbeat, Offer, Position, Step, Whole
 from lanjie_gateway.services.views import MatterSpans, manifest_of
+from lanjie_matcher.catalogues import Matter, MatterSpan
 from lanjie_matcher.filters import BloomFilter, LocalFilter, ScreenedFilter, SortedFilter
 from lanjie_matcher.shards import split
 from loadtests import sync_gateway
@@ -72,8 +73,8 @@ class InventedViews:
         return "bench", self._private.sign(message)
 
     def _matters(self) -> list[MatterSpans]:
-        spans = ((datetime.date(2020, 1, 1), None),)
-        return [MatterSpans(MATTER, False, False, False, False, spans)]
+        always = MatterSpan(Matter(code=MATTER, name=MATTER), datetime.date(2020, 1, 1), None)
+        return [MatterSpans(MATTER, (always,))]
 
     def offer(self) -> Offer:
         """Return the view as it may be offered."""

@@ -10,13 +10,14 @@ import enum
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from lanjie_matcher.listings import EndsWith
 from lanjie_matcher.regions import NO_OVERRIDES
 from lanjie_matcher.subjects import SubjectKind
 
 _T = TypeVar("_T")
+_DAY: Final = datetime.timedelta(days=1)
 
 
 class Level(enum.IntEnum):
@@ -136,6 +137,13 @@ class Edition:
     matters: tuple[Matter, ...] = ()
     measures: tuple[Measure, ...] = ()
     revision: int = 0
+    approver: str = ""
+    filing_date: datetime.date | None = None
+
+    @property
+    def closing(self) -> bool:
+        """Whether it has no entry at all: the catalogue is repealed, and nothing takes its place."""
+        return not (self.list_types or self.matters or self.measures)
 
     @property
     def name(self) -> str:
@@ -152,6 +160,15 @@ class Edition:
 class _Entry:
     edition: Edition
     measure: Measure
+
+
+@dataclass(frozen=True, slots=True)
+class MatterSpan:
+    """How a matter is defined from a day to another, both inclusive; `None` is open."""
+
+    matter: Matter
+    first: datetime.date
+    last: datetime.date | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +192,7 @@ class CatalogueSet:
             following = next((later for later in ordered[place + 1 :] if later.id == edition.id), None)
             last = edition.effective_to
             if following is not None:
-                cut = following.starts_on - datetime.timedelta(days=1)
+                cut = following.starts_on - _DAY
                 last = cut if last is None else min(last, cut)
             made._last_days[edition.name, edition.revision] = last
             for list_type in edition.list_types:
@@ -197,6 +214,11 @@ class CatalogueSet:
         """The last day of an edition: its own, or the day before its successor's first."""
         return self._last_days[edition.name, edition.revision]
 
+    def successor(self, edition: Edition) -> Edition | None:
+        """The edition of the same catalogue that begins next; of several that begin on one day, the one that acts."""
+        later = [each for each in self.editions[self.editions.index(edition) + 1 :] if each.id == edition.id]
+        return [each for each in later if each.starts_on == later[0].starts_on][-1] if later else None
+
     def ever_knew(self, matter: str) -> bool:
         """Whether any edition ever defined the matter."""
         return matter in self._matters
@@ -212,6 +234,19 @@ class CatalogueSet:
     def matter_editions(self, code: str) -> list[Edition]:
         """The editions that define the matter."""
         return [edition for edition, _ in self._matters.get(code, ())]
+
+    def matter_spans(self, code: str) -> "list[MatterSpan]":
+        """The days on which catalogues in force know the matter, in order, and how they define it then."""
+        firsts = set()
+        for edition in self.matter_editions(code):
+            last = self.last_day(edition)
+            firsts |= {edition.starts_on, *([last + _DAY] if last is not None else [])}
+        bounds = sorted(firsts)
+        return [
+            MatterSpan(matter, first, after - _DAY if after is not None else None)
+            for first, after in itertools.zip_longest(bounds, bounds[1:])
+            if (matter := self.matter(code, first)) is not None
+        ]
 
     def list_type(self, code: str, day: datetime.date) -> ListType | None:
         """The list type as the highest catalogue in force on a day defines it, by code or alias."""
@@ -233,13 +268,13 @@ class CatalogueSet:
     def entries(self, list_type: ListType, matter: str, day: datetime.date) -> list[tuple[Edition, Measure]]:
         """The measures in force that day that name the list type (or an alias) and the matter (or a broader one)."""
         found: dict[tuple[str, int, str], tuple[Edition, Measure]] = {}
-        for key in itertools.product((list_type.code, *list_type.aliases), self._lineage(matter, day)):
+        for key in itertools.product((list_type.code, *list_type.aliases), self.lineage(matter, day)):
             for entry in self._entries.get(key, ()):
                 if self.in_force(entry.edition, day):
                     found[entry.edition.name, entry.edition.revision, entry.measure.code] = entry.edition, entry.measure
         return list(found.values())
 
-    def _lineage(self, matter: str, day: datetime.date) -> list[str]:
+    def lineage(self, matter: str, day: datetime.date) -> list[str]:
         """The matter and those that hold it, by the editions of that day: a later one may not widen a measure early."""
         codes: list[str] = []
         code: str | None = matter

@@ -7,8 +7,8 @@ person must look and is neither a pass nor a refusal.
 
 import datetime
 import enum
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from lanjie_matcher.catalogues import APPLICANT, CatalogueSet, Edition, Effect, Level, ListType, Measure, Trigger
 from lanjie_matcher.civil_time import day_of, last_day_after_months
@@ -54,6 +54,7 @@ class Question:
         implementer_kinds: kinds of unit the caller is by its grant; `None` for a caller that may act as any.
         kind_hint: kind of subject that the asked identifier tells; used where a listing says only "organisation".
         name_mismatches: ids of the listings whose recorded name is not the stated one.
+        vouched: by code of a list type and name of a source, the day up to which it has vouched for all it delivered.
     """
 
     matter: str
@@ -63,6 +64,7 @@ class Question:
     implementer_kinds: frozenset[str] | None = None
     kind_hint: SubjectKind | None = None
     name_mismatches: frozenset[str] = frozenset()
+    vouched: Mapping[tuple[str, str], datetime.date] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,11 +304,19 @@ def _warnings(
         if listing.id in question.name_mismatches:
             found.add("name-mismatch")
         list_type = catalogues.list_type(listing.list_type, day)
-        if list_type is not None and list_type.source_max_age_days is not None:
-            vouched = listing.source_as_of or listing.recorded_on
-            if (day - vouched).days > list_type.source_max_age_days:
-                found.add("verify-at-source")
+        if list_type is not None and _outdated(listing, list_type, question, day):
+            found.add("verify-at-source")
     return tuple(sorted(found))
+
+
+def _outdated(listing: Listing, list_type: ListType, question: Question, day: datetime.date) -> bool:
+    """Whether neither its own row nor a later delivery of its source vouches for a listing recently enough."""
+    if list_type.source_max_age_days is None:
+        return False
+    codes = (listing.list_type, list_type.code, *list_type.aliases)
+    days = [question.vouched[code, listing.source] for code in codes if (code, listing.source) in question.vouched]
+    vouched = max([listing.source_as_of or listing.recorded_on, *days])
+    return (day - vouched).days > list_type.source_max_age_days
 
 
 def _verifies(applied: Sequence[Applied]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import pytest
 from tests.support.gateway import COLUMNS
 from tests.support.serve import LANJIE, Result, run, serving
 from tests.support.subjects import citizen, org_code, uscc
+from tests.support.years import INVENTED, INVENTED_TEXT
 
 DATA = Path(__file__).parents[1] / "data"
 PURPOSE = ("--purpose", "test of the command line")
@@ -134,6 +135,10 @@ def test_a_name_and_a_past_instant(lanjie: Lanjie) -> None:
         (("list", "import", "list.xls"), "suffix"),
         (("list", "import", "list.csv", "--as-of", "2026-02-01T00:00"), "--mode full"),
         (("catalogue", "show", "none"), "NOT_FOUND"),
+        (("calendar", "show", "2050"), "NOT_FOUND"),
+        (("calendar", "publish", "nowhere.yaml"), "cannot be read"),
+        (("calendar", "due", "none", "--from", "2026-02-10"), "revocation-notice"),
+        (("calendar", "due", "revocation-notice", "--from", "20260210"), "started_date"),
     ],
 )
 def test_refusals_are_one_line_and_exit_2(lanjie: Lanjie, arguments: tuple[str, ...], named: str) -> None:
@@ -274,15 +279,56 @@ def test_events_of_a_listing(lanjie: Lanjie, tmp_path: Path) -> None:
 
     assert lanjie("list", "object", *why).json["listing"]["objection"] is True
     assert outcome() == "INTERCEPT"
-    assert lanjie("list", "close-objection", *why).json["listing"]["objection"] is False
-    assert lanjie("list", "stay", *why).code == 0
+    closing = ("close-objection", *why, "--outcome", "unfounded", "--reply")
+    assert lanjie("list", *closing, "").code == 2
+    assert lanjie("list", *closing, "It was as it says.").json["listing"]["objection"] is False
+    assert lanjie("list", "stay", *why, "--until", "2099-12-31").code == 0
     assert outcome() == "PASS"
-    assert lanjie("list", "lift-stay", *why).code == 0
+    lifted = lanjie("list", "lift-stay", *why)
+    assert lifted.code == 4
+    assert outcome() == "PASS"
+    act = lifted.json["waiting"]["act_id"]
+    assert lanjie("list", "waiting", "--json").json["acts"][0]["act_id"] == act
+    assert lanjie("list", "confirm", act, "--json").json["revision"] > 0
     assert outcome() == "INTERCEPT"
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     assert lanjie("list", "repair", *why, "--date", today).code == 0
     assert outcome() == "PASS"
-    assert "REPAIRED" in [event["kind"] for event in lanjie("list", "show", listing["id"], "--json").json["events"]]
+    events = lanjie("list", "show", listing["id"], "--json").json["events"]
+    assert "REPAIRED" in [event["kind"] for event in events]
+    (told,) = (event for event in events if event["kind"] == "OBJECTION_CLOSED")
+    assert (told["objection_outcome"], told["reply"]) == ("UNFOUNDED", "It was as it says.")
+
+
+def test_a_notice_is_applied_and_looked_at_by_a_second_person(lanjie: Lanjie, tmp_path: Path) -> None:
+    subject = uscc(107)
+    assert lanjie("list", "import", str(write_list(tmp_path / "one.csv", [row(subject)]))).code == 0
+    (listing,) = lanjie("list", "find", subject, "--json").json
+    why = (listing["id"], "--reason", "r", "--document", "d", "--json")
+
+    def duties(*options: str) -> list[str]:
+        found = lanjie("duties", "--json", *options).json
+        return sorted(each["rule"] for each in found if each["listing_id"] == listing["id"])
+
+    arrived = ("notice", *why, "--what", "annulled", "--instrument-date", "2026-01-05")
+    assert lanjie("list", *arrived).code == 0
+    assert "TRANSITION_ILLEGAL" in lanjie("list", *arrived).err
+    # The provider was late; the agency is not, yet.
+    assert duties() == ["revocation-apply"]
+    assert duties("--overdue", "--late") == ["revocation-notice"]
+    annulled = lanjie("list", "annul", *why).json["revision"]
+    assert lanjie("check", subject, *SUPPLIER, "--json").json["outcome"] == "PASS"
+    assert duties() == ["publicity-withdrawal", "removal-review"]
+    shown = lanjie("duties")
+    assert "provisional" in shown.out or "open" in shown.out
+    assert lanjie("list", "withdraw-publicity", *why).code == 0
+    looked = ("list", "review", listing["id"], "--revision", str(annulled))
+    assert lanjie(*looked, "--contest").code == 2
+    assert lanjie(*looked, "--contest", "--reason", "not the same case").code == 0
+    assert duties() == ["contested"]
+    text = lanjie("list", "show", listing["id"]).out
+    assert "contested" in text
+    assert "instrument" in text
 
 
 def test_a_refused_catalogue_names_file_entry_and_rule(lanjie: Lanjie, tmp_path: Path) -> None:
@@ -293,6 +339,26 @@ def test_a_refused_catalogue_names_file_entry_and_rule(lanjie: Lanjie, tmp_path:
     assert refused.code == 2
     assert "unfiled.yaml" in refused.err
     assert "filing" in refused.err
+
+
+def test_a_dry_run_shows_what_an_edition_changes(lanjie: Lanjie, tmp_path: Path) -> None:
+    text = (DATA / "national.yaml").read_text().replace('edition: "2026"', 'edition: "2099"')
+    text = text.replace("effective_from: 2026-01-10", "effective_from: 2099-01-10")
+    file = tmp_path / "next.yaml"
+    file.write_text(
+        text.replace("list_types: [WAGE], matters: [funds.fiscal]", "list_types: [TAX], matters: [funds.fiscal]")
+    )
+    dry = lanjie("catalogue", "publish", str(file), "--dry-run", "--json").json
+    (period,) = dry["changes"]["periods"]
+    (change,) = period["matters"]
+    assert (period["first_date"], change["matter"]) == ("2099-01-10", "funds.fiscal")
+    assert change["grows"] == [{"list_type": "TAX", "kinds": ["enterprise", "natural_person"]}]
+    assert {each["list_type"]: each["live"] for each in change["listings"]} == {"TAX": 0, "WAGE": 61}
+    shown = lanjie("catalogue", "publish", str(file), "--dry-run")
+    assert all(each in shown.out for each in ("from 2099-01-10", "funds.fiscal", "N-5", "scope grows", "WAGE 61"))
+    (one,) = lanjie("catalogue", "show", "test-national", "--on", "2026-01-09", "--json").json
+    assert (one["state"], one["approver"]) == ("not_yet_in_force", "测试机关")
+    assert "in force" in lanjie("catalogue", "show", "test-national").out
 
 
 def test_catalogues_and_status(lanjie: Lanjie) -> None:
@@ -309,9 +375,37 @@ def test_catalogues_and_status(lanjie: Lanjie) -> None:
     assert len(status["catalogues"]) == 3
     assert status["sync"]["revision"] >= one["revision"]
     assert status["sync"]["troubles"] == []
+    sources = {each["list_type"]: each for each in status["lists"]["sources"]}
+    assert sources["WAGE"]["source"] == "test"
+    assert sources["WAGE"]["live_listings"] >= 60
+    assert sources["WAGE"]["vouched_date"] == status["lists"]["today_date"]
     text = lanjie("status").out
     assert "test-national@2026" in text
     assert "No SDK has come yet" in text
+
+
+def test_working_days_and_deadlines(lanjie: Lanjie, tmp_path: Path) -> None:
+    due = lanjie("calendar", "due", "revocation-notice", "--from", "2026-12-25", "--json").json
+    assert (due["due_date"], due["provisional"], due["number"]) == ("2027-01-04", True, 5)
+    assert "Art. 65" in due["source"]
+    file = tmp_path / "2027.yaml"
+    file.write_text(INVENTED_TEXT.replace("2027-01-31", "2027-01-29"))
+    refused = lanjie("calendar", "publish", str(file))
+    assert refused.code == 2
+    for part in ("2027.yaml", "working_days 2027-01-29", "weekend-only"):
+        assert part in refused.err
+    file.write_bytes(INVENTED)
+    assert "dry run" in lanjie("calendar", "publish", str(file), "--dry-run").out
+    published = lanjie("calendar", "publish", str(file), "--json").json
+    assert (published["year"]["year"], published["year"]["actor"]) == (2027, "local/manager")
+    assert published["year"]["revision"] > 0
+    shown = lanjie("calendar", "show", "--json").json
+    assert [each["year"] for each in shown["years"]] == [2025, 2026, 2027]
+    assert shown["years"][2] == published["year"]
+    assert "国办发明电〔2025〕7号" in lanjie("calendar", "show", "2026").out
+    text = lanjie("calendar", "due", "revocation-notice", "--from", "2026-12-25").out
+    assert "2027-01-04" in text
+    assert "provisional" not in text
 
 
 def test_metrics_stand_where_the_gateway_file_says(gateway_file: Path) -> None:

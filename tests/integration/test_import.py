@@ -416,9 +416,10 @@ async def test_other_events_by_name(tmp_path):
             (EventKind.ANNULLED, "annulled"),
         ):
             at.clock.pass_by(minutes=1)
-            _, view = await at.listings.record_event(view.listing.id, kind, **grounds)
+            view = await at.record(view.listing.id, kind, **grounds)
             assert view.not_in_force == why
-        assert view.listing.objection
+        # Annulled: what was objected to is gone.
+        assert not view.listing.objection
         with pytest.raises(Refused) as error:
             await at.listings.record_event(view.listing.id, EventKind.LISTED, **grounds)
         assert error.value.reason == "ARGUMENT_INVALID"

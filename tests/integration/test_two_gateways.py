@@ -19,6 +19,7 @@ from tests.support.load import MATTER, wage_row
 from tests.support.postgres import PostgresServer
 from tests.support.subjects import uscc
 from tests.support.valkey import valkey
+from tests.support.years import INVENTED
 
 DATA = Path(__file__).parents[1] / "data"
 NOW = datetime.datetime.now(datetime.UTC)
@@ -100,6 +101,13 @@ def test_the_views_of_the_sdks_are_one(hosts: tuple[RunningGateway, RunningGatew
     assert views[0].head() == views[1].head()
     with first.client() as client:
         client.wait_ready(timeout=10)
+        assert outcome(client, uscc(751)) == "RESTRICT"
+        # Working days that one host publishes are known on the other, and move nothing but the revision.
+        manager = person("manager", Role.MANAGER)
+        second.run(second.inner.control.calendar.publish(INVENTED, "2027.yaml", manager))
+        until(lambda: 2027 in first.inner.control.calendar.current().years, "the year is not known there")
+        until(lambda: views[0].revision == first.inner.worker.index.revision == 3, "the commit is not followed")
+        assert views[0].head() == views[1].head()
         assert outcome(client, uscc(751)) == "RESTRICT"
 
 

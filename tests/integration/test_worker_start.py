@@ -88,6 +88,10 @@ def agrees(gateway: RunningGateway, worker: Worker) -> None:
         states = [state for n in range(256) for state in await gateway.inner.control.ledger.call(Ledger.shard, n)]
         values = await worker.index.read([state.bucket for state in states], worker.index.pin(0))
         assert values == [state.value for state in states]
+        days = await gateway.inner.control.ledger.call(Ledger.vouched, head)
+        assert days
+        sources = worker.index.sources(head)
+        assert {source: day.toordinal() for source, day in sources.items()} == days
         assert len(worker.index) == len(states)
 
     gateway.run(compare())

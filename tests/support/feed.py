@@ -33,7 +33,7 @@ def clock() -> Clock:
 
 def matter(code: str, start_date: str = "") -> pb.MatterScope:
     """Return a matter that is always in force, or from a day on."""
-    return pb.MatterScope(code=code, as_of_allowed=True, in_force=[pb.DateSpan(start_date=start_date)])
+    return pb.MatterScope(code=code, rules=[pb.MatterRules(days=pb.DateSpan(start_date=start_date))])
 
 
 def wire(scope: pb.ViewScope) -> bytes:

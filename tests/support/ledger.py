@@ -16,11 +16,15 @@ from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
 from lanjie_gateway.adapters.ledger.staging import Staged
 from lanjie_gateway.adapters.list_parser import _Maker
 from lanjie_gateway.domain.access import Principal, Role
+from lanjie_gateway.domain.events import BURDENS, EventKind
 from lanjie_gateway.domain.import_rules import Counts, FileFormat, ImportHeader, ImportMode, ImportState, Receipt
 from lanjie_gateway.domain.list_file import FileRules, ListTypeRule, read_row
 from lanjie_gateway.domain.staged import StagedRow
+from lanjie_gateway.services.calendar import CalendarService
+from lanjie_gateway.services.duty import DutyService
 from lanjie_gateway.services.imports import ImportService
 from lanjie_gateway.services.listings import ListingService
+from lanjie_gateway.services.waiting import WaitingService
 from lanjie_matcher.catalogues import CatalogueSet
 from tests.support import catalogues as catalogue
 from tests.support.core import uscc
@@ -139,7 +143,7 @@ NEW_COLUMNS = {
     "event": ("detail", "second"),
     "edition": ("signature", "signer"),
     "head": ("generation", "view_slot", "other_generation", "view_check"),
-    "listing": ("pruned",),
+    "listing": ("pruned", "corrected"),
     "listing_key": ("other_digest",),
     "staged_key": ("other_digest",),
 }
@@ -176,6 +180,9 @@ class Desk:
         shared = (self.thread, lambda: self.known, self.clock, self._publish)
         self.imports = ImportService(*shared)
         self.listings = ListingService(*shared)
+        self.waiting = WaitingService(*shared)
+        calendar = CalendarService(self.thread, self._publish, self.clock, allow_examples=True)
+        self.duties = DutyService(self.thread, calendar, self.clock)
 
     async def take(self, file: bytes, who: str = "anna", **order: Any) -> Any:
         """Import a file; a repeated call takes it a minute later."""
@@ -184,6 +191,15 @@ class Desk:
             **{"file_name": "list.csv", "format": FileFormat.CSV, "list_type": "TAX", "source": "tax", **order}
         )
         return await self.imports.run(header, chunks(file), person(who))
+
+    async def record(self, listing_id: str, kind: EventKind, **order: Any) -> Any:
+        """Record an event, by a second person where it waits for one; return the listing as it then stands."""
+        if kind not in BURDENS:
+            return (await self.listings.record_event(listing_id, kind, **order))[1]
+        grounds = (order["reason"], order["document"], order["effective_date"])
+        waits = await self.waiting.propose(listing_id, self.listings.act(kind, grounds, order["principal"]), {})
+        await self.waiting.confirm(waits.id, person("bert"))
+        return await self.listings.seen(listing_id)
 
     async def full(self, file: bytes, **order: Any) -> Any:
         """Import a complete list."""

@@ -1,8 +1,11 @@
 """Which edition, matter, list type and measure is in force on a day."""
 
 import dataclasses
+import datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lanjie_matcher.catalogues import CatalogueSet, Level, newly_ended
 from lanjie_matcher.listings import EndsWith
@@ -48,6 +51,43 @@ def test_matter_once_defined_stays_known():
     assert known.matter("procurement.supplier", day("2027-01-01")) is None
     assert [each.name for each in known.matter_editions("procurement.supplier")] == ["nat@2026"]
     assert known.matter_editions("unknown") == []
+
+
+JANUARY = [datetime.date(2026, 1, 1) + datetime.timedelta(days=number) for number in range(20)]
+Spans = st.lists(
+    st.tuples(
+        st.sampled_from(["nat", "prov"]),
+        st.sampled_from(JANUARY),
+        st.none() | st.sampled_from(JANUARY),
+        st.booleans(),
+        st.booleans(),
+    ),
+    max_size=5,
+)
+
+
+@given(Spans)
+def test_the_spans_of_a_matter_say_of_each_day_what_the_catalogues_say(made):
+    editions = [
+        dataclasses.replace(
+            edition(
+                matters=(matter(case_no_required=flag),) if knows else (),
+                publication_date=first,
+                effective_from=first,
+                effective_to=last,
+                level=Level.NATIONAL if name == "nat" else Level.PROVINCIAL,
+                revision=number,
+            ),
+            id=name,
+        )
+        for number, (name, first, last, knows, flag) in enumerate(made)
+    ]
+    known = CatalogueSet.of(editions)
+    spans = known.matter_spans("procurement.supplier")
+    for each in JANUARY:
+        of_day = [span.matter for span in spans if span.first <= each and (span.last is None or each <= span.last)]
+        one = known.matter("procurement.supplier", each)
+        assert of_day == ([one] if one is not None else [])
 
 
 def test_last_day_is_its_own_or_the_day_before_the_successor():

@@ -13,7 +13,7 @@ from rich.console import Console
 from lanjie.decision import Decision, Effect, ListingEvidence, Measure, Outcome, Source, UndeterminedReason
 from lanjie.errors import InvalidIdentifier
 from lanjie.v1 import catalogue_pb2, listing_pb2, subject_pb2
-from lanjie_gateway.cli import checks, lists, render
+from lanjie_gateway.cli import checks, lists, render, render_events
 from lanjie_gateway.cli.app import describe
 from lanjie_gateway.cli.arguments import parse_instant
 from lanjie_gateway.cli.gateway_file import CommandError, Listener, Person, Target
@@ -320,3 +320,39 @@ class TestTarget:
             Target(gateway_file=file).endpoint(Listener.ADMIN, Person.MANAGER)
         with pytest.raises(CommandError, match="which gateway"):
             Target(gateway_file=None).endpoint(Listener.ADMIN, Person.MANAGER)
+
+
+def test_events_tell_what_they_say_and_duties_who_has_to_do_what_by_when():
+    events = [
+        listing_pb2.ListingEvent(kind=listing_pb2.LISTING_EVENT_KIND_STAYED, until_date="2026-12-31"),
+        listing_pb2.ListingEvent(
+            kind=listing_pb2.LISTING_EVENT_KIND_OBJECTION_CLOSED,
+            objection_outcome=listing_pb2.OBJECTION_OUTCOME_DELETED,
+            reply="You [were] right.",
+        ),
+        listing_pb2.ListingEvent(
+            kind=listing_pb2.LISTING_EVENT_KIND_NOTICED,
+            notice=listing_pb2.INSTRUMENT_NOTICE_ALTERED,
+            instrument_date="2026-01-05",
+        ),
+        listing_pb2.ListingEvent(
+            kind=listing_pb2.LISTING_EVENT_KIND_REVIEWED, reviewed_revision=7, contested=True, second_person="tax/carl"
+        ),
+    ]
+    assert [render_events.event_says(each) for each in events] == [
+        "until 2026-12-31, 24:00",
+        "deleted\nreply: You [were] right.",
+        "instrument altered from 2026-01-05",
+        "revision 7: contested\nconfirmed by tax/carl",
+    ]
+    assert "You [were] right." in shown(render.listing_panel(listing_pb2.Listing(), events), 160)
+    duty = {"rule": "revocation-apply", "bound": "the agency", "listing_id": "0" * 16, "due_date": "2026-03-02"}
+    for facts, words in (
+        ({"overdue": True}, "overdue by 2 days"),
+        ({"late": True, "closed_date": "2026-03-03"}, "done on 2026-03-03, 1 day too late"),
+        ({"provisional": True}, "provisional"),
+        ({"due_date": ""}, "contested"),
+        ({}, "open"),
+    ):
+        one = listing_pb2.Duty(**(duty | facts))
+        assert words in shown(render_events.duties_table([one], datetime.date(2026, 3, 4)), 200)

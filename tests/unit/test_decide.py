@@ -523,6 +523,47 @@ def test_old_source_is_a_warning(source_as_of, warnings):
     assert ruling.warnings == warnings
 
 
+@pytest.mark.parametrize(
+    ("vouched_on", "asked", "warnings"),
+    [
+        # it delivers every day, and no row ever changes
+        ("2026-06-01", "2026-06-01", ()),
+        # it stopped: the last allowed day to its end, then from 00:00
+        ("2026-05-20", "2026-06-19T23:59:59", ()),
+        ("2026-05-20", "2026-06-20T00:00:00", ("verify-at-source",)),
+        # what came later does not make an older instant doubtful
+        ("2026-05-20", "2026-03-01", ()),
+    ],
+)
+def test_what_its_source_delivers_vouches_for_a_listing(vouched_on, asked, warnings):
+    known = catalogues(list_types=(list_type(source_max_age_days=30),))
+    vouched = {("WAGE", "hr"): day(vouched_on)}
+    ruling = ask(listing(source="hr"), known, at=at(asked), vouched=vouched)
+    assert ruling.outcome is Outcome.INTERCEPT
+    assert ruling.warnings == warnings
+
+
+def test_no_other_source_and_no_other_list_vouches_for_a_listing():
+    known = catalogues(list_types=(list_type(source_max_age_days=30, aliases=("OLD",)), list_type("TAX")))
+    for place in (("WAGE", "court"), ("TAX", "hr"), ("WAGE", "")):
+        assert ask(listing(source="hr"), known, vouched={place: day("2026-06-01")}).warnings == ("verify-at-source",)
+    for code in ("WAGE", "OLD"):
+        renamed = listing(source="hr", list_type="OLD")
+        assert ask(renamed, known, vouched={(code, "hr"): day("2026-06-01")}).warnings == ()
+
+
+def test_an_older_delivery_does_not_take_back_what_the_row_says():
+    known = catalogues(list_types=(list_type(source_max_age_days=30),))
+    young = listing(source="hr", source_as_of=day("2026-05-30"))
+    assert ask(young, known, vouched={("WAGE", "hr"): day("2026-01-01")}).warnings == ()
+
+
+def test_a_pass_says_nothing_of_old_sources():
+    known = catalogues(list_types=(list_type(source_max_age_days=30),))
+    old = {("WAGE", "hr"): day("2026-01-01")}
+    assert ask(listing(source="hr", expires_on=day("2026-02-01")), known, vouched=old) == ask([])
+
+
 # Step 8: an officer confirms
 
 
@@ -572,6 +613,7 @@ def test_decide_takes_listings_catalogues_and_a_question_and_nothing_else():
         "implementer_kinds",
         "kind_hint",
         "name_mismatches",
+        "vouched",
     }
 
 

@@ -1,6 +1,7 @@
 """A worker's proof that it is current: heard from control, and not behind for too long."""
 
 import asyncio
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,28 @@ async def test_a_worker_answers_only_while_it_can_prove_that_it_is_current(tmp_p
     await control.tell("commit", 8)
     assert await control.frames.get() == ["ack", 8]
     assert client.current()
+    await client.close()
+    server.close()
+
+
+@pytest.mark.asyncio
+async def test_the_days_of_sources_come_with_the_commit_that_changed_them(tmp_path: Path) -> None:
+    control, index = Control(), TableIndex()
+    path, monday = tmp_path / "feed.sock", datetime.date(2026, 3, 2)
+    server = await asyncio.start_unix_server(control.serve, path=str(path))
+    client = FeedClient(path, index, "127.0.0.1:1")
+    await client.start()
+    await asyncio.sleep(0.05)
+    await control.tell("begin", "ab" * 16, 1)
+    assert (await control.frames.get())[0] == "have"
+    await control.tell("sources", [["WAGE", "hr", monday.toordinal()], ["TAX", "tax", monday.toordinal()]])
+    await control.tell("commit", 7)
+    assert await control.frames.get() == ["ack", 7]
+    await control.tell("sources", [["TAX", "tax", monday.toordinal() + 1]])
+    await control.tell("commit", 8)
+    assert await control.frames.get() == ["ack", 8]
+    assert index.sources(index.pin(7)) == {("WAGE", "hr"): monday, ("TAX", "tax"): monday}
+    assert index.sources(index.pin(8)) == {("WAGE", "hr"): monday, ("TAX", "tax"): datetime.date(2026, 3, 3)}
     await client.close()
     server.close()
 

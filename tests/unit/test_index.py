@@ -1,6 +1,7 @@
 """The exact index: commits become readable at once, pinned reads stay where they are."""
 
 import asyncio
+import datetime
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from lanjie_gateway.adapters.index import HOLD_SECONDS, TableIndex
 from lanjie_gateway.domain.errors import Refused
+from lanjie_matcher.catalogues import CatalogueSet
 
 
 def test_a_staged_commit_is_invisible_until_it_is_whole() -> None:
@@ -42,6 +44,48 @@ def test_old_revisions_are_forgotten_and_their_memory_goes() -> None:
         index.pin(5)
     index.compact(10 * HOLD_SECONDS)
     assert index._before == {}
+
+
+def test_what_was_read_stands_until_it_or_a_catalogue_changes_and_is_readable() -> None:
+    index = TableIndex()
+    index.load([(b"a", 1, b"1"), (b"b", 1, b"1")])
+    index.advance(1, 0.0)
+    index.stage(2, [(b"a", 2, b"2")])
+    assert index.stands([b"a"], 1)
+    index.advance(2, 0.0)
+    assert not index.stands([b"a", b"b"], 1)
+    assert index.stands([b"b", b"c"], 1)
+    assert index.stands([b"a"], 2)
+    index.stage_catalogues(CatalogueSet())
+    index.advance(3, 0.0)
+    assert not index.stands([b"b"], 2)
+    assert not index.stands([], 1)
+
+
+def test_what_is_no_longer_remembered_does_not_stand() -> None:
+    index = TableIndex()
+    for revision in range(1, 5):
+        index.stage(revision, [(b"a", revision, b"%d" % revision)])
+        index.advance(revision, float(revision))
+    index.compact(10 * HOLD_SECONDS)
+    assert index._before == {}
+    assert not index.stands([b"a"], 3)
+    assert index.stands([b"a"], 4)
+
+
+def test_sources_are_those_of_the_revision_that_is_read() -> None:
+    index, one, two = TableIndex(), datetime.date(2026, 3, 1), datetime.date(2026, 3, 2)
+    index.stage_sources({("WAGE", "left by a control that died"): two})
+    index.stage_sources({("WAGE", "a"): one, ("WAGE", "b"): one})
+    index.advance(1, 0.0)
+    index.stage_sources({("WAGE", "a"): two})
+    assert index.sources(index.pin(0)) == {("WAGE", "a"): one, ("WAGE", "b"): one}
+    index.advance(2, 1.0)
+    index.advance(3, 2.0)
+    assert index.sources(index.pin(1)) == {("WAGE", "a"): one, ("WAGE", "b"): one}
+    assert index.sources(index.pin(2)) == index.sources(3) == {("WAGE", "a"): two, ("WAGE", "b"): one}
+    index.compact(10 * HOLD_SECONDS)
+    assert len(index._sources) == 1
 
 
 @pytest.mark.asyncio

@@ -11,6 +11,8 @@ from lanjie_gateway.domain.events import EventKind
 from lanjie_gateway.domain.import_rules import (
     Counts,
     Effect,
+    FileFormat,
+    ImportHeader,
     ImportMode,
     Known,
     TypeChange,
@@ -263,7 +265,11 @@ def test_versions_are_numbers_where_both_are():
 )
 def test_when_a_file_waits(counts, mode, change, waits):
     made = Counts(rows=sum(counts.values()), **counts)
-    assert bool(reasons_to_wait(made, mode, {"TAX": TypeChange(**change)})) is waits
+    header = ImportHeader(file_name="list.csv", format=FileFormat.CSV, mode=ImportMode(mode))
+    types = {"TAX": TypeChange(**change)}
+    assert bool(reasons_to_wait(made, header, types)) is waits
+    by_hand = dataclasses.replace(header, by_hand=True)
+    assert bool(reasons_to_wait(made, by_hand, types)) is (waits or bool(made.added or made.amended))
 
 
 NOON = datetime.datetime(2026, 3, 1, 4, tzinfo=datetime.UTC)

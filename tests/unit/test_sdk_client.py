@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import lanjie
 from lanjie import Outcome, Source, SyncState, UndeterminedReason
+from lanjie._batch import RESTARTS
 from lanjie._spool import Spool
 from lanjie.testing import FakeGateway
 from lanjie.v1 import sync_pb2
@@ -85,6 +86,7 @@ def test_before_the_first_set_everything_is_asked(counter):
 # Answers by the age of the set. L: a local pass; S, T: the same, flagged `set-soft`, `set-stale`; G: the gateway's; N:
 # nobody's. First while the gateway can be reached, then while it cannot.
 
+SECOND = datetime.timedelta(seconds=1)
 MATTERS = ("plain", "grave", "lenient", "grave.lenient")
 BY_AGE = {
     0: ("LL", "LL", "LL", "LL"),
@@ -446,7 +448,7 @@ def test_a_matter_not_in_force_today_is_asked(counter):
 
     def ended():
         made = scope()
-        made.matters[0].in_force[0].CopyFrom(sync_pb2.DateSpan(start_date="2026-01-01", end_date="2026-03-02"))
+        made.matters[0].rules[0].days.CopyFrom(sync_pb2.DateSpan(start_date="2026-01-01", end_date="2026-03-02"))
         return made
 
     counter.gateway._scope = ended
@@ -455,6 +457,38 @@ def test_a_matter_not_in_force_today_is_asked(counter):
     assert counter.client.check(uscc(1), **ASK).source is Source.LOCAL
     counter.clock.at += datetime.timedelta(seconds=1)
     assert counter.client.check(uscc(1), **ASK).source is Source.GATEWAY
+
+
+@pytest.mark.parametrize(
+    ("flag", "age", "letters"),
+    [("case_no_required", 0, "L!"), ("high_consequence", 100, "SG"), ("stale_pass", 1_000, "NT")],
+)
+@pytest.mark.parametrize("begins", [True, False])
+def test_what_a_matter_wants_follows_the_edition_of_the_day(counter, flag, age, letters, begins):
+    scope = counter.gateway._scope
+
+    def two_editions():
+        made = scope()
+        first, second = made.matters[0].rules[0], made.matters[0].rules.add()
+        first.days.end_date, second.days.start_date = "2026-03-02", "2026-03-03"
+        setattr(second if begins else first, flag, True)
+        return made
+
+    counter.gateway._scope = two_editions
+    counter.clock.at = datetime.datetime(2026, 3, 2, 15, 59, 0, tzinfo=datetime.UTC)
+    counter.poll()
+    counter.clock.seconds += age
+    told = ""
+    for second in (59, 60):
+        counter.clock.at = datetime.datetime(2026, 3, 2, 15, 59, tzinfo=datetime.UTC) + second * SECOND
+        wanted = flag == "case_no_required" and begins is (second == 60)
+        counter.gateway._matters[ASK["matter"]] = wanted
+        counter.gateway.reachable = flag != "stale_pass"
+        try:
+            told += letter(counter.client.check(uscc(1), **ASK))
+        except lanjie.InvalidArgument:
+            told += "!"
+    assert told == (letters if begins else letters[::-1])
 
 
 @pytest.mark.parametrize(
@@ -629,7 +663,7 @@ def test_chunks_are_bounded_and_on_one_revision(counter, monkeypatch):
     assert {request.pinned_revision for request in requests[1:]} == {2}
 
 
-def test_a_batch_starts_again_once_when_its_revision_is_gone(counter, monkeypatch):
+def test_a_batch_starts_again_when_its_revision_is_gone(counter, monkeypatch):
     answer, sizes = counter.gateway.batch_check, []
 
     def batch_check(request):
@@ -647,7 +681,10 @@ def test_a_batch_starts_again_once_when_its_revision_is_gone(counter, monkeypatc
 def test_a_batch_whose_revision_is_always_gone_is_undetermined(counter, monkeypatch):
     answer = counter.gateway.batch_check
 
+    asked = []
+
     def batch_check(request):
+        asked.append(len(request.subjects))
         counter.gateway.revision += 1
         counter.gateway.oldest = counter.gateway.revision
         return answer(request)
@@ -655,6 +692,7 @@ def test_a_batch_whose_revision_is_always_gone_is_undetermined(counter, monkeypa
     monkeypatch.setattr(counter.gateway, "batch_check", batch_check)
     many = counter.client.check_many([citizen(number + 1) for number in range(400)], **ASK)
     assert [decision.outcome for decision in many[300:]] == [Outcome.UNDETERMINED] * 100
+    assert asked == [300, 100] * (RESTARTS + 1)
 
 
 def test_a_gateway_that_goes_away_leaves_the_rest_of_a_batch_undetermined(counter, monkeypatch):

@@ -248,7 +248,7 @@ def test_a_scope_with_a_day_that_is_none_is_refused(publisher, keeper, tmp_path)
 
 def test_a_scope_that_was_changed_on_its_way_is_refused(publisher, keeper, tmp_path):
     softer = publisher.scope()
-    softer.matters[0].stale_pass = True
+    softer.matters[0].rules[0].stale_pass = True
     update = publisher.heartbeat()
     update.scope = wire(softer)
     refused("scope", keeper, [update], tmp_path)

@@ -1,6 +1,7 @@
 """A worker's side of the change feed (see `feed_hub` for the frames)."""
 
 import asyncio
+import datetime
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,6 +20,7 @@ BEAT_SECONDS: Final = 1.0
 LAG_SECONDS: Final = 60.0
 FETCH_SECONDS: Final = 1.0
 SLICE: Final = 500
+_day: Final = datetime.date.fromordinal
 
 Preload = Callable[[str, int], Awaitable[tuple[int, Sequence[int]]]]
 """Given lineage and epoch, fills the index from the shared copy: (revision it is complete to, shards it is not).
@@ -157,6 +159,8 @@ class FeedClient:
             self._index.stage(frame[1], frame[2])
         elif kind == "catalogues":
             self._index.stage_catalogues(CatalogueSet.of(read_editions([(n, f, r) for n, f, r in frame[1]])))
+        elif kind == "sources":
+            self._index.stage_sources({(t, source): _day(day) for t, source, day in frame[1]})
         elif kind == "commit":
             self._index.advance(frame[1], self._monotonic())
             await write_frame(writer, ["ack", frame[1]])

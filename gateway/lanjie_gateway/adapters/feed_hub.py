@@ -2,8 +2,9 @@
 
 From control: ``["begin", lineage, epoch]``. When the worker has said what it took from the shared copy: ``["reset"]``
 if that is of no use, ``["load", entries]`` for each shard that it lacks, ``["catalogues", [[file name, file, revision],
-...]]``, ``["commit", revision]``. For each commit: catalogues, ``["slice", revision, entries]`` and the commit. With
-every beat ``["head", revision]``. ``["got", number, entries or nil]`` answers a read.
+...]]``, ``["sources", [[list type, source, day], ...]]`` (up to which it has vouched, an ordinal), ``["commit",
+revision]``. For each commit: catalogues and sources where it changes them, ``["slice", revision, entries]`` and the
+commit. With every beat ``["head", revision]``. ``["got", number, entries or nil]`` answers a read.
 
 From a worker: ``["have", address, revision, shards it lacks]``, ``["ack", revision]``, ``["get", number, [bucket,
 ...]]``. An entry is ``[bucket, revision, packed listings]``.
@@ -13,7 +14,7 @@ worker without one for three beats, or behind the head for `LAG_SECONDS`, cannot
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -25,6 +26,7 @@ from lanjie_gateway.adapters.frames import read_frame, write_frame
 from lanjie_gateway.adapters.ledger import BucketState, CommitInfo, Ledger, LedgerThread
 from lanjie_gateway.adapters.shared_codec import SHARDS
 from lanjie_gateway.domain.errors import Unanswerable
+from lanjie_gateway.domain.source_ages import Source
 
 PAGE: Final = 5_000
 ACK_SECONDS: Final = LAG_SECONDS + 3 * BEAT_SECONDS
@@ -193,6 +195,7 @@ class FeedHub:
         for missed in await self._commits(copied, revision):
             await self._send_changes(worker, missed)
         await self._send_catalogues(worker)
+        await _send_sources(worker, await self._ask(Ledger.vouched, revision))
         await write_frame(worker.writer, ["commit", revision])
         worker.sent = revision
 
@@ -200,6 +203,8 @@ class FeedHub:
         for commit in await self._commits(worker.sent, self._head):
             if commit.kind == "catalogue":
                 await self._send_catalogues(worker)
+            if commit.delivers and (raised := await self._ask(Ledger.raised, commit.revision)):
+                await _send_sources(worker, raised)
             await self._send_changes(worker, commit)
             await write_frame(worker.writer, ["commit", commit.revision])
             worker.sent = commit.revision
@@ -244,6 +249,10 @@ class FeedHub:
                 return await self._ledger.call(function, *args, **kwargs)
             except Unanswerable:
                 await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _send_sources(worker: _Worker, days: Mapping[Source, int]) -> None:
+    await write_frame(worker.writer, ["sources", [[*source, day] for source, day in days.items()]])
 
 
 def _entries(states: list[BucketState]) -> list[tuple[bytes, int, bytes]]:

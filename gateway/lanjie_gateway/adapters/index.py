@@ -10,9 +10,10 @@ tenth of a second a million. `redis_index.RedisIndex` holds only which record ea
 """
 
 import asyncio
+import datetime
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
 from lanjie_gateway.adapters.shared_codec import packed_of
@@ -22,6 +23,9 @@ from lanjie_matcher.catalogues import CatalogueSet
 HOLD_SECONDS: Final = 60.0
 Entry = tuple[bytes, int, bytes]
 """Bucket, revision of the newest commit that changed it, packed listings (empty for none)."""
+Sources = Mapping[tuple[str, str], datetime.date]
+"""By code of a list type and name of a source, the day up to which it has vouched."""
+_T = TypeVar("_T")
 _V = TypeVar("_V")
 
 
@@ -38,7 +42,7 @@ class MovedError(Exception):
 
 
 class ExactIndex(ABC, Generic[_V]):
-    """Buckets and catalogues by revision; `_V` is what is held of a bucket. Used from one event loop."""
+    """Buckets, catalogues and sources by revision; `_V` is what is held of a bucket. Used from one event loop."""
 
     def __init__(self) -> None:
         self.revision = 0
@@ -49,6 +53,8 @@ class ExactIndex(ABC, Generic[_V]):
         self._advanced: deque[tuple[int, float]] = deque()
         self._catalogues: list[tuple[int, CatalogueSet]] = [(0, CatalogueSet())]
         self._next_catalogues: CatalogueSet | None = None
+        self._sources: list[tuple[int, Sources]] = [(0, {})]
+        self._next_sources: Sources | None = None
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     @abstractmethod
@@ -95,6 +101,11 @@ class ExactIndex(ABC, Generic[_V]):
         """Take the catalogues of the commit that comes next."""
         self._next_catalogues = catalogues
 
+    def stage_sources(self, sources: Sources) -> None:
+        """Take the days up to which sources vouch with the commit that comes next: all of them before the first one."""
+        known = self._sources[-1][1] if self.revision else {}
+        self._next_sources = {**known, **sources}
+
     def advance(self, revision: int, now: float) -> None:
         """Make everything staged for `revision` readable at once.
 
@@ -105,6 +116,9 @@ class ExactIndex(ABC, Generic[_V]):
         if self._next_catalogues is not None:
             self._catalogues.append((revision, self._next_catalogues))
             self._next_catalogues = None
+        if self._next_sources is not None:
+            self._sources.append((revision, self._next_sources))
+            self._next_sources = None
         if self.revision == 0:
             self._oldest = revision
         self.revision = revision
@@ -119,8 +133,8 @@ class ExactIndex(ABC, Generic[_V]):
         while len(self._advanced) > 1 and self._advanced[1][1] <= now - HOLD_SECONDS:
             self._advanced.popleft()
             self._oldest = self._advanced[0][0]
-        while len(self._catalogues) > 1 and self._catalogues[1][0] <= self._oldest:
-            self._catalogues.pop(0)
+        _forget(self._catalogues, self._oldest)
+        _forget(self._sources, self._oldest)
         budget = most
         while self._touched and self._touched[0][0] <= self._oldest and budget > 0:
             _, buckets = self._touched.popleft()
@@ -140,12 +154,24 @@ class ExactIndex(ABC, Generic[_V]):
                     return held
         return None
 
+    def stands(self, buckets: Iterable[bytes], revision: int) -> bool:
+        """Return whether what was read of buckets at a revision, and its catalogues, is what the newest one says.
+
+        What is staged and not yet readable does not count; what is no longer remembered does.
+        """
+        if revision == self.revision:
+            return True
+        if revision < self._oldest or self.catalogues(revision) is not self.catalogues(self.revision):
+            return False
+        return not any(revision < until <= self.revision for each in buckets for until, _ in self._before.get(each, ()))
+
     def catalogues(self, revision: int) -> CatalogueSet:
         """Return the catalogues at a revision that `pin` gave."""
-        for since, catalogues in reversed(self._catalogues):
-            if since <= revision:
-                return catalogues
-        return self._catalogues[0][1]
+        return _at(self._catalogues, revision)
+
+    def sources(self, revision: int) -> Sources:
+        """Return the days up to which sources had vouched at a revision that `pin` gave."""
+        return _at(self._sources, revision)
 
     def pin(self, revision: int) -> int:
         """Return the revision to read at: the one asked for, or the newest for 0.
@@ -224,7 +250,19 @@ class TableIndex(ExactIndex[bytes]):
         return old
 
 
+def _at(kept: Sequence[tuple[int, _T]], revision: int) -> _T:
+    for since, value in reversed(kept):
+        if since <= revision:
+            return value
+    return kept[0][1]
+
+
+def _forget(kept: list[tuple[int, _T]], oldest: int) -> None:
+    while len(kept) > 1 and kept[1][0] <= oldest:
+        kept.pop(0)
+
+
 def compacted(oldest: int) -> Refused:
     """Return the refusal of a pinned revision that cannot be read any more."""
-    message = "the pinned revision is not held; start the batch again"
+    message = "the pinned revision is no longer good for an answer; start the batch again"
     return Refused("REVISION_COMPACTED", message, oldest=str(oldest))

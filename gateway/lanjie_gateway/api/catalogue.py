@@ -1,11 +1,15 @@
 """CatalogueService: messages to files, editions to messages."""
 
+import datetime
 from typing import Any
 
 from lanjie.v1 import catalogue_pb2 as pb
 from lanjie.v1 import catalogue_pb2_grpc
 from lanjie_gateway.api.auth import caller
-from lanjie_gateway.api.messages import timestamp
+from lanjie_gateway.api.edition_changes import changes_message
+from lanjie_gateway.api.messages import date_text, timestamp
+from lanjie_gateway.domain.edition_life import EditionLife
+from lanjie_gateway.domain.errors import invalid_argument
 from lanjie_gateway.services.catalogue import CatalogueRecord, CatalogueService
 
 
@@ -24,17 +28,38 @@ class CatalogueServicer(catalogue_pb2_grpc.CatalogueServiceServicer):
         done = await self._service.publish(
             request.file, request.file_name or "catalogue", caller(context), dry_run=request.dry_run
         )
-        return pb.PublishResponse(edition=_message(done.record), revision=done.revision, warnings=done.warnings)
+        told = done.foretold
+        return pb.PublishResponse(
+            edition=_message(done.record, told.life),
+            revision=done.revision,
+            warnings=done.warnings,
+            changes=changes_message(told.changes, told.live),
+        )
 
     async def GetCatalogue(self, request: pb.GetCatalogueRequest, context: Any) -> pb.GetCatalogueResponse:
         """List the editions, or read one whole."""
         records = await self._service.get(request.catalogue_id, request.edition, caller(context))
+        on = _day(request.on_date)
         return pb.GetCatalogueResponse(
-            editions=[_message(record, with_file=bool(request.catalogue_id)) for record in records]
+            editions=[
+                _message(record, self._service.life(record.edition, on), with_file=bool(request.catalogue_id))
+                for record in records
+            ]
         )
 
 
-def _message(record: CatalogueRecord, *, with_file: bool = False) -> pb.CatalogueEdition:
+def _day(text: str) -> datetime.date | None:
+    # What fromisoformat takes besides, weeks and no hyphens, is not the format of the field.
+    try:
+        day = datetime.date.fromisoformat(text) if text else None
+    except ValueError:
+        day = None
+    if text and (day is None or day.isoformat() != text):
+        raise invalid_argument("on_date", "date", "a date that exists, written YYYY-MM-DD")
+    return day
+
+
+def _message(record: CatalogueRecord, life: EditionLife, *, with_file: bool = False) -> pb.CatalogueEdition:
     edition, stored = record.edition, record.stored
     message = pb.CatalogueEdition(
         catalogue_id=edition.id,
@@ -52,6 +77,15 @@ def _message(record: CatalogueRecord, *, with_file: bool = False) -> pb.Catalogu
         measures=len(edition.measures),
         revision=edition.revision,
         file=record.file if with_file else b"",
+        approver=edition.approver,
+        filing_number=edition.filing_number or "",
+        filing_date=date_text(edition.filing_date),
+        state=life.state,
+        first_date=date_text(life.first_day),
+        last_date=date_text(life.last_day),
+        superseded_by=life.superseded_by,
+        superseded_date=date_text(life.superseded_from),
+        closing=edition.closing,
     )
     if stored is not None:
         message.actor = stored.actor

@@ -9,7 +9,9 @@ from lanjie.v1 import ledger_pb2_grpc
 from lanjie_gateway.api.auth import caller
 from lanjie_gateway.api.messages import timestamp
 from lanjie_gateway.domain.access import Role
+from lanjie_gateway.domain.source_ages import SourceAge
 from lanjie_gateway.services.backups import BackupService
+from lanjie_gateway.services.list_status import ListStatusService
 from lanjie_gateway.services.rotation import RotationService
 from lanjie_gateway.services.sync import SyncService
 from lanjie_gateway.services.views import ViewService
@@ -19,19 +21,26 @@ _T = TypeVar("_T")
 
 
 class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
-    """Backups, the rotation of the view key, and the state of the sync.
+    """Backups, the rotation of the view key, the state of the sync and of the lists.
 
     Args:
         backups: makes backups.
         rotation: rotates the key.
         views: of the SDKs.
         sync: knows the SDKs.
+        lists: knows the sources.
     """
 
     def __init__(
-        self, backups: BackupService, rotation: RotationService, views: ViewService, sync: SyncService
+        self,
+        backups: BackupService,
+        rotation: RotationService,
+        views: ViewService,
+        sync: SyncService,
+        lists: ListStatusService,
     ) -> None:
         self._views = views
+        self._lists = lists
         self._backups = backups
         self._rotation = rotation
         self._sync = sync
@@ -67,6 +76,22 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             )
         return status
 
+    async def GetListStatus(self, request: pb.GetListStatusRequest, context: Any) -> pb.GetListStatusResponse:
+        """Say how old the sources of the lists are, and which imports wait."""
+        del request
+        status = await self._lists.get(caller(context))
+        told = pb.GetListStatusResponse(
+            revision=status.revision,
+            today_date=status.today.isoformat(),
+            sources=map(_source, status.ages.sources),
+            waiting=status.waiting,
+            oldest_waiting_time=None if status.waiting_since is None else timestamp(status.waiting_since),
+        )
+        for each in status.ages.undelivered:
+            limit = each.source_max_age_days or 0
+            told.undelivered.add(list_type=each.code, list_type_name=each.name, max_age_days=limit)
+        return told
+
     async def Backup(self, request: pb.BackupRequest, context: Any) -> AsyncIterator[pb.BackupResponse]:
         """Make a backup; a caller that hangs up ends it."""
         del request
@@ -94,6 +119,22 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             yield pb.RotateViewKeyResponse(generation=generation, revision=revision)
         finally:
             work.cancel()
+
+
+def _source(age: SourceAge) -> pb.SourceStatus:
+    word = age.delivery
+    return pb.SourceStatus(
+        list_type=age.list_type,
+        list_type_name=age.list_type_name,
+        source=age.source,
+        vouched_date=word.vouched_on.isoformat() if word else "",
+        age_days=age.age_days or 0,
+        max_age_days=age.max_age_days or 0,
+        overdue=age.overdue,
+        live_listings=age.live,
+        delivered_time=timestamp(word.delivered_at) if word else None,
+        revision=word.revision if word else 0,
+    )
 
 
 def _begin(

@@ -1,21 +1,27 @@
 """ListingService over gRPC: messages in, messages out; all rules are in the services."""
 
 import datetime
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 import grpc
 
 from lanjie.v1 import listing_pb2, listing_pb2_grpc, subject_pb2
-from lanjie_gateway.adapters.ledger import StoredEvent
+from lanjie_gateway.adapters.ledger import Proposal, StoredEvent, is_act
 from lanjie_gateway.api.auth import caller
 from lanjie_gateway.api.messages import date_text, timestamp
+from lanjie_gateway.domain.duties import DutyView
 from lanjie_gateway.domain.errors import invalid_argument
-from lanjie_gateway.domain.events import EventKind
+from lanjie_gateway.domain.event_detail import InstrumentNotice, ObjectionOutcome, Verdict
+from lanjie_gateway.domain.events import BURDENS, EventKind
 from lanjie_gateway.domain.import_rules import FileFormat, ImportHeader, ImportMode, ImportState, Receipt
 from lanjie_gateway.domain.profile import MAX_BYTES as MAX_PROFILE
+from lanjie_gateway.services.duty import DutyService
+from lanjie_gateway.services.event_facts import EventFacts
 from lanjie_gateway.services.imports import ImportService
-from lanjie_gateway.services.listings import ListingService, ListingView
+from lanjie_gateway.services.listings import ListingService, ListingView, stated
+from lanjie_gateway.services.waiting import WaitingService
+from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.subjects import SubjectKind
 
 _MAX_DATA: Final = 256 * 1024
@@ -33,6 +39,14 @@ _STATES: Final = {state: listing_pb2.ImportState.Value(f"IMPORT_STATE_{state.nam
 _KINDS: Final = {kind: subject_pb2.SubjectKind.Value(f"SUBJECT_KIND_{kind.name}") for kind in SubjectKind}
 _EVENTS: Final = {kind: listing_pb2.ListingEventKind.Value(f"LISTING_EVENT_KIND_{kind.name}") for kind in EventKind}
 _EVENT_OF: Final = {number: kind for kind, number in _EVENTS.items()}
+_OUTCOMES: Final = {
+    each: listing_pb2.ObjectionOutcome.Value(f"OBJECTION_OUTCOME_{each.name}") for each in ObjectionOutcome
+}
+_OUTCOME_OF: Final = {number: each for each, number in _OUTCOMES.items()}
+_NOTICES: Final = {
+    each: listing_pb2.InstrumentNotice.Value(f"INSTRUMENT_NOTICE_{each.name}") for each in InstrumentNotice
+}
+_NOTICE_OF: Final = {number: each for each, number in _NOTICES.items()}
 
 
 class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
@@ -41,11 +55,17 @@ class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
     Args:
         listings: finds, reads and ends listings.
         imports: takes files.
+        waiting: what waits for a second person.
+        duties: lists what events oblige to.
     """
 
-    def __init__(self, listings: ListingService, imports: ImportService) -> None:
+    def __init__(
+        self, listings: ListingService, imports: ImportService, waiting: WaitingService, duties: DutyService
+    ) -> None:
         self._listings = listings
         self._imports = imports
+        self._waiting = waiting
+        self._duties = duties
 
     async def Import(
         self, request_iterator: AsyncIterator[listing_pb2.ImportRequest], context: grpc.aio.ServicerContext[Any, Any]
@@ -62,9 +82,44 @@ class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
     async def Confirm(
         self, request: listing_pb2.ConfirmRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> listing_pb2.ConfirmResponse:
-        """Commit a waiting import."""
+        """Commit what waits."""
+        if is_act(request.receipt_id):
+            act = await self._waiting.confirm(request.receipt_id, caller(context))
+            view = await self._listings.seen(act.listing_id)
+            return listing_pb2.ConfirmResponse(act=_act(act), listing=_listing(view))
         receipt = await self._imports.confirm(request.receipt_id, caller(context))
         return listing_pb2.ConfirmResponse(receipt=_receipt(receipt))
+
+    async def Decline(
+        self, request: listing_pb2.DeclineRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> listing_pb2.DeclineResponse:
+        """Give up what waits."""
+        stated("reason", request.reason, 500)
+        if is_act(request.receipt_id):
+            act = await self._waiting.decline(request.receipt_id, request.reason, caller(context))
+            return listing_pb2.DeclineResponse(act=_act(act))
+        receipt = await self._imports.decline(request.receipt_id, request.reason, caller(context))
+        return listing_pb2.DeclineResponse(receipt=_receipt(receipt))
+
+    async def ListWaiting(
+        self, request: listing_pb2.ListWaitingRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> listing_pb2.ListWaitingResponse:
+        """Show what waits."""
+        principal = caller(context)
+        if not request.receipt_id:
+            return listing_pb2.ListWaitingResponse(
+                imports=[_receipt(each) for each in await self._imports.waiting(principal)],
+                acts=[_act(each) for each in await self._waiting.all(principal)],
+            )
+        if is_act(request.receipt_id):
+            act, after = await self._waiting.show(request.receipt_id, principal)
+            view = self._listings.view(after) if after is not None else await self._listings.seen(act.listing_id)
+            return listing_pb2.ListWaitingResponse(acts=[_act(act)], listings=[_listing(view)])
+        receipt = await self._imports.receipt(request.receipt_id, principal)
+        staged = await self._imports.staged(receipt) if receipt.state is ImportState.WAITING else []
+        return listing_pb2.ListWaitingResponse(
+            imports=[_receipt(receipt)], listings=[_listing(self._listings.view(each)) for each in staged]
+        )
 
     async def Find(
         self, request: listing_pb2.FindRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -97,6 +152,12 @@ class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
         kind = _EVENT_OF.get(request.kind)
         if kind is None:
             raise invalid_argument("kind", "required", "the kind of event is missing")
+        if kind in BURDENS:
+            grounds = (request.reason, request.document, request.effective_date)
+            act = self._listings.act(kind, grounds, principal)
+            waiting = await self._waiting.propose(request.listing_id, act, dict(request.corrections))
+            view = await self._listings.seen(request.listing_id)
+            return listing_pb2.RecordEventResponse(listing=_listing(view), waiting=_act(waiting))
         revision, view = await self._listings.record_event(
             request.listing_id,
             kind,
@@ -104,8 +165,18 @@ class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
             document=request.document,
             effective_date=request.effective_date,
             principal=principal,
+            facts=_facts(request),
         )
         return listing_pb2.RecordEventResponse(revision=revision, listing=_listing(view))
+
+    async def ListDuties(
+        self, request: listing_pb2.ListDutiesRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> listing_pb2.ListDutiesResponse:
+        """List what events oblige to."""
+        found = await self._duties.find(
+            caller(context), overdue_only=request.overdue, rule=request.rule, late=request.late
+        )
+        return listing_pb2.ListDutiesResponse(duties=[_duty(each, self._duties.bound(each.rule)) for each in found])
 
 
 async def _data(requests: AsyncIterator[listing_pb2.ImportRequest]) -> AsyncIterator[bytes]:
@@ -139,6 +210,7 @@ def _header(header: listing_pb2.ImportHeader) -> ImportHeader:
         sha256=header.sha256,
         size=header.size,
         profile=header.profile,
+        by_hand=header.by_hand,
     )
 
 
@@ -163,6 +235,24 @@ def _receipt(receipt: Receipt) -> listing_pb2.ImportReceipt:
         repeated_file=receipt.repeated,
         file_name=receipt.file_name,
         received_time=timestamp(receipt.received_at),
+    )
+
+
+def _act(proposal: Proposal) -> listing_pb2.WaitingAct:
+    act = proposal.act
+    return listing_pb2.WaitingAct(
+        act_id=proposal.id,
+        listing_id=proposal.listing_id,
+        kind=_EVENTS[act.kind],
+        effective_date="" if act.effective_at is None else date_text(day_of(act.effective_at)),
+        actor=act.actor,
+        proposed_time=timestamp(proposal.proposed_at),
+        reason=act.reason,
+        document=act.document,
+        corrected_columns=act.detail.get("columns", ()),
+        state=proposal.state,
+        settled_by=proposal.settled_by,
+        revision=proposal.revision,
     )
 
 
@@ -214,4 +304,53 @@ def _event(event: StoredEvent) -> listing_pb2.ListingEvent:
         reason=event.reason,
         document=event.document,
         revision=event.revision,
+        second_person=event.second,
+        **_told(event.detail),
+    )
+
+
+def _told(detail: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of an event that its detail fills."""
+    told = {name: detail[key] for name, key in _TOLD.items() if key in detail}
+    if "outcome" in detail:
+        told["objection_outcome"] = _OUTCOMES[ObjectionOutcome(detail["outcome"])]
+    if "what" in detail:
+        told["notice"] = _NOTICES[InstrumentNotice(detail["what"])]
+    return told | {"contested": detail.get("verdict") == Verdict.CONTESTED}
+
+
+_TOLD: Final = {
+    "until_date": "until",
+    "reply": "reply",
+    "instrument_date": "instrument_date",
+    "reviewed_revision": "revision",
+}
+
+
+def _facts(request: listing_pb2.RecordEventRequest) -> EventFacts:
+    # An enum value that is not known here says nothing, and is missed where it is required.
+    return EventFacts(
+        until_date=request.until_date,
+        objection_outcome=_OUTCOME_OF.get(request.objection_outcome),
+        reply=request.reply,
+        notice=_NOTICE_OF.get(request.notice),
+        instrument_date=request.instrument_date,
+        reviewed_revision=request.reviewed_revision,
+        contested=request.contested,
+    )
+
+
+def _duty(view: DutyView, bound: str) -> listing_pb2.Duty:
+    return listing_pb2.Duty(
+        rule=view.rule.value,
+        listing_id=view.listing_id,
+        list_type=view.list_type,
+        bound=bound,
+        started_date=date_text(view.started_on),
+        due_date=date_text(view.due_on),
+        provisional=view.provisional,
+        overdue=view.overdue,
+        closed_date=date_text(view.closed_on),
+        late=view.late,
+        revision=view.revision,
     )

@@ -22,6 +22,7 @@ from lanjie_gateway.domain.watching import Delta, Offer, Position, Step, Wait, W
 from lanjie_gateway.services.inquiries import InquiryService, UploadedPass
 from lanjie_gateway.services.sync import Report, SyncService
 from lanjie_gateway.services.views import COMPANIES, MatterSpans, ViewService
+from lanjie_matcher.catalogues import MatterSpan
 from lanjie_matcher.shards import encode_values
 from lanjie_matcher.views import SIGNED_PREFIX, Manifest
 
@@ -178,22 +179,21 @@ class UpdateEncoder:
 
     def _made(self, offer: Offer) -> pb.ViewScope:
         matters = [
-            pb.MatterScope(
-                code=matter.code,
-                case_no_required=matter.case_no_required,
-                as_of_allowed=matter.as_of_allowed,
-                high_consequence=matter.high_consequence,
-                stale_pass=matter.stale_pass,
-                in_force=[
-                    pb.DateSpan(start_date=first.isoformat(), end_date=last.isoformat() if last else "")
-                    for first, last in matter.spans
-                ],
-            )
-            for matter in self._matters()
+            pb.MatterScope(code=each.code, rules=[_rules(span) for span in each.spans]) for each in self._matters()
         ]
         return pb.ViewScope(
             key=offer.view.raw_key, covers=["company"], matters=matters, catalogue_revision=offer.catalogue_revision
         )
+
+
+def _rules(span: MatterSpan) -> pb.MatterRules:
+    days = pb.DateSpan(start_date=span.first.isoformat(), end_date=span.last.isoformat() if span.last else "")
+    return pb.MatterRules(
+        days=days,
+        case_no_required=span.matter.case_no_required,
+        high_consequence=span.matter.high_consequence,
+        stale_pass=span.matter.stale_pass,
+    )
 
 
 async def _read(requests: AsyncIterator[pb.WatchRequest], told: "asyncio.Queue[Report | None]") -> None:

@@ -11,6 +11,8 @@ import grpc
 from lanjie.v1 import (
     audit_pb2,
     audit_pb2_grpc,
+    calendar_pb2,
+    calendar_pb2_grpc,
     catalogue_pb2,
     catalogue_pb2_grpc,
     ledger_pb2,
@@ -28,18 +30,23 @@ from lanjie_gateway.adapters.metrics import Metrics
 from lanjie_gateway.adapters.shared_index import SharedIndex
 from lanjie_gateway.adapters.state_lock import LEDGER, feed_socket, hold
 from lanjie_gateway.api.auth import Tokens
+from lanjie_gateway.api.calendar import CalendarServicer
 from lanjie_gateway.api.catalogue import CatalogueServicer
 from lanjie_gateway.api.ledger import LedgerServicer
+from lanjie_gateway.api.list_metrics import ListCollector
 from lanjie_gateway.api.listing import ListingServicer
 from lanjie_gateway.api.metrics import GatewayCollector
 from lanjie_gateway.api.server import ADMIN_MESSAGE_BYTES, Gate, options
 from lanjie_gateway.api.sync import InquiryServicer, SyncServicer
 from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, describe
 from lanjie_gateway.services.backups import BackupService
+from lanjie_gateway.services.calendar import CalendarService, deadlines_of
 from lanjie_gateway.services.catalogue import CatalogueService
+from lanjie_gateway.services.duty import DutyService
 from lanjie_gateway.services.follower import Follower
 from lanjie_gateway.services.imports import ImportService
 from lanjie_gateway.services.inquiries import InquiryService
+from lanjie_gateway.services.list_status import ListStatusService
 from lanjie_gateway.services.listings import ListingService
 
 if TYPE_CHECKING:
@@ -49,6 +56,7 @@ from lanjie_gateway.services.publisher import IndexPublisher
 from lanjie_gateway.services.rotation import RotationService
 from lanjie_gateway.services.sync import SyncService
 from lanjie_gateway.services.views import ViewService
+from lanjie_gateway.services.waiting import WaitingService
 from lanjie_gateway.settings import Settings
 
 PUBLISH_SECONDS: Final = 5.0
@@ -76,7 +84,9 @@ class Control:
         Raises:
             StateInUseError: another gateway holds the state.
             KeysLostError: a key of a state in use is missing.
+            Refused: the file of deadlines cannot be used.
         """
+        deadlines = deadlines_of(self._settings.deadlines)
         state = self._settings.state
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._stack.enter_context(hold(state, LEDGER))
@@ -94,6 +104,9 @@ class Control:
         self.catalogues = CatalogueService(
             self.ledger, self._published, self._clock, allow_examples=self._settings.allow_examples
         )
+        self.calendar = CalendarService(
+            *(self.ledger, self._published, self._clock, deadlines), allow_examples=self._settings.allow_examples
+        )
         self.metrics = Metrics()
         self.views = ViewService(
             *(self.ledger, self.catalogues, self._clock),
@@ -106,7 +119,12 @@ class Control:
         journal = await self._open_journal()
         self.publisher = self._open_publisher(journal)
         self.follower = Follower(
-            *(self.ledger, journal), catalogues=self.catalogues, views=self.views, hub=self.hub, shared=self._share
+            *(self.ledger, journal),
+            catalogues=self.catalogues,
+            calendar=self.calendar,
+            views=self.views,
+            hub=self.hub,
+            shared=self._share,
         )
         await self.follower.begin()
         await self.hub.start()
@@ -120,6 +138,9 @@ class Control:
         shared = (self.ledger, self.catalogues.current, self._clock, self._published)
         self.listings = ListingService(*shared)
         self.imports = ImportService(*shared)
+        self.waiting = WaitingService(*shared)
+        self.duties = DutyService(self.ledger, self.calendar, self._clock)
+        self.lists = ListStatusService(self.ledger, self.catalogues.current, self._clock)
         pruning = PruningService(*shared)
         pruning.start()
         self._stack.push_async_callback(pruning.close)
@@ -140,19 +161,25 @@ class Control:
 
     async def _serve_admin(self) -> None:
         admin = grpc.aio.server(interceptors=[Gate(self._tokens)], options=options(ADMIN_MESSAGE_BYTES))
-        listing_pb2_grpc.add_ListingServiceServicer_to_server(ListingServicer(self.listings, self.imports), admin)
+        listing_pb2_grpc.add_ListingServiceServicer_to_server(
+            ListingServicer(self.listings, self.imports, self.waiting, self.duties), admin
+        )
         catalogue_pb2_grpc.add_CatalogueServiceServicer_to_server(CatalogueServicer(self.catalogues), admin)
+        calendar_pb2_grpc.add_CalendarServiceServicer_to_server(CalendarServicer(self.calendar), admin)
         rotation = RotationService(self.ledger, self._settings.state / "keys", self._published, self.views.only_newest)
         self._stack.push_async_callback(rotation.close)
         backups = BackupService(self.ledger, self._settings.state, self._settings.ledger, VERSION, self._clock)
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(
-            LedgerServicer(backups, rotation, self.views, self.sync), admin
+            LedgerServicer(backups, rotation, self.views, self.sync, self.lists), admin
         )
-        self.admin_address = await self._listen(admin, self._settings.admin, listing_pb2, catalogue_pb2, ledger_pb2)
+        self.admin_address = await self._listen(
+            *(admin, self._settings.admin, listing_pb2, catalogue_pb2, calendar_pb2, ledger_pb2)
+        )
 
     async def _serve_metrics(self) -> None:
         loop = asyncio.get_running_loop()
         self.metrics.add(GatewayCollector(self.views, self.sync, self.hub, self._settings.workers, loop))
+        self.metrics.add(ListCollector(self.lists, loop))
         self.metrics_address = await self.metrics.listen(self._settings.metrics)
         self._stack.push_async_callback(self.metrics.close)
 

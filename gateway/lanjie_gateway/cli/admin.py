@@ -8,7 +8,7 @@ import grpc
 
 from lanjie import _transport
 from lanjie.errors import Unavailable
-from lanjie.v1 import catalogue_pb2_grpc, ledger_pb2_grpc, listing_pb2_grpc, screening_pb2_grpc
+from lanjie.v1 import calendar_pb2_grpc, catalogue_pb2_grpc, ledger_pb2_grpc, listing_pb2_grpc, screening_pb2_grpc
 from lanjie_gateway.cli.gateway_file import CommandError, Endpoint, unreachable
 
 SECONDS: Final = 30.0
@@ -35,6 +35,7 @@ class Connection:
         self._metadata = (("authorization", f"Bearer {endpoint.token}"),)
         self.listings = listing_pb2_grpc.ListingServiceStub(self.channel)
         self.catalogues = catalogue_pb2_grpc.CatalogueServiceStub(self.channel)
+        self.calendar = calendar_pb2_grpc.CalendarServiceStub(self.channel)
         self.ledger = ledger_pb2_grpc.LedgerServiceStub(self.channel)
         self.screening = screening_pb2_grpc.ScreeningServiceStub(self.channel)
 

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from lanjie_gateway.cli import backup, catalogues, checks, lists, profiles, status
+from lanjie_gateway.cli import backup, calendar, catalogues, checks, list_events, lists, profiles, status, waiting
 from lanjie_gateway.cli.demo import demo
 from lanjie_gateway.cli.gateway_file import CommandError
 from lanjie_gateway.cli.migrate import migrate
@@ -29,9 +29,13 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(checks.check)
 app.command("check-file")(checks.check_file)
+for command in (waiting.add, waiting.amend, waiting.waiting, waiting.confirm, waiting.decline):
+    lists.app.command()(command)
 app.add_typer(lists.app, name="list")
+app.command()(list_events.duties)
 app.add_typer(profiles.app, name="profile")
 app.add_typer(catalogues.app, name="catalogue")
+app.add_typer(calendar.app, name="calendar")
 app.command()(status.status)
 app.command()(backup.backup)
 app.command()(backup.restore)

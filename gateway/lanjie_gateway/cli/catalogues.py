@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lanjie_gateway.cli import render
+from lanjie_gateway.cli import editions, render
 from lanjie_gateway.cli.gateway_file import (
     Address,
     AsJson,
@@ -25,7 +25,7 @@ app = typer.Typer(help="Measure lists: publish, show.", no_args_is_help=True)
 def publish(
     file: Annotated[Path, typer.Argument(help="Catalogue file, YAML.")],
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file only.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file, and say what it changes.")] = False,
     gateway_file: GatewayFile = None,
     address: Address = None,
     token_file: TokenFile = None,
@@ -53,6 +53,7 @@ def publish(
             "revision": answer.revision,
             "dry_run": dry_run,
             "warnings": list(answer.warnings),
+            "changes": render.message_dict(answer.changes),
         }
         render.emit(values)
         return
@@ -60,6 +61,8 @@ def publish(
     done = "would be published (dry run)" if dry_run else f"published, revision {answer.revision}"
     console.print(f"{answer.edition.catalogue_id}@{answer.edition.edition} {done}", style="bold green")
     console.print(render.editions_table([answer.edition]))
+    told = editions.changes_view if dry_run else editions.changes_summary
+    console.print(told(answer.changes))
     for warning in answer.warnings:
         console.print(f"worth a look: {warning}", style="yellow")
 
@@ -69,13 +72,14 @@ def show(
     catalogue_id: Annotated[str, typer.Argument(metavar="[ID]", help="Id of one catalogue; all when left out.")] = "",
     *,
     edition: Annotated[str, typer.Option(help="Edition; the newest when left out.")] = "",
+    on: Annotated[str, typer.Option(metavar="DATE", help="Day to show the states on; today when left out.")] = "",
     raw: Annotated[bool, typer.Option("--file", help="Print the published file itself.")] = False,
     gateway_file: GatewayFile = None,
     address: Address = None,
     token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the published editions, or one of them."""
+    """Show the published editions, or one of them, and where each stands in its life."""
     from lanjie.v1 import catalogue_pb2
     from lanjie_gateway.cli.admin import connect
 
@@ -83,7 +87,7 @@ def show(
         raise CommandError("--file needs the ID of one catalogue")
     target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
-        request = catalogue_pb2.GetCatalogueRequest(catalogue_id=catalogue_id, edition=edition)
+        request = catalogue_pb2.GetCatalogueRequest(catalogue_id=catalogue_id, edition=edition, on_date=on)
         found = admin.call(admin.catalogues.GetCatalogue, request).editions
     if raw:
         typer.echo(found[0].file.decode("utf-8"), nl=False)

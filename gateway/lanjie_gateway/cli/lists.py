@@ -195,27 +195,6 @@ def confirm_command(receipt_id: str, target: Target) -> str:
 
 
 @app.command()
-def confirm(
-    receipt_id: Annotated[str, typer.Argument(metavar="RECEIPT", help="Receipt of the waiting import.")],
-    *,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Commit a waiting import; by another person than the one who imported it (Art. 61)."""
-    from lanjie.v1 import listing_pb2 as pb
-    from lanjie_gateway.cli.admin import IMPORT_SECONDS, connect
-
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
-    with connect(target.endpoint(Listener.ADMIN, Person.REVIEWER)) as admin:
-        request = pb.ConfirmRequest(receipt_id=receipt_id)
-        receipt = admin.call(admin.listings.Confirm, request, seconds=IMPORT_SECONDS).receipt
-    show_receipt(receipt, target, as_json=as_json)
-    raise typer.Exit(exit_code(receipt))
-
-
-@app.command()
 def find(
     identifier: Annotated[str, typer.Argument(metavar="IDENT", help="kind:number; `-` reads it from standard input.")],
     *,
@@ -265,7 +244,9 @@ def show(
         render.console().print(render.listing_panel(answer.listing, answer.events))
 
 
-def record(admin: "Connection", listing_id: str, kind: str, *, reason: str, document: str, day: str = "") -> Any:
+def record(
+    admin: "Connection", listing_id: str, kind: str, *, reason: str, document: str, day: str = "", **said: Any
+) -> Any:
     """Record an event of a listing; a removal has a call of its own.
 
     Args:
@@ -275,17 +256,66 @@ def record(admin: "Connection", listing_id: str, kind: str, *, reason: str, docu
         reason: why, 1 to 500 characters (Art. 61).
         document: number of the document that orders it.
         day: day it works from, YYYY-MM-DD; the commit when empty.
+        said: fields of `RecordEventRequest` that this kind takes besides.
 
     Raises:
         lanjie.LanjieError: the gateway refused it.
     """
     from lanjie.v1 import listing_pb2 as pb
 
-    facts = {"listing_id": listing_id, "reason": reason, "document": document, "effective_date": day}
+    facts: dict[str, Any] = {
+        "listing_id": listing_id,
+        "reason": reason,
+        "document": document,
+        "effective_date": day,
+        **said,
+    }
     if kind == "REMOVED":
         return admin.call(admin.listings.Remove, pb.RemoveRequest(**facts))
     number = pb.ListingEventKind.Value(f"LISTING_EVENT_KIND_{kind}")
     return admin.call(admin.listings.RecordEvent, pb.RecordEventRequest(kind=number, **facts))
+
+
+def recorded(name: str, answer: Any, target: Target, milliseconds: float, *, as_json: bool) -> None:
+    """Show what became of an event; where it waits for a second person, say what to type next and end with exit 4."""
+    waits = type(answer).__name__ == "RecordEventResponse" and answer.HasField("waiting")
+    command = confirm_command(answer.waiting.act_id, target) if waits else ""
+    if as_json:
+        values = {"revision": answer.revision, "listing": render.listing_dict(answer.listing)}
+        if waits:
+            values |= {"waiting": render.message_dict(answer.waiting), "confirm_command": command}
+        render.emit(values)
+    elif waits:
+        render.console().print(
+            f"{name}: waits as {answer.waiting.act_id}; nothing is recorded. Another person confirms:"
+        )
+        typer.echo(f"  {command}")
+    else:
+        console = render.console()
+        console.print(f"{name}: committed as revision {answer.revision} and in effect, {milliseconds:.0f} ms")
+        console.print(render.listings_table([answer.listing]))
+    if waits:
+        raise typer.Exit(WAITING)
+
+
+def carry_out(
+    name: str,
+    kind: str,
+    listing_id: str,
+    target: Target,
+    *,
+    as_json: bool,
+    person: Person = Person.AUTHORITY,
+    **facts: Any,
+) -> None:
+    """Record an event and show what came of it; `facts` as for `record`."""
+    from lanjie_gateway.cli.admin import connect
+
+    with connect(target.endpoint(Listener.ADMIN, person)) as admin:
+        started = time.perf_counter()
+        answer = record(admin, listing_id, kind, **facts)
+        milliseconds = (time.perf_counter() - started) * 1000
+    recorded(name, answer, target, milliseconds, as_json=as_json)
 
 
 def _add_event_command(name: str, kind: str, help_text: str) -> None:
@@ -300,20 +330,9 @@ def _add_event_command(name: str, kind: str, help_text: str) -> None:
         token_file: TokenFile = None,
         as_json: AsJson = False,
     ) -> None:
-        from lanjie_gateway.cli.admin import connect
-
         target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
         day = date.date().isoformat() if date is not None else ""
-        with connect(target.endpoint(Listener.ADMIN, Person.AUTHORITY)) as admin:
-            started = time.perf_counter()
-            answer = record(admin, listing_id, kind, reason=reason, document=document, day=day)
-            milliseconds = (time.perf_counter() - started) * 1000
-        if as_json:
-            render.emit({"revision": answer.revision, "listing": render.listing_dict(answer.listing)})
-            return
-        console = render.console()
-        console.print(f"{name}: committed as revision {answer.revision} and in effect, {milliseconds:.0f} ms")
-        console.print(render.listings_table([answer.listing]))
+        carry_out(name, kind, listing_id, target, as_json=as_json, reason=reason, document=document, day=day)
 
     app.command(name, help=help_text)(command)
 
@@ -323,11 +342,16 @@ for _name, _kind, _help in (
     ("repair", "REPAIRED", "Record the repair of credit (信用修复, Art. 66)."),
     ("revoke", "REVOKED", "Record that the instrument was revoked (撤销, Art. 65): ends from its date."),
     ("annul", "ANNULLED", "Record that the instrument was found void: the listing was never in force."),
-    ("stay", "STAYED", "Record a stay by a court or reconsideration organ."),
-    ("lift-stay", "STAY_LIFTED", "Record that the stay was lifted."),
+    ("lift-stay", "STAY_LIFTED", "Record that the stay was lifted; waits for a second person (exit 4)."),
     ("object", "OBJECTION_OPENED", "Open an objection (异议, Art. 64): a mark, it changes nothing else."),
-    ("close-objection", "OBJECTION_CLOSED", "Close an objection without change."),
-    ("reinstate", "REINSTATED", "Reinstate a listing by a document of its own, from its own date."),
+    ("apply-repair", "REPAIR_APPLIED", "Record that repair was applied for (Art. 66)."),
+    ("refuse-repair", "REPAIR_REFUSED", "Record that repair was refused (Art. 66)."),
+    ("withdraw-publicity", "PUBLICITY_WITHDRAWN", "Record that what was published was withdrawn (Art. 41, 66)."),
+    (
+        "reinstate",
+        "REINSTATED",
+        "Reinstate by a document of its own, from its date; waits for a second person (exit 4).",
+    ),
 ):
     _add_event_command(_name, _kind, _help)
 

@@ -24,6 +24,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from rich.table import Table
 from rich.text import Text
 
+from lanjie_gateway.cli import editions
+from lanjie_gateway.cli.render_events import event_says
 from lanjie_matcher.civil_time import SHANGHAI
 
 if TYPE_CHECKING:
@@ -290,7 +292,7 @@ def listing_panel(listing: Any, events: Iterable[Any] = ()) -> RenderableType:
     facts["masked_identifiers"] = ", ".join(facts["masked_identifiers"])
     facts["related_persons"] = facts["related_persons"] or ""
     table = Table(box=box.SIMPLE_HEAD, title=Text("events"), title_justify="left")
-    for heading in ("event", "works from", "recorded", "by", "reason", "document", "revision"):
+    for heading in ("event", "works from", "recorded", "by", "reason", "document", "says", "revision"):
         table.add_column(heading, overflow="fold")
     for event in events:
         values = message_dict(event)
@@ -303,25 +305,25 @@ def listing_panel(listing: Any, events: Iterable[Any] = ()) -> RenderableType:
             event.actor,
             event.reason,
             event.document,
+            event_says(event),
             str(event.revision),
         )
     parts: list[RenderableType] = [facts_panel("listing", facts)]
     return Group(*parts, table) if table.row_count else Group(*parts)
 
 
-def editions_table(editions: Iterable[Any]) -> RenderableType:
+def editions_table(found: Iterable[Any]) -> RenderableType:
     """Return editions of catalogues, one line each."""
     table = Table(box=box.SIMPLE_HEAD, expand=True)
-    for heading in ("catalogue", "level", "region", "publication", "in effect", "list types", "matters", "measures"):
+    for heading in ("catalogue", "level", "publication", "state", "list types", "matters", "measures"):
         table.add_column(heading, overflow="fold", no_wrap=heading == "catalogue")
-    for each in editions:
+    for each in found:
         example = "\n(example, invented)" if each.example else ""
         table.add_row(
             f"{each.catalogue_id}@{each.edition}{example}",
-            each.level,
-            each.region,
-            f"{each.publication_number} {each.publication_date}",
-            f"{each.effective_from_date} – {each.effective_to_date or 'open'}",
+            f"{each.level}\n{each.region}",
+            editions.publication_text(each),
+            editions.life_text(each),
             *(str(count) for count in (each.list_types, each.matters, each.measures)),
         )
     return table

@@ -99,8 +99,8 @@ def _edition(top: Fields, faults: list[Fault], warnings: list[str], *, allow_exa
     if example and not allow_examples:
         head.fault("example-refused", "this gateway takes no example catalogues; see --allow-examples")
     # (1) published, and filed
-    number, published_on = _publication(head)
-    filing_number = _filing(head, level)
+    number, published_on, approver = _publication(head)
+    filing_number, filed_on = _filing(head, level)
     first = head.day("effective_from", missing="field-missing")
     last = head.day("effective_to")
     _ordered(head, first, last)
@@ -109,7 +109,7 @@ def _edition(top: Fields, faults: list[Fault], warnings: list[str], *, allow_exa
         return None
     if published_on is not None and first < published_on:
         warnings.append(f"catalogue: acts from its publication on {published_on}, not from {first} (Art. 45)")
-    edition = Edition(
+    return Edition(
         id=identity[0],
         edition=identity[1],
         level=level,
@@ -120,35 +120,34 @@ def _edition(top: Fields, faults: list[Fault], warnings: list[str], *, allow_exa
         effective_from=first,
         effective_to=last,
         filing_number=filing_number,
+        approver=approver,
+        filing_date=filed_on,
         list_types=tuple(_list_type(each, level, region) for each in _entries(top, "list_types", _LIST_TYPE, faults)),
         matters=tuple(_matter(each) for each in _entries(top, "matters", _MATTER, faults)),
         measures=tuple(_measure(each, level, warnings) for each in _entries(top, "measures", _MEASURE, faults)),
     )
-    if not edition.measures:
-        warnings.append("catalogue: it has no measures")
-    return edition
 
 
-def _publication(head: Fields) -> tuple[str, datetime.date | None]:
+def _publication(head: Fields) -> tuple[str, datetime.date | None, str]:
     publication = head.parts("publication", _PUBLICATION)
     if publication is None:
         head.fault("publication-missing", "an unpublished list has no effect (Art. 45): number, date and approver")
-        return "", None
+        return "", None, ""
     number = publication.text("number", missing="publication-missing")
-    publication.text("approver", missing="publication-missing")
+    approver = publication.text("approver", missing="publication-missing")
     publication.text("document_sha256")
-    return number, publication.day("date", missing="publication-missing")
+    return number, publication.day("date", missing="publication-missing"), approver
 
 
-def _filing(head: Fields, level: Level | None) -> str | None:
+def _filing(head: Fields, level: Level | None) -> tuple[str | None, datetime.date | None]:
     filing = head.parts("filing", _FILING)
     due = "filing-missing" if level is Level.MUNICIPAL else None
     if filing is None:
         if due is not None:
             head.fault(due, "a municipal list is filed with the province (Art. 45): number and date")
-        return None
-    filing.day("date", missing=due)
-    return filing.text("number", missing=due) or None
+        return None, None
+    filed_on = filing.day("date", missing=due)
+    return filing.text("number", missing=due) or None, filed_on
 
 
 def _edition_name(head: Fields) -> str:

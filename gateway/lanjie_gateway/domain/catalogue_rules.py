@@ -3,6 +3,7 @@
 Each rule notes all its faults; docs/catalogue-file.md has the table of rules.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -96,7 +97,13 @@ def check(edition: Edition, published: Sequence[Edition]) -> tuple[list[Fault], 
     faults += _taken_codes(edition, others, warnings)
     faults += _references(edition, [each for each in others if _holds(each, edition)], warnings)
     faults += _cycles(edition, published)
-    _drops(edition, published, warnings)
+    warnings += _order(edition, published)
+    if edition.closing:
+        warnings += _closes(edition, published)
+    else:
+        if not edition.measures:
+            warnings.append("catalogue: it has no measures: its matters pass, unless another catalogue's bear on them")
+        _drops(edition, published, warnings)
     return faults, warnings
 
 
@@ -213,3 +220,43 @@ def _drops(edition: Edition, published: Sequence[Edition], warnings: list[str]) 
     for what, codes in _codes(before).items():
         gone = [code for code in codes if code not in now[what]]
         warnings.extend(f"{code}: {before.name} has this {what}, this edition has not" for code in gone)
+
+
+def _order(edition: Edition, published: Sequence[Edition]) -> Iterable[str]:
+    """Where the edition stands among those of its catalogue: what replaces what, and what never acts."""
+    first, last = edition.starts_on, edition.effective_to
+    if last is not None and last < first:
+        yield f"catalogue: it never acts: published on {first}, after its last day {last}"
+    same = [each for each in published if each.id == edition.id]
+    for each in same:
+        if each.starts_on == first:
+            yield f"catalogue: it replaces {each.name}, which begins on the same day, {first}"
+    later = min((each.starts_on for each in same if each.starts_on > first), default=None)
+    if later is not None:
+        ending = max((each for each in same if each.starts_on == later), key=lambda each: each.revision)
+        # Whoever corrects an edition that is not in force yet must begin on its day, not before.
+        yield f"catalogue: {ending.name} is published, begins on {later} and ends this edition then"
+
+
+def _closes(edition: Edition, published: Sequence[Edition]) -> Iterable[str]:
+    """A file without entries repeals its catalogue: nothing of it acts any more, which may be meant or a slip."""
+    day = edition.starts_on
+    before = CatalogueSet.of(published)
+    # Whatever its revision will be, it comes after everything that is published.
+    newest = max((each.revision for each in published), default=0)
+    after = CatalogueSet.of([*published, dataclasses.replace(edition, revision=newest + 1)])
+    gone = [each for each in before.editions if each.id == edition.id and before.in_force(each, day)]
+    if not gone:
+        yield "catalogue: it has no entries, and no edition of this catalogue is in force on its first day"
+        return
+    measures = sum(len(each.measures) for each in gone)
+    yield (
+        f"catalogue: it has no entries, so it closes the catalogue {edition.id}: from {day} on none of its {measures}"
+        " measures acts"
+    )
+    lost = [code for code in before.matter_codes() if before.matter(code, day) and not after.matter(code, day)]
+    if lost:
+        yield (
+            f"catalogue: no other catalogue knows these matters, so they are UNDETERMINED (CATALOGUE_MISSING) from"
+            f" {day} on, neither a pass nor an interception: {', '.join(lost)}"
+        )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from lanjie_gateway.domain.list_file import Op, RowRefused
+from lanjie_matcher.civil_time import day_of
 
 ALTERED_SHARE: Final = 0.02
 """Share of a list type's live listings that a file may alter, or by absence end, without a second person."""
@@ -63,12 +64,26 @@ class ImportHeader:
     sha256: bytes = b""
     size: int = 0
     profile: bytes = b""
+    by_hand: bool = False
 
     def retry_key(self, sha256: bytes) -> bytes:
         """Return what tells a retry: the digest of the file, and under a profile of both. Read otherwise, it is new."""
         if not self.profile:
             return sha256
         return hashlib.sha256(sha256 + hashlib.sha256(self.profile).digest()).digest()
+
+    def vouched_on(self, received_at: datetime.datetime) -> datetime.date:
+        """Return the day up to which the source vouches: of the instant a list is complete as of, or of the receipt.
+
+        Changes vouch for all that was delivered before them: the source would have sent a removal with them.
+        """
+        complete_at = self.as_of if self.mode is ImportMode.FULL else None
+        return day_of(complete_at or received_at)
+
+
+def redelivery_key(retry_key: bytes, day: datetime.date) -> bytes:
+    """Return what tells a retry of the same file when its source delivers it again to vouch for a later day."""
+    return hashlib.sha256(retry_key + day.isoformat().encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +115,7 @@ class Receipt:
 
     Attributes:
         importer: actor who brought it; another one confirms (Art. 61).
-        sha256: key of a retry, see `ImportHeader.retry_key`.
+        sha256: key of a retry, see `ImportHeader.retry_key` and `redelivery_key`.
         revision: of the commit; 0 while there is none.
         repeated: the file was taken before, and this is its first receipt.
     """
@@ -142,11 +157,12 @@ class Effect(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A listing in the ledger that a row is about."""
+    """A listing in the ledger that a row is about. `corrected`: by hand, by a document of its own."""
 
     content: bytes
     source_version: str
     ended: bool
+    corrected: bool = False
 
 
 @dataclass(slots=True)
@@ -160,6 +176,11 @@ class Tally:
     absent: int = 0
     unchanged: int = 0
     quarantined: int = 0
+
+    @property
+    def changes(self) -> int:
+        """Listings that are entered, corrected or ended."""
+        return sum(self.added.values()) + self.amended + self.removed + self.absent
 
     def counts(self, rows: int) -> Counts:
         """Return the counts of a receipt."""
@@ -184,7 +205,7 @@ def judge(op: Op, content: bytes, source_version: str, known: Known | None) -> E
         known: the listing of the same key.
 
     Raises:
-        RowRefused: ``delete-unknown``, ``ended-not-resurrected``, ``stale-version``.
+        RowRefused: ``delete-unknown``, ``ended-not-resurrected``, ``stale-version``, ``corrected-by-hand``.
     """
     if known is None:
         if op is Op.DELETE:
@@ -197,7 +218,12 @@ def judge(op: Op, content: bytes, source_version: str, known: Known | None) -> E
         raise RowRefused("", "ended-not-resurrected", "the listing was ended; only a reinstatement brings it back")
     if is_older(source_version, known.source_version):
         raise RowRefused("source_version", "stale-version", "a newer version of this record is known")
-    return Effect.NOTHING if content == known.content else Effect.AMEND
+    if content == known.content:
+        return Effect.NOTHING
+    if known.corrected:
+        # The source has not taken the correction over, or has news: a person must look before one is lost.
+        raise RowRefused("", "corrected-by-hand", "the listing was corrected by a document; amend it by hand")
+    return Effect.AMEND
 
 
 def is_older(version: str, known: str) -> bool:
@@ -209,19 +235,22 @@ def is_older(version: str, known: str) -> bool:
     return version < known
 
 
-def reasons_to_wait(counts: Counts, mode: ImportMode, types: Mapping[str, TypeChange]) -> tuple[str, ...]:
+def reasons_to_wait(counts: Counts, header: ImportHeader, types: Mapping[str, TypeChange]) -> tuple[str, ...]:
     """Return why a file waits for a second person, one sentence each; empty when it need not.
 
     A file of explicit removals never waits: each has been ordered already, and keeping a subject listed is the harm.
+    An entry by hand always does.
 
     Args:
         counts: counts of the file.
-        mode: its mode.
+        header: what is to be done with it.
         types: by list type, what it does.
     """
     if counts.removed and not (counts.added or counts.amended or counts.absent):
         return ()
     reasons = []
+    if header.by_hand and (counts.added or counts.amended):
+        reasons.append("It was entered by hand: another person confirms it (Art. 61).")
     for code, change in sorted(types.items()):
         if change.altered > ALTERED_SHARE * change.live:
             reasons.append(f"It alters or ends {change.altered} of {change.live} live listings of {code}, over 2 %.")
@@ -229,7 +258,7 @@ def reasons_to_wait(counts: Counts, mode: ImportMode, types: Mapping[str, TypeCh
             reasons.append(f"It adds {change.added} to {change.live} live listings of {code}.")
     if counts.quarantined > BAD_SHARE * counts.rows:
         reasons.append(f"{counts.quarantined} of {counts.rows} rows are bad, over 5 %.")
-    elif mode is ImportMode.FULL and counts.quarantined:
+    elif header.mode is ImportMode.FULL and counts.quarantined:
         reasons.append(
             f"{counts.quarantined} rows of a complete list are bad: a listing that seems absent may be one of them."
         )

@@ -7,13 +7,15 @@ import asyncio
 import dataclasses
 import datetime
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread, StoredEdition
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.catalogue_file import CatalogueRefused, Fault, load
+from lanjie_gateway.domain.edition_changes import EditionChanges, edition_changes
+from lanjie_gateway.domain.edition_life import EditionLife, life_of
 from lanjie_gateway.domain.errors import Unanswerable, invalid_argument, not_found
 from lanjie_matcher.catalogues import CatalogueSet, Edition, newly_ended
 from lanjie_matcher.civil_time import day_of
@@ -45,6 +47,19 @@ class Published:
     record: CatalogueRecord
     revision: int
     warnings: tuple[str, ...]
+    foretold: "Foretold"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foretold:
+    """What an edition changes among those published before it, and where it stands today.
+
+    `live` has the number of live listings by code of their list type, for all list types concerned.
+    """
+
+    changes: EditionChanges
+    live: Mapping[str, int]
+    life: EditionLife
 
 
 class CatalogueService:
@@ -143,6 +158,10 @@ class CatalogueService:
                 return (record,)
         raise not_found("no such catalogue or edition")
 
+    def life(self, edition: Edition, on: datetime.date | None = None) -> EditionLife:
+        """Return where a published edition stands on a day (default today), by what is published now."""
+        return life_of(edition, self._current, on or day_of(self._clock()))
+
     async def _publish(self, file: bytes, file_name: str, principal: Principal, *, dry_run: bool) -> Published:
         async with self._one_at_a_time:
             for _ in range(_ATTEMPTS):
@@ -150,15 +169,18 @@ class CatalogueService:
                 self._take(await asyncio.to_thread(_read, await self._ledger.call(Ledger.editions)))
                 for record in self._records:
                     if record.file == file and not dry_run:
-                        return Published(record=record, revision=record.edition.revision, warnings=())
+                        earlier = [e for e in self._current.editions if e.revision < record.edition.revision]
+                        told = await self._foretell(record.edition, earlier)
+                        return Published(record=record, revision=record.edition.revision, warnings=(), foretold=told)
                 known = [record.edition for record in self._records]
                 edition, warnings = await asyncio.to_thread(
                     load, file, file_name, known, allow_examples=self._allow_examples
                 )
+                # Before the commit: after it nothing may fail any more.
+                told = await self._foretell(edition, known)
                 if dry_run:
-                    return Published(
-                        record=CatalogueRecord(edition=edition, file=file), revision=0, warnings=tuple(warnings)
-                    )
+                    dry = CatalogueRecord(edition=edition, file=file)
+                    return Published(record=dry, revision=0, warnings=tuple(warnings), foretold=told)
                 # Whoever has pruned did so by what counts until then, whatever the time of day was there.
                 until = day_of(self._clock()) + _PRUNED_AHEAD
                 revision = await self._ledger.call(
@@ -177,7 +199,14 @@ class CatalogueService:
             self._take(await asyncio.to_thread(_read, await self._ledger.call(Ledger.editions)))
         record = next(each for each in self._records if each.edition.revision == revision)
         await self._published(revision)
-        return Published(record=record, revision=revision, warnings=tuple(warnings))
+        return Published(record=record, revision=revision, warnings=tuple(warnings), foretold=told)
+
+    async def _foretell(self, edition: Edition, before: Sequence[Edition]) -> Foretold:
+        changes = await asyncio.to_thread(edition_changes, before, edition)
+        live = await self._ledger.call(Ledger.live_counts, sorted(changes.list_types))
+        last = dataclasses.replace(edition, revision=max((each.revision for each in before), default=0) + 1)
+        life = life_of(last, CatalogueSet.of([*before, last]), day_of(self._clock()))
+        return Foretold(changes=changes, live=live, life=life)
 
     def _take(self, records: tuple[CatalogueRecord, ...]) -> None:
         self._records = records

@@ -20,6 +20,7 @@ from lanjie_gateway.adapters.feed_client import BEAT_SECONDS, LAG_SECONDS
 from lanjie_gateway.adapters.feed_hub import FeedHub
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
 from lanjie_gateway.domain.errors import Unanswerable
+from lanjie_gateway.services.calendar import CalendarService
 from lanjie_gateway.services.catalogue import CatalogueService
 from lanjie_gateway.services.views import ViewService
 
@@ -40,12 +41,13 @@ class Journal(Protocol):
 
 
 class Follower:
-    """Keeps catalogues, view, workers and the shared copy up with the ledger.
+    """Keeps catalogues, calendar, view, workers and the shared copy up with the ledger.
 
     Args:
         ledger: the ledger's thread.
         journal: word of other hosts' commits; `None` where this gateway is the only writer.
         catalogues: published editions.
+        calendar: working days.
         views: of the SDKs.
         hub: the feed of the workers.
         shared: told of every revision, for the copy in Redis.
@@ -57,6 +59,7 @@ class Follower:
         journal: Journal | None,
         *,
         catalogues: CatalogueService,
+        calendar: CalendarService,
         views: ViewService,
         hub: FeedHub,
         shared: Callable[[int], None],
@@ -64,6 +67,7 @@ class Follower:
         self._ledger = ledger
         self._journal = journal
         self._catalogues = catalogues
+        self._calendar = calendar
         self._views = views
         self._hub = hub
         self._shared = shared
@@ -83,6 +87,7 @@ class Follower:
         """
         self._followed = await self._ledger.call(Ledger.head)
         await self._catalogues.load_all()
+        await self._calendar.load_all()
         self._hub.tell(self._followed)
 
     async def start(self) -> None:
@@ -122,7 +127,7 @@ class Follower:
     async def _catch_up(self, revision: int) -> None:
         async with self._one_at_a_time:
             if revision > self._followed:
-                await self._follow_catalogues(revision)
+                await self._follow_files(revision)
                 await self._views.follow(revision)
                 self._followed = revision
                 # (3)
@@ -130,12 +135,15 @@ class Follower:
             if self._followed >= self._told:
                 self._behind_since = None
 
-    async def _follow_catalogues(self, revision: int) -> None:
-        after = max(self._followed, self._catalogues.newest)
+    async def _follow_files(self, revision: int) -> None:
+        after = self._followed
         while after < revision:
             commits = await self._ledger.call(Ledger.commits_after, after, 1_000)
-            if any(commit.kind == "catalogue" for commit in commits):
+            # What this host published itself is at hand already, with all that came before it.
+            if any(commit.kind == "catalogue" and commit.revision > self._catalogues.newest for commit in commits):
                 await self._catalogues.load_all()
+            if any(commit.kind == "calendar" and commit.revision > self._calendar.newest for commit in commits):
+                await self._calendar.load_all()
             after = commits[-1].revision
 
     async def _beat(self) -> None:

@@ -6,7 +6,9 @@
 3. A complete list ends what it no longer holds.
 4. A file that was taken before returns its first receipt; a strict file with bad rows is refused; a dry run is thrown
    away; a file that changes much waits for another person (Art. 61); everything else is committed whole.
-5. The answer leaves when the workers have applied the commit.
+5. With its commit the sources that the file names vouch for their list types. The same bytes on a later day are a new
+   delivery: a complete list is taken anew; changes vouch where they say what is known, and else are an old file.
+6. The answer leaves when the workers have applied the commit.
 """
 
 import asyncio
@@ -19,7 +21,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Concatenate, Final, ParamSpec
 
 from lanjie_gateway.adapters.keys import KeyRing
-from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
+from lanjie_gateway.adapters.ledger import Ledger, LedgerThread, StoredListing
 from lanjie_gateway.adapters.ledger.staging import Staged
 from lanjie_gateway.adapters.parser_process import ParserDiedError, ParserProcess
 from lanjie_gateway.domain.access import Principal, Role
@@ -33,7 +35,9 @@ from lanjie_gateway.domain.import_rules import (
     Tally,
     TypeChange,
     reasons_to_wait,
+    redelivery_key,
 )
+from lanjie_gateway.domain.source_ages import Source
 from lanjie_gateway.domain.staged import StagedRow
 from lanjie_gateway.services.acts import carried_through
 from lanjie_matcher.catalogues import CatalogueSet
@@ -41,6 +45,8 @@ from lanjie_matcher.civil_time import day_of
 
 _ABSENT_CHUNK: Final = 1_000
 _PURGE_CHUNK: Final = 2_000
+SHOWN_STAGED: Final = 100
+"""Listings of a waiting import that the second person is shown."""
 TURN_SECONDS: Final = 600.0
 """How long an import waits for those of other hosts."""
 _TURN_POLL_SECONDS: Final = 0.5
@@ -58,6 +64,7 @@ class _Work:
     batch: int
     tally: Tally
     keys: KeyRing
+    sources: set[Source] = dataclasses.field(default_factory=set)
     rows: int = 0
     sha256: bytes = b""
     size: int = 0
@@ -65,7 +72,22 @@ class _Work:
     @property
     def document(self) -> str:
         """What stands for the document of what the file does."""
-        return f"file {self.header.file_name}"
+        return self.header.file_name if self.header.by_hand else f"file {self.header.file_name}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Taken:
+    """What is known of a file before it is taken.
+
+    Attributes:
+        key: what will tell a retry of it.
+        first: receipt of the same file; `None` where it never came.
+        again: its source delivers it again, on a later day.
+    """
+
+    key: bytes
+    first: Receipt | None = None
+    again: bool = False
 
 
 class ImportService:
@@ -110,8 +132,10 @@ class ImportService:
         principal.require(Role.AUTHORITY)
         header = self._checked(header, principal)
         async with self._lock:
-            if header.sha256 and (first := await self._first_receipt(header, header.sha256)):
-                return first
+            if header.sha256 and not header.dry_run:
+                taken = await self._taken(header, header.sha256, self._clock())
+                if taken.first is not None and not taken.again:
+                    return taken.first
             try:
                 batch = await self._turn(Ledger.begin_import, principal.actor)
                 while await self._ledger.call(Ledger.purge, _PURGE_CHUNK):
@@ -157,6 +181,48 @@ class ImportService:
             raise Refused("IMPORT_OUTDATED", "the import no longer waits; import the file again")
         return receipt
 
+    async def decline(self, receipt_id: str, reason: str, principal: Principal) -> Receipt:
+        """Give a waiting import up; whoever brought it may do so too.
+
+        Returns:
+            The receipt, refused, with the reason.
+
+        Raises:
+            Refused: NOT_PERMITTED, NOT_FOUND or IMPORT_OUTDATED.
+        """
+        principal.require(Role.AUTHORITY)
+        async with self._lock:
+            receipt = await self.receipt(receipt_id, principal)
+            if receipt.state is not ImportState.WAITING:
+                raise Refused("IMPORT_OUTDATED", "the import no longer waits")
+            why = f"Declined by {principal.actor}: {reason}"
+            return await self._ledger.call(Ledger.decline_import, receipt, why)
+
+    async def waiting(self, principal: Principal) -> list[Receipt]:
+        """Return the imports that wait, oldest first.
+
+        Raises:
+            Refused: NOT_PERMITTED.
+        """
+        principal.require(Role.AUTHORITY, Role.AGENCY)
+        return await self._ledger.call(Ledger.waiting_imports)
+
+    async def receipt(self, receipt_id: str, principal: Principal) -> Receipt:
+        """Return a receipt.
+
+        Raises:
+            Refused: NOT_PERMITTED or NOT_FOUND.
+        """
+        principal.require(Role.AUTHORITY, Role.AGENCY)
+        receipt = await self._ledger.call(Ledger.receipt, receipt_id)
+        if receipt is None:
+            raise not_found("no such receipt")
+        return receipt
+
+    async def staged(self, receipt: Receipt) -> list[StoredListing]:
+        """Return what a waiting import would enter and correct, as it would stand: the first 100 listings."""
+        return await self._ledger.call(Ledger.staged_listings, receipt.batch, SHOWN_STAGED)
+
     async def _turn(
         self, take: Callable[Concatenate[Ledger, _P], int | None], *args: _P.args, **kwargs: _P.kwargs
     ) -> int:
@@ -199,13 +265,24 @@ class ImportService:
                 raise invalid_argument("as_of_time", "future", "a list cannot be complete as of a future instant")
         return dataclasses.replace(header, list_type=list_type, source=header.source or principal.department)
 
-    async def _first_receipt(self, header: ImportHeader, sha256: bytes) -> Receipt | None:
-        if header.dry_run:
-            return None
-        first = await self._ledger.call(
-            Ledger.find_receipt, header.retry_key(sha256), header.mode, header.list_type, header.source
-        )
-        return None if first is None else dataclasses.replace(first, repeated=True)
+    async def _taken(self, header: ImportHeader, sha256: bytes, received_at: datetime.datetime) -> _Taken:
+        """Find what became of the same file under the same order before."""
+        key = header.retry_key(sha256)
+        first = await self._receipt_of(header, key)
+        if first is None or first.state is ImportState.WAITING:
+            return _Taken(key, first)
+        day = header.vouched_on(received_at)
+        if day <= (await self._ledger.call(Ledger.vouched_by, first.batch) or day_of(first.received_at)):
+            return _Taken(key, first)
+        # (5)
+        key = redelivery_key(key, day)
+        if (same_day := await self._receipt_of(header, key)) is not None:
+            return _Taken(key, same_day)
+        return _Taken(key, first, again=True)
+
+    async def _receipt_of(self, header: ImportHeader, key: bytes) -> Receipt | None:
+        found = await self._ledger.call(Ledger.find_receipt, key, header.mode, header.list_type, header.source)
+        return None if found is None else dataclasses.replace(found, repeated=True)
 
     async def _read(self, work: _Work, chunks: AsyncIterator[bytes]) -> None:
         async with ParserProcess(self._order(work)) as parser:
@@ -253,16 +330,24 @@ class ImportService:
         for code, count in staged.amended.items():
             tally.altered[code] = tally.altered.get(code, 0) + count
             tally.amended += count
+        work.sources |= staged.sources
         tally.removed += staged.removed
         tally.unchanged += staged.unchanged
         tally.quarantined += len(staged.bad)
 
     async def _settle(self, work: _Work) -> Receipt:
         header, tally = work.header, work.tally
-        if first := await self._first_receipt(header, work.sha256):
-            return first
+        taken = (
+            _Taken(header.retry_key(work.sha256))
+            if header.dry_run
+            else await self._taken(header, work.sha256, work.received_at)
+        )
+        old = header.mode is ImportMode.DELTA and tally.changes > 0
+        if taken.first is not None and (old or not taken.again):
+            return taken.first
         if header.mode is ImportMode.FULL:
             await self._end_absent(work)
+            work.sources.add((header.list_type, header.source))
         touched = {*tally.added, *tally.altered}
         live = await self._ledger.call(Ledger.live_counts, touched)
         types = {
@@ -274,7 +359,7 @@ class ImportService:
             receipt_id=f"i{work.batch:06d}-{work.sha256[:6].hex()}",
             batch=work.batch,
             state=ImportState.DRY_RUN,
-            sha256=header.retry_key(work.sha256),
+            sha256=taken.key,
             mode=header.mode,
             list_type=header.list_type,
             source=header.source,
@@ -282,7 +367,7 @@ class ImportService:
             importer=work.actor,
             received_at=work.received_at,
             counts=counts,
-            reasons=reasons_to_wait(counts, header.mode, types),
+            reasons=reasons_to_wait(counts, header, types),
         )
         refused = header.strict and counts.quarantined > 0
         if refused or header.dry_run:
@@ -290,6 +375,8 @@ class ImportService:
             reasons = ("The file is strict and has bad rows.", *receipt.reasons) if refused else receipt.reasons
             shown = await self._ledger.call(Ledger.quarantined, work.batch)
             return dataclasses.replace(receipt, state=state, reasons=reasons, quarantine=shown)
+        # (5)
+        await self._ledger.call(Ledger.stage_deliveries, work.batch, work.sources, header.vouched_on(work.received_at))
         if receipt.reasons:
             return await self._ledger.call(Ledger.park_import, receipt)
         return await self._commit(receipt, None)

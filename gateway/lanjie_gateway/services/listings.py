@@ -1,17 +1,18 @@
 """Listings as those see them who may read them, and the events that end them (Art. 24, 40, 61, 64-66)."""
 
 import datetime
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread, StoredEvent, StoredListing
-from lanjie_gateway.domain import events
+from lanjie_gateway.domain import events, retention
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.errors import invalid_argument, invalid_identifier, not_found
 from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.packed import Details
+from lanjie_gateway.services import event_facts
 from lanjie_gateway.services.acts import carried_through
+from lanjie_gateway.services.event_facts import EventFacts
 from lanjie_matcher import identifiers
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.civil_time import day_of, start_of
@@ -19,7 +20,6 @@ from lanjie_matcher.identifiers import IdentifierError
 from lanjie_matcher.listings import Listing, Standing, standing
 from lanjie_matcher.subjects import SubjectKind
 
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NO_DETAILS = Details(identifiers=(), name="")
 
 
@@ -71,12 +71,13 @@ class ListingService:
             Refused: NOT_PERMITTED, ARGUMENT_INVALID (purpose, Art. 24) or IDENTIFIER_INVALID.
         """
         principal.require(Role.AUTHORITY, Role.AGENCY)
-        _stated("purpose", purpose, 200)
+        stated("purpose", purpose, 200)
         try:
             parsed = identifiers.parse(identifier)
         except IdentifierError as error:
             raise invalid_identifier(error) from None
-        return [self._view(stored) for stored in await self._ledger.call(Ledger.find, parsed)]
+        found = await self._ledger.call(Ledger.find, parsed)
+        return [self.view(stored) for stored in found if not self._hidden(stored)]
 
     async def get(self, listing_id: str, purpose: str, principal: Principal) -> tuple[ListingView, list[StoredEvent]]:
         """Return a listing and its events, oldest first.
@@ -85,8 +86,11 @@ class ListingService:
             Refused: NOT_PERMITTED, ARGUMENT_INVALID (purpose, Art. 24) or NOT_FOUND.
         """
         principal.require(Role.AUTHORITY, Role.AGENCY)
-        _stated("purpose", purpose, 200)
-        return await self._get(listing_id)
+        stated("purpose", purpose, 200)
+        found = await self._get(listing_id)
+        if self._hidden(found[0]):
+            raise not_found("no such listing")
+        return self.view(found[0]), found[1]
 
     async def remove(
         self, listing_id: str, reason: str, document: str, effective_date: str, principal: Principal
@@ -117,26 +121,57 @@ class ListingService:
         document: str,
         effective_date: str,
         principal: Principal,
+        facts: EventFacts = event_facts.NOTHING,
     ) -> tuple[int, ListingView]:
-        """Record another event; arguments and errors as for `remove`."""
-        if kind in events.BY_IMPORT or kind in {EventKind.REMOVED, EventKind.ERASED}:
-            raise invalid_argument("kind", "kind", "this kind of event is not recorded by itself")
-        return await self._record(listing_id, kind, (reason, document, effective_date), principal)
+        """Record another event; arguments and errors as for `remove`.
 
-    async def _record(
-        self, listing_id: str, kind: EventKind, grounds: tuple[str, str, str], principal: Principal
-    ) -> tuple[int, ListingView]:
+        `facts` is what events of this kind say besides. SECOND_PERSON_REQUIRED is raised where who acted looks at the
+        own act. What may put a burden on the subject is not recorded by one person: see `services.waiting`.
+        """
+        if kind in events.BY_IMPORT or kind in events.BURDENS or kind in {EventKind.REMOVED, EventKind.ERASED}:
+            raise invalid_argument("kind", "kind", "this kind of event is not recorded by itself")
+        return await self._record(listing_id, kind, (reason, document, effective_date), principal, facts)
+
+    def act(
+        self,
+        kind: EventKind,
+        grounds: tuple[str, str, str],
+        principal: Principal,
+        facts: EventFacts = event_facts.NOTHING,
+    ) -> Act:
+        """Return an event as it is to be recorded.
+
+        Args:
+            kind: what happened.
+            grounds: reason, document and effective date as for `remove`.
+            principal: who orders it.
+            facts: what events of this kind say besides.
+
+        Raises:
+            Refused: NOT_PERMITTED or ARGUMENT_INVALID.
+        """
         principal.require(Role.AUTHORITY)
         reason, document, effective_date = grounds
-        _stated("reason", reason, 500)
-        _stated("document", document, 200)
-        act = Act(
+        stated("reason", reason, 500)
+        stated("document", document, 200)
+        return Act(
             kind=kind,
             effective_at=self._effective(effective_date),
             actor=principal.actor,
             reason=reason,
             document=document,
+            detail=event_facts.detail(kind, facts),
         )
+
+    async def _record(
+        self,
+        listing_id: str,
+        kind: EventKind,
+        grounds: tuple[str, str, str],
+        principal: Principal,
+        facts: EventFacts = event_facts.NOTHING,
+    ) -> tuple[int, ListingView]:
+        act = self.act(kind, grounds, principal, facts)
 
         async def record() -> int:
             recorded = await self._ledger.call(Ledger.record, listing_id, act)
@@ -144,29 +179,50 @@ class ListingService:
             return recorded
 
         revision = await carried_through(record())
-        view, _ = await self._get(listing_id)
-        return revision, view
+        return revision, await self.seen(listing_id)
 
     def _effective(self, text: str) -> datetime.datetime | None:
         if not text:
             return None
-        try:
-            day = datetime.date.fromisoformat(text) if _DAY.fullmatch(text) else None
-        except ValueError:
-            day = None
-        if day is None:
-            raise invalid_argument("effective_date", "date", "a date is written YYYY-MM-DD")
+        day = event_facts.parsed_day("effective_date", text)
         if day > day_of(self._clock()):
             raise invalid_argument("effective_date", "future", "an event works from its day or later, not ahead of it")
         return start_of(day)
 
-    async def _get(self, listing_id: str) -> tuple[ListingView, list[StoredEvent]]:
+    async def _get(self, listing_id: str) -> tuple[StoredListing, list[StoredEvent]]:
         found = await self._ledger.call(Ledger.get, listing_id)
         if found is None:
             raise not_found("no such listing")
-        return self._view(found[0]), found[1]
+        return found
 
-    def _view(self, stored: StoredListing) -> ListingView:
+    def _hidden(self, stored: StoredListing) -> bool:
+        """Whether retention has ended: from then on it reads like a listing that never was (Art. 41)."""
+        return retention.erased(stored.packed) or retention.over(stored.packed.listing, day_of(self._clock()))
+
+    def _ended_view(self, stored: StoredListing) -> ListingView:
+        # What still has to be recorded can be, and tells nothing that may not be asked any more.
+        return ListingView(
+            listing=retention.tombstone(stored.packed.listing).listing,
+            masked_identifiers=(),
+            name="",
+            details=_NO_DETAILS,
+            source_version="",
+            related_persons=0,
+            not_in_force=Standing.RETENTION_ENDED.value,
+            revision=stored.revision,
+        )
+
+    async def seen(self, listing_id: str) -> ListingView:
+        """Return a listing as it stands, to whoever has acted on it.
+
+        Raises:
+            Refused: NOT_FOUND.
+        """
+        stored, _ = await self._get(listing_id)
+        return self._ended_view(stored) if self._hidden(stored) else self.view(stored)
+
+    def view(self, stored: StoredListing) -> ListingView:
+        """Return what a reader sees of a stored listing."""
         listing = stored.packed.listing
         details = stored.details or _NO_DETAILS
         person = listing.subject_kind is SubjectKind.NATURAL_PERSON
@@ -190,7 +246,12 @@ class ListingService:
         return "" if stands is Standing.IN_FORCE else stands.value
 
 
-def _stated(name: str, text: str, limit: int) -> None:
+def stated(name: str, text: str, limit: int) -> None:
+    """Refuse a text that says nothing, or too much.
+
+    Raises:
+        Refused: ARGUMENT_INVALID.
+    """
     if not text.strip():
         raise invalid_argument(name, "required", f"a {name} is required")
     if len(text) > limit:

@@ -1,5 +1,6 @@
 """The daily look at what time has ended (Art. 41, 48): a minute after a start, and after each 00:00 in Shanghai.
 
+First what has ended leaves the view, then what is retained no longer is erased (`adapters.ledger.erasure`).
 It decides nothing, so nothing depends on when it runs, or on which host: should two do so at once, each listing leaves
 the view once (`adapters.ledger.pruning`). Slices with pauses between them, so that removals never wait for it.
 """
@@ -26,7 +27,7 @@ _log = structlog.get_logger("lanjie.pruning")
 
 
 class PruningService:
-    """Takes listings that ended by date out of the view.
+    """Takes listings that ended by date out of the view, and erases those whose retention has ended.
 
     Args:
         ledger: the ledger's thread.
@@ -64,7 +65,8 @@ class PruningService:
     async def run(self) -> bool:
         """Look at every listing once; return False if an edition was published meanwhile: look again."""
         catalogues = self._catalogues()
-        ended = _rule(catalogues, day_of(self._clock()))
+        today = day_of(self._clock())
+        ended = _rule(catalogues, today)
         count = 0
         after: int | None = 0
         while after is not None:
@@ -76,8 +78,21 @@ class PruningService:
             count += done.count
             after = done.after
             await asyncio.sleep(PAUSE_SECONDS)
-        _log.info("pruned", listings=count)
+        _log.info("pruned", listings=count, erased=await self._erase(today))
         return True
+
+    async def _erase(self, today: datetime.date) -> int:
+        count = 0
+        after: int | None = 0
+        while after is not None:
+            done = await self._ledger.call(Ledger.erase, after, SLICE_ROWS, today)
+            if done.revision is not None:
+                await self._published(done.revision)
+            count += done.count
+            after = done.after
+            await asyncio.sleep(PAUSE_SECONDS)
+        await self._ledger.call(Ledger.tidy)
+        return count
 
     async def _keep(self) -> None:
         looked: datetime.date | None = None

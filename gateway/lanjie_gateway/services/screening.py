@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from lanjie_gateway.adapters.index import ExactIndex, MovedError, compacted
@@ -24,11 +24,13 @@ CATCH_UP_SECONDS: Final = 0.2
 RESOLVE_WITHIN: Final = datetime.timedelta(hours=24)
 """An officer settles an undetermined answer within this time."""
 READS: Final = 3
-"""How often the index is read again because a record changed while it was read."""
+"""How often a question is judged because what it rests on changed meanwhile."""
 MAX_BATCH: Final = 500
 MAX_PURPOSE: Final = 200
 MAX_CODE: Final = 64
 MAX_NAME: Final = 256
+_Asked = tuple[Identifier | IdentifierError, str]
+"""What a party is by, and the name stated of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +126,9 @@ class ScreeningService:
         3. Packed listings: the full identity is compared, so that a shared bucket is no match.
         4. `decide` (Art. 45-47).
         5. The inquiry record (Art. 39): on disk before an effect leaves, written before a pass does.
-        6. The answer, with revision, instant, decision id and digest of its record.
+        6. The answer, with revision, instant, decision id and digest of its record. It leaves only on what still stands
+           (Art. 48, 65, 66): what was committed while a record was read or synced, and 00:00 in Shanghai, have the
+           question judged anew.
 
         Raises:
             GatewayError: ARGUMENT_INVALID, NOT_PERMITTED, AS_OF_NOT_ALLOWED, NOT_CURRENT, REVISION_NOT_REACHED,
@@ -132,61 +136,73 @@ class ScreeningService:
             IdentifierError: the text cannot be an identifier.
             UnknownMatterError: no catalogue ever defined the matter.
         """
-        identifier = parse(party.identifier)
+        asked = (parse(party.identifier), party.name)
         _bounded(party)
-        admitted, values = await self._look_up(asker, inquiry, [identifier], (at_least_revision, 0))
-        answer = self._answer(admitted, identifier, values[0], party.name)
-        if answer.ruling.outcome is not Outcome.PASS:
-            await self._records.durable()  # (5)
-        return answer
+        answers, _ = await self._answers(asker, inquiry, [asked], at_least_revision, 0)
+        return answers[0]
 
     async def check_batch(
         self, asker: Principal, parties: Sequence[Party], inquiry: Inquiry, *, at_least_revision: int, pinned: int
     ) -> tuple[list[Answer], int]:
         """Answer questions that share a context, in order, all on one revision.
 
-        A party that is no identifier gets an undetermined answer of its own; the others are answered.
+        A party that is no identifier gets an undetermined answer of its own; the others are answered. At a pinned
+        revision absence is a pass whatever was listed since, but nothing is said of a listing that has changed since.
 
         Raises:
-            GatewayError: as `check`; REVISION_COMPACTED when `pinned` is no longer held.
+            GatewayError: as `check`; REVISION_COMPACTED when `pinned` is no longer held, or a catalogue was published
+                or one of the listings found has changed since: the batch must start again.
             UnknownMatterError: no catalogue ever defined the matter.
         """
         if not 1 <= len(parties) <= MAX_BATCH:
             raise invalid_argument("subjects", "count", f"a batch has 1 to {MAX_BATCH} subjects")
-        read = [_readable(party) for party in parties]
-        identifiers = [each for each in read if isinstance(each, Identifier)]
-        admitted, values = await self._look_up(asker, inquiry, identifiers, (at_least_revision, pinned))
-        found = iter(values)
-        answers = [
-            self._answer(admitted, each, next(found), party.name)
-            if isinstance(each, Identifier)
-            else self._unreadable(admitted, each)
-            for party, each in zip(parties, read, strict=True)
-        ]
-        if any(answer.ruling.outcome is not Outcome.PASS for answer in answers):
-            await self._records.durable()  # (5)
-        return answers, admitted.revision
+        asked = [(_readable(party), party.name) for party in parties]
+        return await self._answers(asker, inquiry, asked, at_least_revision, pinned)
 
-    async def _look_up(
-        self, asker: Principal, inquiry: Inquiry, identifiers: Sequence[Identifier], revisions: tuple[int, int]
-    ) -> tuple[_Admitted, list[bytes]]:
-        """Steps 1 and 2, all on one revision: at least the first of `revisions`, pinned to the second where it is set.
+    async def _answers(
+        self, asker: Principal, inquiry: Inquiry, asked: Sequence[_Asked], at_least: int, pinned: int
+    ) -> tuple[list[Answer], int]:
+        """Judge until the answers may leave: on one revision, at least `at_least`, or pinned where that is set.
 
         What the index no longer has at the newest revision is asked for again at the one that replaced it.
         """
-        at_least, pinned = revisions
-        buckets = [self._key.token(identifier.key) for identifier in identifiers]
+        buckets = [self._key.token(each.key) for each, _ in asked if isinstance(each, Identifier)]
+        overtaken: Sequence[Answer] = ()
         for _ in range(READS):
             revision = await self._revision(at_least, pinned)
             admitted = self._admit(asker, inquiry, revision)
             try:
-                # (2)
-                return admitted, await self._index.read(buckets, revision)
+                values = await self._index.read(buckets, revision)  # (2)
             except MovedError as moved:
                 if pinned:
                     raise compacted(moved.revision) from None
                 at_least = max(at_least, moved.revision)
+                continue
+            # An effect needs a listing; a pass at a pinned revision is what that revision says.
+            rests_on = [each for each, value in zip(buckets, values, strict=True) if value or not pinned]
+            if not self._stands(admitted, rests_on, pinned):
+                continue
+            answers = self._judged(admitted, asked, values, overtaken)
+            if all(answer.ruling.outcome is Outcome.PASS for answer in answers):
+                return answers, revision
+            await self._records.durable()  # (5)
+            if self._stands(admitted, rests_on, pinned):
+                return answers, revision
+            overtaken = answers
         raise Unanswerable("INDEX_UNAVAILABLE", "the list changes faster than it can be read")
+
+    def _stands(self, admitted: _Admitted, rests_on: Sequence[bytes], pinned: int) -> bool:
+        """Step 6, asked after every wait: nothing may come between a yes and the leaving of the answer.
+
+        An answer about now says the instant it was judged at, and leaves on the day of that instant: everything that
+        ends or begins by itself does so at 00:00.
+        """
+        if not self._index.stands(rests_on, admitted.revision):
+            if pinned:
+                raise compacted(self._index.revision)
+            return False
+        same_day = admitted.inquiry.as_of is not None or day_of(self._clock()) == day_of(admitted.at)
+        return same_day and self._current()
 
     async def _revision(self, at_least: int, pinned: int) -> int:
         """The revision to read at; it is provably the newest, or pinned by an earlier part of the same batch."""
@@ -230,11 +246,28 @@ class ScreeningService:
         if inquiry.as_of > now:
             raise invalid_argument("as_of_time", "future", "as_of lies in the future")
 
-    def _answer(self, admitted: _Admitted, identifier: Identifier, value: bytes, name: str) -> Answer:
+    def _judged(
+        self, admitted: _Admitted, asked: Sequence[_Asked], values: Sequence[bytes], overtaken: Sequence[Answer]
+    ) -> list[Answer]:
+        """Steps 3 to 6 for each question; `overtaken` are the answers to the same ones that did not leave."""
+        found = iter(values)
+        replaced = iter(overtaken)
+        answers = []
+        for each, name in asked:
+            earlier = next(replaced, None)
+            replaces = earlier.decision_id if earlier is not None else ""
+            if isinstance(each, Identifier):
+                answers.append(self._answer(admitted, each, next(found), name, replaces))
+            else:
+                answers.append(self._unreadable(admitted, each, replaces))
+        return answers
+
+    def _answer(self, admitted: _Admitted, identifier: Identifier, value: bytes, name: str, replaces: str) -> Answer:
         token = self._key.token(identifier.reveal())
         # (3)
         own = [packed for packed in unpack_bucket(value) if _same(packed, identifier, token)] if value else []
         # (4)
+        admitted = _not_before_events(admitted, own)
         stated = self._key.token(normalise_name(name)) if name.strip() else None
         question = Question(
             matter=admitted.inquiry.matter,
@@ -243,25 +276,34 @@ class ScreeningService:
             role=admitted.inquiry.role or APPLICANT,
             implementer_kinds=admitted.asker.implementer_kinds,
             kind_hint=kind_by_code(identifier),
+            vouched=self._index.sources(admitted.revision),
             name_mismatches=frozenset(
                 packed.listing.id for packed in own if stated and packed.name_token and packed.name_token != stated
             ),
         )
         ruling = decide([packed.listing for packed in own], self._index.catalogues(admitted.revision), question)
-        return self._recorded(admitted, ruling, (*identifier.warnings, *ruling.warnings), identifier.masked, token)
+        warnings = (*identifier.warnings, *ruling.warnings)
+        return self._recorded(admitted, ruling, warnings, identifier.masked, token, replaces=replaces)
 
-    def _unreadable(self, admitted: _Admitted, error: IdentifierError) -> Answer:
+    def _unreadable(self, admitted: _Admitted, error: IdentifierError, replaces: str) -> Answer:
         ruling = Ruling(
             outcome=Outcome.UNDETERMINED,
             reason=Reason.IDENTIFIER_INVALID,
             instruction="待核：证件号码无法识别，请核对后重新比对，期间不影响受理。",
         )
-        return self._recorded(admitted, ruling, (f"identifier-{error.rule}",), "", b"")
+        return self._recorded(admitted, ruling, (f"identifier-{error.rule}",), "", b"", replaces=replaces)
 
     def _recorded(
-        self, admitted: _Admitted, ruling: Ruling, warnings: tuple[str, ...], masked: str, token: bytes
+        self,
+        admitted: _Admitted,
+        ruling: Ruling,
+        warnings: tuple[str, ...],
+        masked: str,
+        token: bytes,
+        *,
+        replaces: str,
     ) -> Answer:
-        """Steps 5 and 6."""
+        """Steps 5 and 6. A record says what was judged; one that replaces another says that the other never left."""
         asker, inquiry, revision = admitted.asker, admitted.inquiry, admitted.revision
         now = self._clock()
         lineage, epoch = self._ledger()
@@ -270,6 +312,7 @@ class ScreeningService:
             {
                 "v": 1,
                 "id": decision_id,
+                "replaces": replaces,
                 "at": instant(now),
                 "as_of": instant(admitted.at),
                 "department": asker.department,
@@ -322,6 +365,27 @@ def _readable(party: Party) -> Identifier | IdentifierError:
 def _bounded(party: Party) -> None:
     if len(party.name) > MAX_NAME:
         raise invalid_argument("name", "length", f"a name has at most {MAX_NAME} characters")
+
+
+def _not_before_events(admitted: _Admitted, own: Sequence[PackedListing]) -> _Admitted:
+    """Judge a question about now no earlier than what has ended or stayed a listing.
+
+    Nothing is recorded ahead of its time, so a clock that says otherwise is behind that of the host which took it.
+    """
+    if admitted.inquiry.as_of is not None:
+        return admitted
+    known = [
+        instant
+        for listing in (packed.listing for packed in own)
+        for instant in (
+            listing.removed_at,
+            listing.repaired_at,
+            listing.revoked_at,
+            *(since for since, _ in listing.stays),
+        )
+        if instant is not None and instant > admitted.at
+    ]
+    return replace(admitted, at=max(known)) if known else admitted
 
 
 def _same(packed: PackedListing, identifier: Identifier, token: bytes) -> bool:

@@ -22,6 +22,7 @@ from lanjie_gateway.domain.errors import Unanswerable
 from lanjie_gateway.domain.view import BITS, View
 from lanjie_gateway.domain.watching import Offer
 from lanjie_gateway.services.catalogue import CatalogueService
+from lanjie_matcher.catalogues import MatterSpan
 from lanjie_matcher.identifiers import NORMALISATION
 from lanjie_matcher.shards import SHARDS
 from lanjie_matcher.views import Manifest
@@ -41,14 +42,10 @@ _COMMITS_KEPT: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class MatterSpans:
-    """A matter, what it asks for, and the days on which a catalogue in force knows it."""
+    """A matter ever defined, and how catalogues in force define it on which days."""
 
     code: str
-    case_no_required: bool
-    as_of_allowed: bool
-    high_consequence: bool
-    stale_pass: bool
-    spans: tuple[tuple[datetime.date, datetime.date | None], ...]
+    spans: tuple[MatterSpan, ...]
 
 
 class ViewService:
@@ -184,26 +181,9 @@ class ViewService:
         return keys.signing_key_id, keys.sign(message)
 
     def matters(self) -> list[MatterSpans]:
-        """Return every matter ever defined, with its days.
-
-        Whichever edition comes into force, the stricter setting is safe on the SDK's side: it asks the gateway.
-        """
+        """Return every matter ever defined, with its days: those to come too, so that 00:00 needs no message."""
         catalogues = self._catalogues.current()
-        result = []
-        for code in catalogues.matter_codes():
-            editions = catalogues.matter_editions(code)
-            defined = [each for edition in editions for each in edition.matters if each.code == code]
-            result.append(
-                MatterSpans(
-                    code=code,
-                    case_no_required=any(each.case_no_required for each in defined),
-                    as_of_allowed=any(each.as_of_allowed for each in defined),
-                    high_consequence=any(each.high_consequence for each in defined),
-                    stale_pass=all(each.stale_pass for each in defined),
-                    spans=tuple((edition.starts_on, catalogues.last_day(edition)) for edition in editions),
-                )
-            )
-        return result
+        return [MatterSpans(code, tuple(catalogues.matter_spans(code))) for code in catalogues.matter_codes()]
 
     def _offer(self, generation: int) -> Offer:
         return Offer(

@@ -17,6 +17,8 @@ CHUNK: Final = 300
 """Questions in one batch request; the gateway takes 500."""
 CHUNK_BYTES: Final = 60_000
 """Bytes of one batch request; the gateway takes 64 KiB."""
+RESTARTS: Final = 3
+"""How often a batch starts again because the list has moved on under it: what was found in it has changed."""
 _SLICE: Final = 500
 _Slot = tuple[int, Age] | Decision | None
 
@@ -67,7 +69,7 @@ class Batch:
         self._next = 0
         self._chunk = 0
         self._pinned = 0
-        self._compacted = False
+        self._restarts = 0
 
     def judge(self) -> Iterator[None]:
         """Answer what is local, a slice at a time."""
@@ -141,13 +143,13 @@ class Batch:
         self._pinned = response.revision
 
     def failed(self, error: LanjieError) -> None:
-        """Take the failure of the last request: start again once when the revision is gone, else leave the rest open.
+        """Take the failure of the last request: start again when the revision is gone, else leave the rest open.
 
         Raises:
             LanjieError: `error` itself, when neither holds.
         """
-        if isinstance(error, RevisionCompacted) and not self._compacted:
-            self._compacted = True
+        if isinstance(error, RevisionCompacted) and self._restarts < RESTARTS:
+            self._restarts += 1
             self._pinned = self._next = 0
             for place, _ in self._remote:
                 self._slots[place] = None
@@ -155,7 +157,7 @@ class Batch:
             for place, identifier in self._open():
                 self._slots[place] = self._core.without_gateway(self._local, identifier, self._context, self._at_least)
         elif isinstance(error, RevisionCompacted):
-            # The gateway is there, only not for a batch as slow as this one.
+            # The gateway is there, only not for a batch as slow as this one on a list that changes so fast.
             for place, identifier in self._open():
                 self._slots[place] = self._core.unanswered(identifier)
         else:

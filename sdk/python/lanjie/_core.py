@@ -6,7 +6,8 @@ A local pass is given only when all of this holds; otherwise the gateway is aske
    is flagged and no matter of high consequence has it; older, only where the gateway was asked and cannot be reached,
    the matter allows it, and the set is at most 24 hours old;
 2. absence from the set is an answer for this kind of subject: companies, never persons;
-3. the question is about now, ex officio, and the matter is in force today in Asia/Shanghai;
+3. the question is about now, ex officio, and a catalogue in force today in Asia/Shanghai knows the matter; what it
+   wants of it today is what counts here;
 4. what the gateway would refuse is refused here too: no purpose, no case number where the matter wants one;
 5. the set is at least of the revision asked for;
 6. the fingerprint is not in the set: a hit is never an answer;
@@ -105,10 +106,8 @@ class Core:
             view, nanos = local.view, self.unix_nanos()
             age = view.age(self._monotonic())
             if age is not Age.EXPIRED:
-                rule = view.scope.matters.get(context.matter)
-                if rule is None:
-                    _unknown(context.matter)
-                if rule.stale_pass and not rule.high_consequence and _may_be_local(view, context, rule, nanos):
+                rule = _local_rule(view, context, nanos)
+                if rule is not None and rule.stale_pass and not rule.high_consequence:
                     passed = self._pass(local, identifier, context, age, nanos)
         return passed if passed is not None else self.unanswered(identifier)
 
@@ -147,12 +146,10 @@ class Core:
                 return None
         if view.state.manifest.revision < at_least_revision:  # (5)
             return None
-        rule = view.scope.matters.get(context.matter)
-        if rule is None:
-            _unknown(context.matter)
-        if age is Age.SOFT and rule.high_consequence:  # (1)
+        rule = _local_rule(view, context, nanos)
+        if rule is None or (age is Age.SOFT and rule.high_consequence):  # (1)
             return None
-        return age if _may_be_local(view, context, rule, nanos) else None
+        return age
 
     def age_seconds(self, view: LocalView) -> float:
         """Return the seconds since a set was last confirmed."""
@@ -253,13 +250,15 @@ def passed(identifier: Identifier, local: Local, number: int, instant: datetime.
     )
 
 
-def _may_be_local(view: LocalView, context: Context, rule: MatterRule, nanos: int) -> bool:
-    return bool(
-        context.local
-        and view.scope.covers_companies
-        and (context.case_no or not rule.case_no_required)
-        and rule.in_force((nanos // _NANOS + _EIGHT_HOURS) // _DAY_SECONDS)
-    )  # (2), (3), (4)
+def _local_rule(view: LocalView, context: Context, nanos: int) -> MatterRule | None:
+    """Return what holds for the matter today, where the local path may answer: (2), (3), (4)."""
+    try:
+        rule = view.scope.rule(context.matter, (nanos // _NANOS + _EIGHT_HOURS) // _DAY_SECONDS)
+    except KeyError:
+        _unknown(context.matter)
+    if rule is None or not (context.local and view.scope.covers_companies):
+        return None
+    return rule if context.case_no or not rule.case_no_required else None
 
 
 def _unknown(matter: str) -> NoReturn:

@@ -20,19 +20,13 @@ _ALWAYS: Final = 1 << 31
 
 @dataclass(frozen=True, slots=True)
 class MatterRule:
-    """What the local path must know of a matter. Spans hold days since 1970-01-01 in Asia/Shanghai, inclusive."""
+    """What the local path must know of a matter from one day to another, inclusive: days since 1970-01-01."""
 
+    first: int
+    last: int
     case_no_required: bool
     high_consequence: bool
     stale_pass: bool
-    spans: tuple[tuple[int, int], ...]
-
-    def in_force(self, day: int) -> bool:
-        """Whether a catalogue in force knows the matter on a day."""
-        for first, last in self.spans:  # noqa: SIM110  a generator costs more than the whole look-up, at every check
-            if first <= day <= last:
-                return True
-        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +37,14 @@ class Scope:
         raw: as it came; the head names its digest.
         key: view key.
         catalogue_revision: revision of the newest catalogue it was made from.
-        matters: by code; an absent one was never defined.
+        matters: what holds when, by code; an absent one was never defined.
         covers_companies: absence of a company from the set is an answer.
     """
 
     raw: bytes
     key: bytes
     catalogue_revision: int
-    matters: Mapping[str, MatterRule]
+    matters: Mapping[str, tuple[MatterRule, ...]]
     covers_companies: bool
 
     @classmethod
@@ -64,8 +58,19 @@ class Scope:
             message = pb.ViewScope.FromString(raw)
         except DecodeError:
             raise RefusedError("encoding", "the scope cannot be read") from None
-        matters = {each.code: _rule(each) for each in message.matters}
+        matters = {each.code: tuple(map(_rule, each.rules)) for each in message.matters}
         return cls(raw, message.key, message.catalogue_revision, matters, "company" in message.covers)
+
+    def rule(self, matter: str, day: int) -> MatterRule | None:
+        """Return what holds for a matter on a day in Shanghai; `None` where no catalogue in force knows it.
+
+        Raises:
+            KeyError: no catalogue ever defined it.
+        """
+        for rule in self.matters[matter]:
+            if rule.first <= day <= rule.last:
+                return rule
+        return None
 
     def require_named_by(self, head: Manifest) -> None:
         """Refuse a head that wants another scope.
@@ -159,9 +164,14 @@ def read_head(head: pb.SignedManifest, trusted: Mapping[str, bytes]) -> Manifest
     )
 
 
-def _rule(message: pb.MatterScope) -> MatterRule:
-    spans = tuple((_day(span.start_date, -_ALWAYS), _day(span.end_date, _ALWAYS)) for span in message.in_force)
-    return MatterRule(message.case_no_required, message.high_consequence, message.stale_pass, spans)
+def _rule(message: pb.MatterRules) -> MatterRule:
+    return MatterRule(
+        _day(message.days.start_date, -_ALWAYS),
+        _day(message.days.end_date, _ALWAYS),
+        message.case_no_required,
+        message.high_consequence,
+        message.stale_pass,
+    )
 
 
 def _day(text: str, otherwise: int) -> int:

@@ -399,11 +399,13 @@ class FakeGateway:
         matters = [
             sync_pb2.MatterScope(
                 code=code,
-                case_no_required=required,
-                as_of_allowed=True,
-                high_consequence=code in self._high_consequence,
-                stale_pass=code in self._stale_pass,
-                in_force=[sync_pb2.DateSpan()],
+                rules=[
+                    sync_pb2.MatterRules(
+                        case_no_required=required,
+                        high_consequence=code in self._high_consequence,
+                        stale_pass=code in self._stale_pass,
+                    )
+                ],
             )
             for code, required in self._matters.items()
         ]

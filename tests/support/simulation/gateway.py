@@ -24,10 +24,11 @@ from lanjie_gateway.domain.watching import Heartbeat, Offer, Position, Snapshots
 from lanjie_gateway.services import sync, views
 from lanjie_gateway.services.sync import ANSWER_SECONDS, BEAT_SECONDS
 from lanjie_gateway.services.views import GRACE_SECONDS, MatterSpans
+from lanjie_matcher.catalogues import Matter, MatterSpan
 from lanjie_matcher.decide import Outcome
 from lanjie_matcher.identifiers import parse
 from tests.support.simulation import subjects
-from tests.support.simulation.ledger import Commit, day_of
+from tests.support.simulation.ledger import Commit, Policy, day_of
 
 if TYPE_CHECKING:
     from tests.support.simulation.world import World
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 LINEAGE = "5a" * 16
 MOST_BEHIND = 10.0
 """Seconds that a gateway may be behind and still call itself current."""
+_ALWAYS = datetime.date(2020, 1, 1)
 _SIGNING = Ed25519PrivateKey.from_private_bytes(b"simulated signing key, 32 bytes.")
 TRUSTED = {"sign": _SIGNING.public_key().public_bytes_raw()}
 
@@ -246,18 +248,13 @@ class Gateway:
 
     def _matters(self) -> list[MatterSpans]:
         policies = self._world.ledger.past[self.epoch][self.revision].policies
-        always = ((datetime.date(2020, 1, 1), None),)
         return [
-            MatterSpans(
-                code=code,
-                case_no_required=False,
-                as_of_allowed=False,
-                high_consequence=policy.high_consequence,
-                stale_pass=policy.stale_pass,
-                spans=always,
-            )
-            for code, policy in policies.items()
+            MatterSpans(code, (MatterSpan(_matter(code, policy), _ALWAYS, None),)) for code, policy in policies.items()
         ]
+
+
+def _matter(code: str, policy: Policy) -> Matter:
+    return Matter(code=code, name=code, high_consequence=policy.high_consequence, stale_pass=policy.stale_pass)
 
 
 def _revision(commit: Commit) -> int:

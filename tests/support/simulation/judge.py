@@ -138,7 +138,7 @@ class Judge:
         age = Age(flags[0].removeprefix("set-")) if flags else Age.FRESH
         since = process.machine.monotonic() - view.contact
         _must(age in _HOLD and since <= _HOLD[age], f"a pass as of a {age.value} set, {since:.0f} s after contact")
-        policy = view.scope.matters[matter]
+        (policy,) = view.scope.matters[matter]
         _must(age is Age.FRESH or not policy.high_consequence, "a flagged pass in a matter of high consequence")
         _must(age in (Age.FRESH, Age.SOFT) or policy.stale_pass, "a stale pass that the matter does not allow")
         behind = _HOLD[age] + self.allowance()
@@ -170,7 +170,7 @@ class Judge:
         _must(answers == wanted & set(subjects.companies(head.generation)), f"the filter of {process.name} is wrong")
         if self._world.loyal:
             policies = {code: (p.high_consequence, p.stale_pass) for code, p in known.policies.items()}
-            told = {code: (rule.high_consequence, rule.stale_pass) for code, rule in view.scope.matters.items()}
+            told = {code: (rule.high_consequence, rule.stale_pass) for code, (rule,) in view.scope.matters.items()}
             _must(policies == told, f"the scope of {process.name} is not that of its catalogues")
 
     def _erased(self, process: "Process") -> None:

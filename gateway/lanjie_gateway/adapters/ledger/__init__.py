@@ -5,27 +5,37 @@ from lanjie_gateway.adapters.ledger.ledger import Ledger
 from lanjie_gateway.adapters.ledger.rows import (
     BucketState,
     CommitInfo,
+    Corrected,
     GenerationGoneError,
     InquiryRow,
     LedgerError,
+    Proposal,
     Pruned,
+    StoredDuty,
     StoredEdition,
     StoredEvent,
     StoredListing,
+    StoredYear,
+    is_act,
 )
 from lanjie_gateway.adapters.ledger.thread import LedgerThread
 
 __all__ = [
     "BucketState",
     "CommitInfo",
+    "Corrected",
     "GenerationGoneError",
     "InquiryRow",
     "Ledger",
     "LedgerError",
     "LedgerThread",
     "OnlineCopy",
+    "Proposal",
     "Pruned",
+    "StoredDuty",
     "StoredEdition",
     "StoredEvent",
     "StoredListing",
+    "StoredYear",
+    "is_act",
 ]

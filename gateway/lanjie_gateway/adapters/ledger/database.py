@@ -36,6 +36,8 @@ _PRAGMAS: Final = (
     "cache_size=-196608",
     "wal_autocheckpoint=8000",
     "temp_store=FILE",
+    # What is erased is overwritten (Art. 41). Some builds of SQLite do so anyway, others do not.
+    "secure_delete=ON",
 )
 _SESSION: Final = {
     # An acknowledged commit is on disk, whatever the server's default says.
@@ -130,6 +132,19 @@ def _out_of_reach(error: sa.exc.DBAPIError | psycopg.Error) -> bool:
     if isinstance(error, psycopg.Error):
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
     return error.connection_invalidated or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
+
+
+def empty_log(engine: sa.Engine) -> None:
+    """Write SQLite's log into the file and empty it; another time if a copy is under way."""
+    if shared(engine):
+        return
+    held = engine.raw_connection()
+    try:
+        if isinstance(held.driver_connection, sqlite3.Connection):
+            with contextlib.suppress(sqlite3.OperationalError):
+                held.driver_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+    finally:
+        held.close()
 
 
 def insert(connection: sa.Connection, table: sa.Table) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from lanjie_gateway.adapters.ledger.rows import BucketState, CommitInfo, GenerationGoneError, unsigned64
-from lanjie_gateway.adapters.ledger.tables import BATCH, EVENT, HEAD, LISTING, LISTING_KEY
+from lanjie_gateway.adapters.ledger.tables import BATCH, DELIVERY, EVENT, HEAD, LISTING, LISTING_KEY
 from lanjie_gateway.domain import packed
 
 _TWO_64: Final = 1 << 64
@@ -72,13 +72,17 @@ def changed(connection: sa.Connection, revision: int, after: int, limit: int) ->
 
 def commits_after(connection: sa.Connection, revision: int, limit: int) -> list[CommitInfo]:
     """Return the commits after a revision, in order."""
+    delivers = sa.exists().where(DELIVERY.c.batch_id == BATCH.c.id)
     rows = connection.execute(
-        sa.select(BATCH.c.revision, BATCH.c.kind, BATCH.c.committed_at, BATCH.c.actor)
+        sa.select(BATCH.c.revision, BATCH.c.kind, BATCH.c.committed_at, BATCH.c.actor, delivers.label("delivers"))
         .where(BATCH.c.revision > revision)
         .order_by(BATCH.c.revision)
         .limit(limit)
     )
-    return [CommitInfo(row.revision, row.kind, packed.instant(row.committed_at), row.actor) for row in rows]
+    return [
+        CommitInfo(row.revision, row.kind, packed.instant(row.committed_at), row.actor, bool(row.delivers))
+        for row in rows
+    ]
 
 
 def touched_since(

@@ -1,9 +1,10 @@
 """The ledger: the record of listings, catalogues and inquiries. Everything else is derived from it."""
 
 import contextlib
+import dataclasses
 import datetime
 from array import array
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,27 +14,37 @@ from lanjie_gateway.adapters.keys import KeyRing, KeysLostError
 from lanjie_gateway.adapters.ledger import (
     commits,
     database,
+    deliveries,
+    duties,
     editions,
+    erasure,
     feed,
     heads,
     inquiries,
     life,
     locks,
+    proposals,
     pruning,
     receipts,
     rotation,
     staging,
+    years,
 )
 from lanjie_gateway.adapters.ledger.copy import OnlineCopy
 from lanjie_gateway.adapters.ledger.rows import (
     BucketState,
     CommitInfo,
+    Corrected,
     InquiryRow,
     LedgerError,
+    Proposal,
     Pruned,
+    StoredDuty,
     StoredEdition,
     StoredEvent,
     StoredListing,
+    StoredYear,
+    proposal_number,
     row_id,
 )
 from lanjie_gateway.adapters.ledger.tables import (
@@ -48,14 +59,17 @@ from lanjie_gateway.adapters.ledger.tables import (
 )
 from lanjie_gateway.adapters.sealing import Sealer
 from lanjie_gateway.domain import packed
-from lanjie_gateway.domain.errors import Unanswerable
+from lanjie_gateway.domain.errors import Refused, Unanswerable, not_found
 from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.import_rules import ImportMode, ImportState, QuarantinedRow, Receipt
+from lanjie_gateway.domain.list_file import ListingDraft
+from lanjie_gateway.domain.source_ages import Delivery, Source
 from lanjie_gateway.domain.staged import StagedRow
 from lanjie_matcher.catalogues import Edition
 from lanjie_matcher.fingerprints import IndexKey
 from lanjie_matcher.identifiers import Identifier
 from lanjie_matcher.listings import Listing
+from lanjie_matcher.subjects import normalise_name
 
 _ANALYSED_FROM: Final = 5_000
 """Rows of an import from which PostgreSQL is told to look at the tables anew, rather than at its own time."""
@@ -213,6 +227,33 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             return feed.commits_after(connection, revision, limit)
 
+    # The age of sources; see `adapters.ledger.deliveries`.
+
+    def vouched(self, revision: int) -> dict[Source, int]:
+        """Return the newest vouched day of every source by list type, as an ordinal, as of a revision."""
+        with database.transaction(self._engine) as connection:
+            return deliveries.vouched(connection, revision)
+
+    def raised(self, revision: int) -> dict[Source, int]:
+        """Return what the commit of a revision adds to `vouched`: later days only."""
+        with database.transaction(self._engine) as connection:
+            return deliveries.raised(connection, revision)
+
+    def sources(self, revision: int | None = None) -> list[Delivery]:
+        """Return the delivery of every source by list type that vouched last, by now or as of a revision, in order."""
+        with database.transaction(self._engine) as connection:
+            return deliveries.newest(connection, revision)
+
+    def live_sources(self) -> set[Source]:
+        """Return the (list type, source) with listings that no event has ended."""
+        with database.transaction(self._engine) as connection:
+            return deliveries.live(connection)
+
+    def live_source_counts(self) -> dict[Source, int]:
+        """Return how many listings no event has ended, by list type and source; `live_sources` is far cheaper."""
+        with database.transaction(self._engine) as connection:
+            return deliveries.live_counts(connection)
+
     # Listings.
 
     def find(self, identifier: Identifier) -> list[StoredListing]:
@@ -249,12 +290,91 @@ class Ledger:
 
         Raises:
             Refused: NOT_FOUND; TRANSITION_ILLEGAL: it was to be reinstated, and its details can no longer be read; or
-                see `events.apply`: TRANSITION_ILLEGAL is also what an event gets that is sent again
-                after LEDGER_UNAVAILABLE, if the first one was recorded after all; `get` then shows it with its actor.
+                see `events.apply` and `domain.duties.step`: TRANSITION_ILLEGAL is also what an event gets that is sent
+                again after LEDGER_UNAVAILABLE, if the first one was recorded after all; `get` then shows it with its
+                actor.
         """
         now = packed.micros(self._clock())
         with database.transaction(self._engine) as connection:
             return life.record(connection, row_id(listing_id), act, now)
+
+    # Acts of two persons; see `adapters.ledger.proposals`.
+
+    def correct(self, listing_id: str, change: Callable[[StoredListing], ListingDraft]) -> Corrected:
+        """Return a listing as it would stand after a correction by hand; nothing is kept.
+
+        Args:
+            listing_id: of the listing.
+            change: makes the corrected listing of the one that stands.
+
+        Raises:
+            Refused: NOT_FOUND; TRANSITION_ILLEGAL: its details can no longer be read; or as `change`.
+        """
+        with database.transaction(self._engine) as connection:
+            row = connection.execute(_STORED.where(LISTING.c.id == row_id(listing_id))).first()
+        if row is None:
+            raise not_found("no such listing")
+        stored = self._stored(row)
+        if stored.details is None:
+            message = "its details can no longer be read"
+            raise Refused("TRANSITION_ILLEGAL", message, state="unreadable", event=EventKind.AMENDED.value)
+        draft, before = change(stored), stored.packed
+        draft.source_as_of = before.listing.source_as_of
+        name_token = self._index.token(normalise_name(draft.name)) if draft.name else None
+        made = draft.packed(before.listing.id, before.listing.recorded_on, before.identities, name_token)
+        sealed, wrapped = self._sealer.seal(draft.details(), row.natural_key)
+        return Corrected(packed=made, sealed=sealed, wrapped_key=wrapped)
+
+    def propose(self, listing_id: str, act: Act, corrected: Corrected | None) -> Proposal:
+        """Let an act wait for a second person. Raises as `proposals.propose`."""
+        now = packed.micros(self._clock())
+        with database.transaction(self._engine) as connection:
+            return proposals.propose(connection, row_id(listing_id), act, corrected, now)
+
+    def confirm_proposal(self, proposal_id: str, person: str) -> Proposal:
+        """Record a waiting act as a commit of its own. Raises as `proposals.confirm`."""
+        now = packed.micros(self._clock())
+        with database.transaction(self._engine) as connection:
+            return proposals.confirm(connection, proposal_number(proposal_id) or 0, person, now)
+
+    def decline_proposal(self, proposal_id: str, person: str, reason: str) -> Proposal:
+        """Give a waiting act up. Raises as `proposals.decline`."""
+        now = packed.micros(self._clock())
+        with database.transaction(self._engine) as connection:
+            return proposals.decline(connection, proposal_number(proposal_id) or 0, person, reason, now)
+
+    def proposals(self) -> list[Proposal]:
+        """Return the acts that wait, oldest first."""
+        with database.transaction(self._engine) as connection:
+            return proposals.waiting(connection)
+
+    def proposed(self, proposal_id: str) -> tuple[Proposal, StoredListing | None] | None:
+        """Return a proposal, settled or not, with the listing after it where it corrects one and still waits."""
+        with database.transaction(self._engine) as connection:
+            found = proposals.find(connection, proposal_number(proposal_id) or 0)
+            if found is None or found.corrected is None:
+                return None if found is None else (found, None)
+            row = connection.execute(_STORED.where(LISTING.c.id == found.number)).one()
+        after = self._stored(row)
+        merged = packed.unpack(staging.merge_correction(row.packed, found.corrected.packed))
+        details = self._details(found.corrected.sealed, found.corrected.wrapped_key, row.natural_key)
+        return found, dataclasses.replace(after, packed=merged, details=details)
+
+    def duties(self, closed_since: datetime.datetime | None = None, *, rules: Iterable[str] = ()) -> list[StoredDuty]:
+        """Return duties whose clock runs, those that began last first.
+
+        Args:
+            closed_since: those too that a commit since then has closed.
+            rules: of these rules; of all when empty.
+        """
+        since = None if closed_since is None else packed.micros(closed_since)
+        with database.transaction(self._engine) as connection:
+            return duties.read(connection, closed_since=since, rules=rules)
+
+    def open_duties(self) -> Mapping[str, int]:
+        """Return the number of open duties by rule."""
+        with database.transaction(self._engine) as connection:
+            return duties.count_open(connection)
 
     # Imports.
 
@@ -331,6 +451,26 @@ class Ledger:
                 connection, batch, list_type, source, as_of=packed.micros(as_of), document=document, limit=limit
             )
 
+    def stage_deliveries(self, batch: int, sources: Iterable[Source], vouched_on: datetime.date) -> None:
+        """Write for which list types its sources vouch with an import, after its last chunk and once."""
+        with database.transaction(self._engine) as connection:
+            deliveries.stage(connection, batch, sources, vouched_on.toordinal())
+
+    def vouched_by(self, batch: int) -> datetime.date | None:
+        """Return the day up to which an import vouched; `None` where nobody knows."""
+        with database.transaction(self._engine) as connection:
+            day = deliveries.of_batch(connection, batch)
+        return None if day is None else datetime.date.fromordinal(day)
+
+    def count_waiting(self) -> tuple[int, datetime.datetime | None]:
+        """Return how many imports and acts wait for a second person, and since when the oldest of them."""
+        with database.transaction(self._engine) as connection:
+            imports, since = deliveries.waiting(connection)
+            acts = proposals.waiting(connection)
+        begun = [] if since is None else [packed.instant(since)]
+        begun += [each.proposed_at for each in acts[:1]]
+        return imports + len(acts), min(begun, default=None)
+
     def live_counts(self, list_types: Iterable[str]) -> dict[str, int]:
         """Return the number of live listings by list type."""
         with database.transaction(self._engine) as connection:
@@ -377,6 +517,30 @@ class Ledger:
         """Return a receipt."""
         with database.transaction(self._engine) as connection:
             return receipts.read_receipt(connection, receipt_id)
+
+    def waiting_imports(self) -> list[Receipt]:
+        """Return the receipts of imports that wait, oldest first."""
+        with database.transaction(self._engine) as connection:
+            return receipts.waiting(connection)
+
+    def decline_import(self, receipt: Receipt, reason: str) -> Receipt:
+        """Give a waiting import up. Raises as `receipts.decline`."""
+        with database.transaction(self._engine) as connection:
+            return receipts.decline(connection, receipt, reason)
+
+    def staged_listings(self, batch: int, limit: int) -> list[StoredListing]:
+        """Return what a staged or waiting import would enter and correct, as it would stand, in the file's order."""
+        columns = (LISTING.c.natural_key, sa.literal(0).label("revision"))
+        entered = sa.select(LISTING.c.id, *_of(LISTING), *columns).where(LISTING.c.batch_id == batch)
+        changed = (
+            sa.select(STAGED_CHANGE.c.listing_id.label("id"), *_of(STAGED_CHANGE), *columns)
+            .join(LISTING, LISTING.c.id == STAGED_CHANGE.c.listing_id)
+            .where(STAGED_CHANGE.c.batch_id == batch)
+        )
+        with database.transaction(self._engine) as connection:
+            rows = connection.execute(changed.order_by(STAGED_CHANGE.c.line).limit(limit)).all()
+            rows = [*connection.execute(entered.order_by(LISTING.c.id).limit(limit)), *rows]
+        return [self._stored(row) for row in rows[:limit]]
 
     def purge(self, limit: int = 2_000) -> bool:
         """Delete some rows that nobody needs any more; return whether there may be others."""
@@ -473,6 +637,26 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             return pruning.prune(connection, after, limit, ended, known=known, now=now)
 
+    # Retention.
+
+    def erase(self, after: int, limit: int, today: datetime.date) -> Pruned:
+        """Erase some listings whose retention has ended, as a commit of its own; see `adapters.ledger.erasure`.
+
+        Args:
+            after: cursor; 0 at the beginning, then what the last call gave.
+            limit: listings to look at.
+            today: day in Shanghai.
+        """
+        now = packed.micros(self._clock())
+        with database.transaction(self._engine) as connection:
+            return erasure.erase(connection, after, limit, today, now)
+
+    def tidy(self) -> None:
+        """Let nothing of what was erased lie among staged changes any longer, nor in the write-ahead log of SQLite."""
+        with database.transaction(self._engine) as connection:
+            erasure.forget_staged(connection)
+        database.empty_log(self._engine)
+
     # Catalogues.
 
     def publish_edition(
@@ -518,6 +702,30 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             return editions.read(connection)
 
+    # Working days.
+
+    def publish_year(self, year: int, notice: str, file: bytes, file_name: str, actor: str) -> int:
+        """Keep a year file as a commit of its own; of one year the newest counts.
+
+        Args:
+            year: the year it is of.
+            notice: number of the State Council's notice.
+            file: its bytes.
+            file_name: its name.
+            actor: who publishes it.
+
+        Returns:
+            The revision; that of the newest file of the year where this is the same.
+        """
+        now = packed.micros(self._clock())
+        with database.transaction(self._engine) as connection:
+            return years.publish(connection, year, notice, file, file_name, actor=actor, now=now)
+
+    def years(self) -> list[StoredYear]:
+        """Return all year files in the order of their publication."""
+        with database.transaction(self._engine) as connection:
+            return years.read(connection)
+
     # Inquiries.
 
     def add_inquiries(self, source: str, position: int, rows: Sequence[InquiryRow]) -> None:
@@ -549,16 +757,18 @@ class Ledger:
             connection.exec_driver_sql(f"ANALYZE {names}")
 
     def _stored(self, row: Any) -> StoredListing:
-        details = None
-        if row.sealed is not None and row.wrapped_key is not None:
-            details = packed.unpack_details(self._sealer.open(row.sealed, row.wrapped_key, row.natural_key))
         return StoredListing(
             id=f"{row.id:016x}",
             packed=packed.unpack(row.packed),
-            details=details,
+            details=self._details(row.sealed, row.wrapped_key, row.natural_key),
             source_version=row.source_version,
             revision=row.revision,
         )
+
+    def _details(self, sealed: bytes | None, wrapped_key: bytes | None, natural_key: bytes) -> packed.Details | None:
+        if sealed is None or wrapped_key is None:
+            return None
+        return packed.unpack_details(self._sealer.open(sealed, wrapped_key, natural_key))
 
 
 _CHANGED_BY: Final = BATCH.alias("changed_by_batch")
@@ -578,6 +788,10 @@ _STORED: Final = (
 )
 
 
+def _of(table: sa.Table) -> list[sa.Column[Any]]:
+    return [table.c[name] for name in ("packed", "sealed", "wrapped_key", "source_version")]
+
+
 def _event(row: Any) -> StoredEvent:
     at = row.committed_at if row.effective_at is None else row.effective_at
     return StoredEvent(
@@ -588,4 +802,6 @@ def _event(row: Any) -> StoredEvent:
         reason=row.reason,
         document=row.document,
         revision=row.revision,
+        detail=row.detail or {},
+        second=row.second or "",
     )

@@ -6,10 +6,11 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from lanjie_gateway.adapters.ledger import commits, locks
+from lanjie_gateway.adapters.ledger import commits, duties, locks
 from lanjie_gateway.adapters.ledger.staging import merge_correction, merge_removal, quarantine
 from lanjie_gateway.adapters.ledger.tables import (
     BATCH,
+    DELIVERY,
     EVENT,
     LISTING,
     LISTING_KEY,
@@ -32,7 +33,10 @@ from lanjie_gateway.domain.import_rules import (
 )
 from lanjie_gateway.domain.staged import listing_number
 
-_OVERTAKEN: Final = "the listing was ended while the file was on its way"
+_OVERTAKEN: Final = {
+    "ended-not-resurrected": "the listing was ended while the file was on its way",
+    "corrected-by-hand": "the listing was corrected by a document while the file was on its way",
+}
 
 
 def live_counts(connection: sa.Connection, list_types: Iterable[str]) -> dict[str, int]:
@@ -60,6 +64,7 @@ def commit_import(connection: sa.Connection, receipt: Receipt, now: int, confirm
     _refuse_doubles(connection, batch, base)
     receipt = _overtaken(connection, receipt)
     _apply_changes(connection, batch)
+    duties.close_by_import(connection, batch)
     revision = commits.commit(connection, batch, now)
     receipt = dataclasses.replace(receipt, state=ImportState.COMMITTED, revision=revision)
     _write(connection, receipt, confirmer)
@@ -85,6 +90,28 @@ def give_up(connection: sa.Connection, batch: int) -> None:
         .where(RECEIPT.c.batch_id == batch, RECEIPT.c.state == ImportState.WAITING.value)
         .values(state=ImportState.REFUSED.value)
     )
+
+
+def waiting(connection: sa.Connection) -> list[Receipt]:
+    """Return the receipts of imports that wait, oldest first."""
+    rows = connection.execute(
+        sa.select(RECEIPT.c.id).where(RECEIPT.c.state == ImportState.WAITING.value).order_by(RECEIPT.c.received_at)
+    ).scalars()
+    return [found for name in rows.all() if (found := read_receipt(connection, name)) is not None]
+
+
+def decline(connection: sa.Connection, receipt: Receipt, reason: str) -> Receipt:
+    """Give a waiting import up.
+
+    Raises:
+        Refused: IMPORT_OUTDATED: another host has settled it meanwhile.
+    """
+    mine = (BATCH.c.id == receipt.batch) & (BATCH.c.state == commits.WAITING)
+    if not connection.execute(BATCH.update().where(mine).values(state=commits.ABANDONED)).rowcount:
+        raise Refused("IMPORT_OUTDATED", "the import no longer waits")
+    receipt = dataclasses.replace(receipt, state=ImportState.REFUSED, reasons=(*receipt.reasons, reason))
+    _write(connection, receipt, None)
+    return receipt
 
 
 def read_quarantine(connection: sa.Connection, batch: int, limit: int = SHOWN_QUARANTINE) -> tuple[QuarantinedRow, ...]:
@@ -140,7 +167,8 @@ def purge(connection: sa.Connection, limit: int) -> bool:
     for table, key, number in ranges:
         if _delete_some(connection, table, key, (number >= first) & (number < last), limit):
             return True
-    for table, key in ((EVENT, EVENT.c.seq), (QUARANTINE, QUARANTINE.c.id)):
+    delivery = sa.tuple_(*DELIVERY.primary_key.columns)
+    for table, key in ((EVENT, EVENT.c.seq), (QUARANTINE, QUARANTINE.c.id), (DELIVERY, delivery)):
         if _delete_some(connection, table, key, table.c.batch_id == batch, limit):
             return True
     connection.execute(BATCH.delete().where(BATCH.c.id == batch))
@@ -174,7 +202,7 @@ def _overtaken(connection: sa.Connection, receipt: Receipt) -> Receipt:
     _lock_changed(connection, batch)
     rows = connection.execute(
         sa.select(STAGED_CHANGE, LISTING.c.ended.label("now_ended"), LISTING.c.packed.label("now_packed"))
-        .add_columns(LISTING.c.content.label("now_content"), LISTING.c.changed_by.label("now_changed_by"))
+        .add_columns(LISTING.c.content.label("now_content"), LISTING.c.corrected.label("now_corrected"))
         .join(LISTING, LISTING.c.id == STAGED_CHANGE.c.listing_id)
         .where(STAGED_CHANGE.c.batch_id == batch, LISTING.c.changed_by != STAGED_CHANGE.c.base_changed_by)
     ).all()
@@ -183,14 +211,15 @@ def _overtaken(connection: sa.Connection, receipt: Receipt) -> Receipt:
     for row in rows:
         mine = (STAGED_CHANGE.c.batch_id == batch) & (STAGED_CHANGE.c.listing_id == row.listing_id)
         amends = row.kind == EventKind.AMENDED
-        if row.now_ended:
+        if row.now_ended or (amends and row.now_corrected):
             connection.execute(STAGED_CHANGE.delete().where(mine))
             connection.execute(
                 STAGED_KEY.delete().where(STAGED_KEY.c.batch_id == batch, STAGED_KEY.c.listing_id == row.listing_id)
             )
             counts = _without(counts, row)
             if amends:
-                bad.append(QuarantinedRow(row.line, "", "ended-not-resurrected", _OVERTAKEN))
+                rule = "ended-not-resurrected" if row.now_ended else "corrected-by-hand"
+                bad.append(QuarantinedRow(row.line, "", rule, _OVERTAKEN[rule]))
             continue
         if row.now_content != row.base_content:
             raise Refused("IMPORT_OUTDATED", "another file has corrected some of its listings; import the file again")

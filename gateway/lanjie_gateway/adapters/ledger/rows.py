@@ -1,9 +1,11 @@
 """What the ledger hands out and takes in."""
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from lanjie_gateway.domain.events import EventKind
+from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.packed import Details, PackedListing
 
 
@@ -57,15 +59,17 @@ class BucketState:
 
 @dataclass(frozen=True, slots=True)
 class CommitInfo:
-    """One commit. `kind` is ``listings``, ``catalogue``, ``view`` (a new generation) or ``prune``.
+    """One commit. `kind` is ``listings``, ``catalogue``, ``calendar``, ``view`` (a new generation) or ``prune``.
 
-    ``view`` and ``prune`` change nothing but what the view is made of; a ``catalogue`` may bring pruned listings back.
+    ``view`` and ``prune`` change nothing but what the view is made of; a ``catalogue`` may bring pruned listings back;
+    a ``calendar`` touches no listing. `delivers`: a source vouched for a list type with it.
     """
 
     revision: int
     kind: str
     committed_at: datetime.datetime
     actor: str
+    delivers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,18 @@ class StoredEdition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoredYear:
+    """One published year file as it was handed in."""
+
+    year: int
+    file: bytes = field(repr=False)
+    file_name: str
+    actor: str
+    published_at: datetime.datetime
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredListing:
     """One listing with what was sealed; `details` is `None` once erased."""
 
@@ -109,7 +125,7 @@ class StoredListing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """One event. `effective_at` is `None` where it works from the commit."""
+    """One event. `second` confirmed it before it was recorded; empty where nobody had to."""
 
     kind: EventKind
     effective_at: datetime.datetime
@@ -117,6 +133,66 @@ class StoredEvent:
     actor: str
     reason: str
     document: str
+    revision: int
+    detail: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    second: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corrected:
+    """A listing after a correction by hand, as the ledger keeps it; what events did to it does not count."""
+
+    packed: bytes = field(repr=False)
+    sealed: bytes = field(repr=False)
+    wrapped_key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """An act that waits for a second person, or did.
+
+    Attributes:
+        id: ``p`` and a number.
+        number: of the listing's row.
+        act: what is to be recorded.
+        state: ``waiting``, ``confirmed`` or ``declined``.
+        base: tells the facts of the listing that the proposer saw.
+        corrected: the listing after it, for a correction that waits.
+        settled_by: who confirmed or declined it.
+        revision: of its commit; 0 while there is none.
+    """
+
+    id: str
+    number: int
+    act: Act
+    state: str
+    base: bytes = field(repr=False)
+    corrected: Corrected | None
+    proposed_at: datetime.datetime
+    settled_by: str
+    revision: int
+
+    @property
+    def listing_id(self) -> str:
+        """Id of the listing."""
+        return f"{self.number:016x}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredDuty:
+    """When a clock began and was stopped; when it is due is computed when asked.
+
+    Attributes:
+        rule: name of a `DutyRule`.
+        closed_on: day in Shanghai; `None` while it runs.
+        revision: of the commit that opened it.
+    """
+
+    rule: str
+    listing_id: str
+    list_type: str
+    started_on: datetime.date
+    closed_on: datetime.date | None
     revision: int
 
 
@@ -141,6 +217,17 @@ class InquiryRow:
     subject_token: bytes = field(repr=False)
     record: bytes = field(repr=False)
     digest: bytes
+
+
+def proposal_number(proposal_id: str) -> int | None:
+    """Return the row's number of the id of a proposal, `None` where it cannot be one."""
+    digits = proposal_id.removeprefix("p")
+    return int(digits) if digits != proposal_id and digits.isascii() and digits.isdigit() and len(digits) < 19 else None
+
+
+def is_act(receipt_id: str) -> bool:
+    """Whether an id is that of an act that waits, and not of an import's receipt."""
+    return proposal_number(receipt_id) is not None
 
 
 def row_id(listing_id: str) -> int | None:

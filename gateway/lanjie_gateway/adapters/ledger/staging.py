@@ -26,6 +26,7 @@ from lanjie_gateway.domain import events, packed
 from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.domain.import_rules import Effect, Known, QuarantinedRow, judge
 from lanjie_gateway.domain.list_file import Op, RowRefused
+from lanjie_gateway.domain.source_ages import Source
 from lanjie_gateway.domain.staged import StagedRow, listing_number
 from lanjie_matcher.listings import ended_by_event
 
@@ -43,13 +44,14 @@ _COPY_TYPES: Final = {sa.BigInteger: "int8", sa.Boolean: "bool", sa.LargeBinary:
 
 @dataclass(slots=True)
 class Staged:
-    """What one chunk did, by list type where thresholds ask."""
+    """What one chunk did, by list type where thresholds ask; `sources` are those that its rows name, changed or not."""
 
     added: Counter[str] = field(default_factory=Counter)
     amended: Counter[str] = field(default_factory=Counter)
     removed: int = 0
     unchanged: int = 0
     bad: list[QuarantinedRow] = field(default_factory=list)
+    sources: set[Source] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -94,7 +96,7 @@ def stage(
     commits.fence(connection, batch, commits.STAGING)
     known = _known(connection, batch, rows)
     told = _told(connection, batch, known)
-    done = Staged()
+    done = Staged(sources={(row.list_type, row.source) for row in rows})
     chunk = _Chunk(batch, actor, now, document, _slot_of(connection, generation))
     for row in rows:
         earlier = told.get(row.natural_key)
@@ -203,6 +205,7 @@ def _known(connection: sa.Connection, batch: int, rows: Sequence[StagedRow]) -> 
             LISTING.c.content,
             LISTING.c.source_version,
             LISTING.c.ended,
+            LISTING.c.corrected,
         )
         .join(BATCH, BATCH.c.id == LISTING.c.batch_id)
         .where(
@@ -211,7 +214,11 @@ def _known(connection: sa.Connection, batch: int, rows: Sequence[StagedRow]) -> 
         )
     )
     return {
-        each.natural_key: (each.id, each.batch_id == batch, Known(each.content, each.source_version, each.ended))
+        each.natural_key: (
+            each.id,
+            each.batch_id == batch,
+            Known(each.content, each.source_version, each.ended, each.corrected),
+        )
         for each in found
     }
 

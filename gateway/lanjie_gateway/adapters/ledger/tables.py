@@ -8,6 +8,7 @@
   ``other_digest`` while it is 1. The other column holds those of ``head.other_generation``, the one before, while that
   is not null; else nothing of it counts.
 * ``listing.pruned``: its term ran out, and it has left the view. It decides nothing.
+* ``listing.corrected``: by hand, so that its source may end it but not write over it.
 * ``event.detail`` holds what a kind of event says beside reason and document; ``event.second`` who confirmed it.
 * ``duty`` holds when a clock of the law began and which commit stopped it; when it is due is computed when asked.
 * ``proposal`` is an act that waits for a second person, with what it would change. Nobody sees it in an answer.
@@ -77,6 +78,7 @@ LISTING: Final = sa.Table(
     sa.Column("sealed", sa.LargeBinary),
     sa.Column("wrapped_key", sa.LargeBinary),
     sa.Column("pruned", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("corrected", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.UniqueConstraint("natural_key", "batch_id"),
     sa.Index(None, "list_type", "source", "ended", "batch_id"),
 )

@@ -48,6 +48,7 @@ class PublishResponse(google.protobuf.message.Message):
     EDITION_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
     WARNINGS_FIELD_NUMBER: builtins.int
+    CHANGES_FIELD_NUMBER: builtins.int
     revision: builtins.int
     """Revision of the commit; 0 for a dry run."""
     @property
@@ -58,15 +59,20 @@ class PublishResponse(google.protobuf.message.Message):
     def warnings(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Things worth a look that break no rule."""
 
+    @property
+    def changes(self) -> global___EditionChanges:
+        """What it changes among the editions published before it."""
+
     def __init__(
         self,
         *,
         edition: global___CatalogueEdition | None = ...,
         revision: builtins.int = ...,
         warnings: collections.abc.Iterable[builtins.str] | None = ...,
+        changes: global___EditionChanges | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["edition", b"edition"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["edition", b"edition", "revision", b"revision", "warnings", b"warnings"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["changes", b"changes", "edition", b"edition"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["changes", b"changes", "edition", b"edition", "revision", b"revision", "warnings", b"warnings"]) -> None: ...
 
 global___PublishResponse = PublishResponse
 
@@ -78,17 +84,21 @@ class GetCatalogueRequest(google.protobuf.message.Message):
 
     CATALOGUE_ID_FIELD_NUMBER: builtins.int
     EDITION_FIELD_NUMBER: builtins.int
+    ON_DATE_FIELD_NUMBER: builtins.int
     catalogue_id: builtins.str
     """Id; empty to list all editions."""
     edition: builtins.str
     """Edition; the newest when empty."""
+    on_date: builtins.str
+    """Day in Asia/Shanghai on which the state of the editions is asked, YYYY-MM-DD; today when empty."""
     def __init__(
         self,
         *,
         catalogue_id: builtins.str = ...,
         edition: builtins.str = ...,
+        on_date: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["catalogue_id", b"catalogue_id", "edition", b"edition"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["catalogue_id", b"catalogue_id", "edition", b"edition", "on_date", b"on_date"]) -> None: ...
 
 global___GetCatalogueRequest = GetCatalogueRequest
 
@@ -135,6 +145,15 @@ class CatalogueEdition(google.protobuf.message.Message):
     ACTOR_FIELD_NUMBER: builtins.int
     PUBLISHED_TIME_FIELD_NUMBER: builtins.int
     FILE_FIELD_NUMBER: builtins.int
+    APPROVER_FIELD_NUMBER: builtins.int
+    FILING_NUMBER_FIELD_NUMBER: builtins.int
+    FILING_DATE_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    FIRST_DATE_FIELD_NUMBER: builtins.int
+    LAST_DATE_FIELD_NUMBER: builtins.int
+    SUPERSEDED_BY_FIELD_NUMBER: builtins.int
+    SUPERSEDED_DATE_FIELD_NUMBER: builtins.int
+    CLOSING_FIELD_NUMBER: builtins.int
     catalogue_id: builtins.str
     """Id of the catalogue."""
     edition: builtins.str
@@ -167,6 +186,28 @@ class CatalogueEdition(google.protobuf.message.Message):
     """Who published it."""
     file: builtins.bytes
     """The file itself; only when one edition is asked for."""
+    approver: builtins.str
+    """Who approved the list (Art. 45)."""
+    filing_number: builtins.str
+    """Number of its filing with the province; empty where it was not filed."""
+    filing_date: builtins.str
+    """Date of its filing, YYYY-MM-DD; empty where it was not filed."""
+    state: builtins.str
+    """`not_yet_in_force`, `in_force`, `ended`, `superseded`, or `never_in_force`: a successor begins no later, or it was
+    published after its own last day. On the day asked about, by what is published now.
+    """
+    first_date: builtins.str
+    """First day it acts, YYYY-MM-DD: never before its publication; empty where it never acts."""
+    last_date: builtins.str
+    """Last day it acts, inclusive, YYYY-MM-DD: its own, or the day before its successor's first; empty for open, and where
+    it never acts.
+    """
+    superseded_by: builtins.str
+    """The edition that ends it or because of which it never acts, `id@edition`; empty for none."""
+    superseded_date: builtins.str
+    """First day of that edition, YYYY-MM-DD; empty for none."""
+    closing: builtins.bool
+    """It has no entries: from its first day on its catalogue is repealed."""
     @property
     def published_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When."""
@@ -191,8 +232,317 @@ class CatalogueEdition(google.protobuf.message.Message):
         actor: builtins.str = ...,
         published_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         file: builtins.bytes = ...,
+        approver: builtins.str = ...,
+        filing_number: builtins.str = ...,
+        filing_date: builtins.str = ...,
+        state: builtins.str = ...,
+        first_date: builtins.str = ...,
+        last_date: builtins.str = ...,
+        superseded_by: builtins.str = ...,
+        superseded_date: builtins.str = ...,
+        closing: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["published_time", b"published_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["actor", b"actor", "catalogue_id", b"catalogue_id", "edition", b"edition", "effective_from_date", b"effective_from_date", "effective_to_date", b"effective_to_date", "example", b"example", "file", b"file", "level", b"level", "list_types", b"list_types", "matters", b"matters", "measures", b"measures", "publication_date", b"publication_date", "publication_number", b"publication_number", "published_time", b"published_time", "region", b"region", "revision", b"revision", "sha256", b"sha256"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["actor", b"actor", "approver", b"approver", "catalogue_id", b"catalogue_id", "closing", b"closing", "edition", b"edition", "effective_from_date", b"effective_from_date", "effective_to_date", b"effective_to_date", "example", b"example", "file", b"file", "filing_date", b"filing_date", "filing_number", b"filing_number", "first_date", b"first_date", "last_date", b"last_date", "level", b"level", "list_types", b"list_types", "matters", b"matters", "measures", b"measures", "publication_date", b"publication_date", "publication_number", b"publication_number", "published_time", b"published_time", "region", b"region", "revision", b"revision", "sha256", b"sha256", "state", b"state", "superseded_by", b"superseded_by", "superseded_date", b"superseded_date"]) -> None: ...
 
 global___CatalogueEdition = CatalogueEdition
+
+@typing.final
+class EditionChanges(google.protobuf.message.Message):
+    """What an edition changes: the law without it and with it, compared on each day from its first day on."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PERIODS_FIELD_NUMBER: builtins.int
+    NEW_MATTERS_FIELD_NUMBER: builtins.int
+    LISTINGS_FIELD_NUMBER: builtins.int
+    LEFT_OUT_FIELD_NUMBER: builtins.int
+    listings: builtins.int
+    """Live listings of all list types concerned, each list type once. What an answer turns on besides the list type (kind
+    of subject, term, region) is not looked at: no more listings than these are touched.
+    """
+    left_out: builtins.int
+    """Matters and list types left out, in all periods, because the answer would be longer than 2 MiB."""
+    @property
+    def periods(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ChangePeriod]:
+        """Days on which something differs, in their order; days on which nothing does are in none."""
+
+    @property
+    def new_matters(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Codes of matters that nothing published before defined. Asking about one is an error until the commit; after it the
+        answer is undetermined on days on which no catalogue in force knows it.
+        """
+
+    def __init__(
+        self,
+        *,
+        periods: collections.abc.Iterable[global___ChangePeriod] | None = ...,
+        new_matters: collections.abc.Iterable[builtins.str] | None = ...,
+        listings: builtins.int = ...,
+        left_out: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["left_out", b"left_out", "listings", b"listings", "new_matters", b"new_matters", "periods", b"periods"]) -> None: ...
+
+global___EditionChanges = EditionChanges
+
+@typing.final
+class ChangePeriod(google.protobuf.message.Message):
+    """Days on which the same differs."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIRST_DATE_FIELD_NUMBER: builtins.int
+    LAST_DATE_FIELD_NUMBER: builtins.int
+    MATTERS_FIELD_NUMBER: builtins.int
+    LIST_TYPES_FIELD_NUMBER: builtins.int
+    first_date: builtins.str
+    """First day, YYYY-MM-DD; it may have passed, and then counts for questions about that day (`as_of`)."""
+    last_date: builtins.str
+    """Last day, inclusive, YYYY-MM-DD; empty for no end in sight."""
+    @property
+    def matters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MatterChange]:
+        """Matters in which something differs, by code."""
+
+    @property
+    def list_types(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ListTypeChange]:
+        """List types of which something differs, by code."""
+
+    def __init__(
+        self,
+        *,
+        first_date: builtins.str = ...,
+        last_date: builtins.str = ...,
+        matters: collections.abc.Iterable[global___MatterChange] | None = ...,
+        list_types: collections.abc.Iterable[global___ListTypeChange] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["first_date", b"first_date", "last_date", b"last_date", "list_types", b"list_types", "matters", b"matters"]) -> None: ...
+
+global___ChangePeriod = ChangePeriod
+
+@typing.final
+class MatterChange(google.protobuf.message.Message):
+    """What differs in one matter."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MATTER_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    KNOWN_BEFORE_FIELD_NUMBER: builtins.int
+    KNOWN_AFTER_FIELD_NUMBER: builtins.int
+    MEASURES_FIELD_NUMBER: builtins.int
+    SETTINGS_FIELD_NUMBER: builtins.int
+    READ_OTHERWISE_FIELD_NUMBER: builtins.int
+    GROWS_FIELD_NUMBER: builtins.int
+    LISTINGS_FIELD_NUMBER: builtins.int
+    matter: builtins.str
+    """Code."""
+    name: builtins.str
+    """Name."""
+    known_before: builtins.bool
+    """A catalogue in force knows it without the edition; where none does, answers are undetermined."""
+    known_after: builtins.bool
+    """The same with the edition."""
+    @property
+    def measures(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MeasureChange]:
+        """Measures it gains, loses, or has in another form."""
+
+    @property
+    def settings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AlteredField]:
+        """What the definition of the matter itself says otherwise."""
+
+    @property
+    def read_otherwise(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Codes of list types that are read otherwise in this matter: what ends them, where they act, at which age an answer
+        says "verify at source".
+        """
+
+    @property
+    def grows(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ScopeGrowth]:
+        """Listings that can have an effect in this matter and could not before."""
+
+    @property
+    def listings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ListTypeListings]:
+        """Live listings of each list type whose answers may change, by code or alias as the listings have it."""
+
+    def __init__(
+        self,
+        *,
+        matter: builtins.str = ...,
+        name: builtins.str = ...,
+        known_before: builtins.bool = ...,
+        known_after: builtins.bool = ...,
+        measures: collections.abc.Iterable[global___MeasureChange] | None = ...,
+        settings: collections.abc.Iterable[global___AlteredField] | None = ...,
+        read_otherwise: collections.abc.Iterable[builtins.str] | None = ...,
+        grows: collections.abc.Iterable[global___ScopeGrowth] | None = ...,
+        listings: collections.abc.Iterable[global___ListTypeListings] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["grows", b"grows", "known_after", b"known_after", "known_before", b"known_before", "listings", b"listings", "matter", b"matter", "measures", b"measures", "name", b"name", "read_otherwise", b"read_otherwise", "settings", b"settings"]) -> None: ...
+
+global___MatterChange = MatterChange
+
+@typing.final
+class MeasureChange(google.protobuf.message.Message):
+    """What becomes of a measure in a matter."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: builtins.int
+    CATALOGUE_FIELD_NUMBER: builtins.int
+    CODE_FIELD_NUMBER: builtins.int
+    TITLE_FIELD_NUMBER: builtins.int
+    EFFECT_BEFORE_FIELD_NUMBER: builtins.int
+    EFFECT_AFTER_FIELD_NUMBER: builtins.int
+    TURNS_FIELD_NUMBER: builtins.int
+    LIST_TYPES_FIELD_NUMBER: builtins.int
+    FIELDS_FIELD_NUMBER: builtins.int
+    change: builtins.str
+    """`gained`, `lost` or `changed`."""
+    catalogue: builtins.str
+    """`id@edition` it stands in; a lost one, stood in."""
+    code: builtins.str
+    """Code."""
+    title: builtins.str
+    """Title, at most 120 characters."""
+    effect_before: builtins.str
+    """`deny`, `restrict`, `heighten` or `advise`; empty for a gained one."""
+    effect_after: builtins.str
+    """The same with the edition; empty for a lost one."""
+    @property
+    def turns(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Of a changed one: `strengthened`, `weakened` by effect; `widened`, `narrowed` by list types, objects, roles,
+        implementers, decisions, term. None when it is only worded otherwise.
+        """
+
+    @property
+    def list_types(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Codes or aliases of list types through which it acts or acted."""
+
+    @property
+    def fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AlteredField]:
+        """Of a changed one: the fields that say something else."""
+
+    def __init__(
+        self,
+        *,
+        change: builtins.str = ...,
+        catalogue: builtins.str = ...,
+        code: builtins.str = ...,
+        title: builtins.str = ...,
+        effect_before: builtins.str = ...,
+        effect_after: builtins.str = ...,
+        turns: collections.abc.Iterable[builtins.str] | None = ...,
+        list_types: collections.abc.Iterable[builtins.str] | None = ...,
+        fields: collections.abc.Iterable[global___AlteredField] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["catalogue", b"catalogue", "change", b"change", "code", b"code", "effect_after", b"effect_after", "effect_before", b"effect_before", "fields", b"fields", "list_types", b"list_types", "title", b"title", "turns", b"turns"]) -> None: ...
+
+global___MeasureChange = MeasureChange
+
+@typing.final
+class AlteredField(google.protobuf.message.Message):
+    """A field that says something else."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: builtins.int
+    BEFORE_FIELD_NUMBER: builtins.int
+    AFTER_FIELD_NUMBER: builtins.int
+    field: builtins.str
+    """Name, as in the catalogue file."""
+    before: builtins.str
+    """Without the edition, as text, at most 120 characters."""
+    after: builtins.str
+    """With it."""
+    def __init__(
+        self,
+        *,
+        field: builtins.str = ...,
+        before: builtins.str = ...,
+        after: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after", b"after", "before", b"before", "field", b"field"]) -> None: ...
+
+global___AlteredField = AlteredField
+
+@typing.final
+class ScopeGrowth(google.protobuf.message.Message):
+    """Listings that come into the scope of a matter. A set of persons that was made for the matter must have grown by them
+    before the edition takes effect.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LIST_TYPE_FIELD_NUMBER: builtins.int
+    KINDS_FIELD_NUMBER: builtins.int
+    list_type: builtins.str
+    """Code or alias of the list type."""
+    @property
+    def kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Kinds of subjects, as in the catalogue file; a listing that says only `organisation` may be of any of them, as the
+        number that is asked about tells.
+        """
+
+    def __init__(
+        self,
+        *,
+        list_type: builtins.str = ...,
+        kinds: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["kinds", b"kinds", "list_type", b"list_type"]) -> None: ...
+
+global___ScopeGrowth = ScopeGrowth
+
+@typing.final
+class ListTypeListings(google.protobuf.message.Message):
+    """How many listings of a list type are live."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LIST_TYPE_FIELD_NUMBER: builtins.int
+    LIVE_FIELD_NUMBER: builtins.int
+    list_type: builtins.str
+    """Code or alias, as the listings have it."""
+    live: builtins.int
+    """Listings not ended by an event."""
+    def __init__(
+        self,
+        *,
+        list_type: builtins.str = ...,
+        live: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["list_type", b"list_type", "live", b"live"]) -> None: ...
+
+global___ListTypeListings = ListTypeListings
+
+@typing.final
+class ListTypeChange(google.protobuf.message.Message):
+    """What becomes of a list type."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: builtins.int
+    CODE_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    FIELDS_FIELD_NUMBER: builtins.int
+    change: builtins.str
+    """`gained` when it comes into force, `lost` when it ceases to be, `changed`."""
+    code: builtins.str
+    """Code, or an alias that comes to name another list type."""
+    name: builtins.str
+    """Name, at most 120 characters."""
+    @property
+    def fields(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AlteredField]:
+        """Of a changed one: the fields that say something else."""
+
+    def __init__(
+        self,
+        *,
+        change: builtins.str = ...,
+        code: builtins.str = ...,
+        name: builtins.str = ...,
+        fields: collections.abc.Iterable[global___AlteredField] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["change", b"change", "code", b"code", "fields", b"fields", "name", b"name"]) -> None: ...
+
+global___ListTypeChange = ListTypeChange

@@ -39,9 +39,11 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_REVISION_NOT_REACHED: _ErrorReason.ValueType  # 7
     """UNAVAILABLE. The worker has not reached `at_least_revision` in time. Metadata: `revision`."""
     ERROR_REASON_REVISION_COMPACTED: _ErrorReason.ValueType  # 8
-    """OUT_OF_RANGE. The pinned revision is no longer held; start the batch again. Metadata: `oldest`."""
+    """OUT_OF_RANGE. The pinned revision is no longer held, or a catalogue or a listing that was found has changed since:
+    start the batch again. Metadata: `oldest`.
+    """
     ERROR_REASON_CATALOGUE_REFUSED: _ErrorReason.ValueType  # 9
-    """INVALID_ARGUMENT. The catalogue breaks a rule. Metadata: `file`, `entry`, `rule`."""
+    """INVALID_ARGUMENT. The catalogue, or the year file, breaks a rule. Metadata: `file`, `entry`, `rule`."""
     ERROR_REASON_FILE_REFUSED: _ErrorReason.ValueType  # 10
     """INVALID_ARGUMENT. The list file cannot be taken as a whole. Metadata: `rule`, `line`."""
     ERROR_REASON_NOT_FOUND: _ErrorReason.ValueType  # 11
@@ -87,9 +89,11 @@ ERROR_REASON_NOT_CURRENT: ErrorReason.ValueType  # 6
 ERROR_REASON_REVISION_NOT_REACHED: ErrorReason.ValueType  # 7
 """UNAVAILABLE. The worker has not reached `at_least_revision` in time. Metadata: `revision`."""
 ERROR_REASON_REVISION_COMPACTED: ErrorReason.ValueType  # 8
-"""OUT_OF_RANGE. The pinned revision is no longer held; start the batch again. Metadata: `oldest`."""
+"""OUT_OF_RANGE. The pinned revision is no longer held, or a catalogue or a listing that was found has changed since:
+start the batch again. Metadata: `oldest`.
+"""
 ERROR_REASON_CATALOGUE_REFUSED: ErrorReason.ValueType  # 9
-"""INVALID_ARGUMENT. The catalogue breaks a rule. Metadata: `file`, `entry`, `rule`."""
+"""INVALID_ARGUMENT. The catalogue, or the year file, breaks a rule. Metadata: `file`, `entry`, `rule`."""
 ERROR_REASON_FILE_REFUSED: ErrorReason.ValueType  # 10
 """INVALID_ARGUMENT. The list file cannot be taken as a whole. Metadata: `rule`, `line`."""
 ERROR_REASON_NOT_FOUND: ErrorReason.ValueType  # 11

@@ -235,3 +235,143 @@ class SdkStatus(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["connected", b"connected", "department", b"department", "generation", b"generation", "lag_revisions", b"lag_revisions", "lag_seconds", b"lag_seconds", "last_contact_time", b"last_contact_time", "last_refusal", b"last_refusal", "revision", b"revision", "sdk_id", b"sdk_id"]) -> None: ...
 
 global___SdkStatus = SdkStatus
+
+@typing.final
+class GetListStatusRequest(google.protobuf.message.Message):
+    """Nothing to say."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___GetListStatusRequest = GetListStatusRequest
+
+@typing.final
+class GetListStatusResponse(google.protobuf.message.Message):
+    """State of the lists: how old what their sources say is, and what waits."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: builtins.int
+    TODAY_DATE_FIELD_NUMBER: builtins.int
+    SOURCES_FIELD_NUMBER: builtins.int
+    UNDELIVERED_FIELD_NUMBER: builtins.int
+    WAITING_FIELD_NUMBER: builtins.int
+    OLDEST_WAITING_TIME_FIELD_NUMBER: builtins.int
+    revision: builtins.int
+    """Revision of the ledger."""
+    today_date: builtins.str
+    """Day in Asia/Shanghai by which ages are counted, YYYY-MM-DD."""
+    waiting: builtins.int
+    """Imports and acts that wait for a second person."""
+    @property
+    def sources(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SourceStatus]:
+        """By list type, then source: each that has delivered or has live listings."""
+
+    @property
+    def undelivered(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___UndeliveredListType]:
+        """List types in force on that day for which no delivery is known."""
+
+    @property
+    def oldest_waiting_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When the oldest of them began; absent when none waits."""
+
+    def __init__(
+        self,
+        *,
+        revision: builtins.int = ...,
+        today_date: builtins.str = ...,
+        sources: collections.abc.Iterable[global___SourceStatus] | None = ...,
+        undelivered: collections.abc.Iterable[global___UndeliveredListType] | None = ...,
+        waiting: builtins.int = ...,
+        oldest_waiting_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["oldest_waiting_time", b"oldest_waiting_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["oldest_waiting_time", b"oldest_waiting_time", "revision", b"revision", "sources", b"sources", "today_date", b"today_date", "undelivered", b"undelivered", "waiting", b"waiting"]) -> None: ...
+
+global___GetListStatusResponse = GetListStatusResponse
+
+@typing.final
+class SourceStatus(google.protobuf.message.Message):
+    """One source of one list type."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LIST_TYPE_FIELD_NUMBER: builtins.int
+    LIST_TYPE_NAME_FIELD_NUMBER: builtins.int
+    SOURCE_FIELD_NUMBER: builtins.int
+    VOUCHED_DATE_FIELD_NUMBER: builtins.int
+    AGE_DAYS_FIELD_NUMBER: builtins.int
+    MAX_AGE_DAYS_FIELD_NUMBER: builtins.int
+    OVERDUE_FIELD_NUMBER: builtins.int
+    LIVE_LISTINGS_FIELD_NUMBER: builtins.int
+    DELIVERED_TIME_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    list_type: builtins.str
+    """Code of the list type."""
+    list_type_name: builtins.str
+    """Its name; empty where no catalogue in force has it."""
+    source: builtins.str
+    """Name of the source."""
+    vouched_date: builtins.str
+    """Day up to which it has vouched for all that it delivered, YYYY-MM-DD; empty where no delivery is known."""
+    age_days: builtins.int
+    """Days since then."""
+    max_age_days: builtins.int
+    """Days that the list type allows; 0 for no limit."""
+    overdue: builtins.bool
+    """Older than that, and it matters: it has live listings, or it vouched last for its list type."""
+    live_listings: builtins.int
+    """Listings that no event has ended."""
+    revision: builtins.int
+    """Revision of that commit."""
+    @property
+    def delivered_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When the delivery that vouched last was committed; absent where none is known."""
+
+    def __init__(
+        self,
+        *,
+        list_type: builtins.str = ...,
+        list_type_name: builtins.str = ...,
+        source: builtins.str = ...,
+        vouched_date: builtins.str = ...,
+        age_days: builtins.int = ...,
+        max_age_days: builtins.int = ...,
+        overdue: builtins.bool = ...,
+        live_listings: builtins.int = ...,
+        delivered_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        revision: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["delivered_time", b"delivered_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["age_days", b"age_days", "delivered_time", b"delivered_time", "list_type", b"list_type", "list_type_name", b"list_type_name", "live_listings", b"live_listings", "max_age_days", b"max_age_days", "overdue", b"overdue", "revision", b"revision", "source", b"source", "vouched_date", b"vouched_date"]) -> None: ...
+
+global___SourceStatus = SourceStatus
+
+@typing.final
+class UndeliveredListType(google.protobuf.message.Message):
+    """A list type for which no delivery is known."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LIST_TYPE_FIELD_NUMBER: builtins.int
+    LIST_TYPE_NAME_FIELD_NUMBER: builtins.int
+    MAX_AGE_DAYS_FIELD_NUMBER: builtins.int
+    list_type: builtins.str
+    """Its code."""
+    list_type_name: builtins.str
+    """Its name."""
+    max_age_days: builtins.int
+    """Days that it allows a source to be old; 0 for no limit. Where there is one, it is overdue."""
+    def __init__(
+        self,
+        *,
+        list_type: builtins.str = ...,
+        list_type_name: builtins.str = ...,
+        max_age_days: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["list_type", b"list_type", "list_type_name", b"list_type_name", "max_age_days", b"max_age_days"]) -> None: ...
+
+global___UndeliveredListType = UndeliveredListType

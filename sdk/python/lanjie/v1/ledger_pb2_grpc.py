@@ -50,6 +50,11 @@ class LedgerServiceStub(object):
                 request_serializer=lanjie_dot_v1_dot_ledger__pb2.GetSyncStatusRequest.SerializeToString,
                 response_deserializer=lanjie_dot_v1_dot_ledger__pb2.GetSyncStatusResponse.FromString,
                 _registered_method=True)
+        self.GetListStatus = channel.unary_unary(
+                '/lanjie.v1.LedgerService/GetListStatus',
+                request_serializer=lanjie_dot_v1_dot_ledger__pb2.GetListStatusRequest.SerializeToString,
+                response_deserializer=lanjie_dot_v1_dot_ledger__pb2.GetListStatusResponse.FromString,
+                _registered_method=True)
 
 
 class LedgerServiceServicer(object):
@@ -79,6 +84,13 @@ class LedgerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetListStatus(self, request, context):
+        """Says up to which day each source has vouched for what it delivers, which are overdue, and which imports wait.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LedgerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -96,6 +108,11 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     servicer.GetSyncStatus,
                     request_deserializer=lanjie_dot_v1_dot_ledger__pb2.GetSyncStatusRequest.FromString,
                     response_serializer=lanjie_dot_v1_dot_ledger__pb2.GetSyncStatusResponse.SerializeToString,
+            ),
+            'GetListStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetListStatus,
+                    request_deserializer=lanjie_dot_v1_dot_ledger__pb2.GetListStatusRequest.FromString,
+                    response_serializer=lanjie_dot_v1_dot_ledger__pb2.GetListStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -180,6 +197,33 @@ class LedgerService(object):
             '/lanjie.v1.LedgerService/GetSyncStatus',
             lanjie_dot_v1_dot_ledger__pb2.GetSyncStatusRequest.SerializeToString,
             lanjie_dot_v1_dot_ledger__pb2.GetSyncStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetListStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lanjie.v1.LedgerService/GetListStatus',
+            lanjie_dot_v1_dot_ledger__pb2.GetListStatusRequest.SerializeToString,
+            lanjie_dot_v1_dot_ledger__pb2.GetListStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

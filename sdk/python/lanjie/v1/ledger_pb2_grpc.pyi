@@ -43,6 +43,12 @@ class LedgerServiceStub:
     ]
     """Says which SDKs are connected, what they have, and what was sent and refused."""
 
+    GetListStatus: grpc.UnaryUnaryMultiCallable[
+        lanjie.v1.ledger_pb2.GetListStatusRequest,
+        lanjie.v1.ledger_pb2.GetListStatusResponse,
+    ]
+    """Says up to which day each source has vouched for what it delivers, which are overdue, and which imports wait."""
+
 class LedgerServiceAsyncStub:
     """The ledger as a whole, for those who run it."""
 
@@ -67,6 +73,12 @@ class LedgerServiceAsyncStub:
         lanjie.v1.ledger_pb2.GetSyncStatusResponse,
     ]
     """Says which SDKs are connected, what they have, and what was sent and refused."""
+
+    GetListStatus: grpc.aio.UnaryUnaryMultiCallable[
+        lanjie.v1.ledger_pb2.GetListStatusRequest,
+        lanjie.v1.ledger_pb2.GetListStatusResponse,
+    ]
+    """Says up to which day each source has vouched for what it delivers, which are overdue, and which imports wait."""
 
 class LedgerServiceServicer(metaclass=abc.ABCMeta):
     """The ledger as a whole, for those who run it."""
@@ -98,5 +110,13 @@ class LedgerServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[lanjie.v1.ledger_pb2.GetSyncStatusResponse, collections.abc.Awaitable[lanjie.v1.ledger_pb2.GetSyncStatusResponse]]:
         """Says which SDKs are connected, what they have, and what was sent and refused."""
+
+    @abc.abstractmethod
+    def GetListStatus(
+        self,
+        request: lanjie.v1.ledger_pb2.GetListStatusRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lanjie.v1.ledger_pb2.GetListStatusResponse, collections.abc.Awaitable[lanjie.v1.ledger_pb2.GetListStatusResponse]]:
+        """Says up to which day each source has vouched for what it delivers, which are overdue, and which imports wait."""
 
 def add_LedgerServiceServicer_to_server(servicer: LedgerServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

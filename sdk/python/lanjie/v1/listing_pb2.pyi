@@ -36,7 +36,7 @@ class _ListingEventKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrappe
     LISTING_EVENT_KIND_OBJECTION_OPENED: _ListingEventKind.ValueType  # 3
     """Objection opened (Art. 64)."""
     LISTING_EVENT_KIND_OBJECTION_CLOSED: _ListingEventKind.ValueType  # 4
-    """Objection closed without change."""
+    """Objection closed: with an outcome, and a reply to the subject."""
     LISTING_EVENT_KIND_STAYED: _ListingEventKind.ValueType  # 5
     """Stayed by a court or reconsideration organ."""
     LISTING_EVENT_KIND_STAY_LIFTED: _ListingEventKind.ValueType  # 6
@@ -53,6 +53,16 @@ class _ListingEventKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrappe
     """Reinstated by a document of its own, from its own date."""
     LISTING_EVENT_KIND_ERASED: _ListingEventKind.ValueType  # 12
     """Retention ended: the data key is erased (Art. 41)."""
+    LISTING_EVENT_KIND_REVIEWED: _ListingEventKind.ValueType  # 13
+    """A second person looked at an act that was recorded by hand (Art. 61)."""
+    LISTING_EVENT_KIND_NOTICED: _ListingEventKind.ValueType  # 14
+    """Notice arrived that the instrument was revoked, altered or found void (Art. 65)."""
+    LISTING_EVENT_KIND_REPAIR_APPLIED: _ListingEventKind.ValueType  # 15
+    """Repair was applied for (Art. 66)."""
+    LISTING_EVENT_KIND_REPAIR_REFUSED: _ListingEventKind.ValueType  # 16
+    """Repair was refused (Art. 66)."""
+    LISTING_EVENT_KIND_PUBLICITY_WITHDRAWN: _ListingEventKind.ValueType  # 17
+    """What was published of the listing was withdrawn (Art. 41, 66)."""
 
 class ListingEventKind(_ListingEventKind, metaclass=_ListingEventKindEnumTypeWrapper):
     """Kinds of events in the life of a listing."""
@@ -66,7 +76,7 @@ LISTING_EVENT_KIND_AMENDED: ListingEventKind.ValueType  # 2
 LISTING_EVENT_KIND_OBJECTION_OPENED: ListingEventKind.ValueType  # 3
 """Objection opened (Art. 64)."""
 LISTING_EVENT_KIND_OBJECTION_CLOSED: ListingEventKind.ValueType  # 4
-"""Objection closed without change."""
+"""Objection closed: with an outcome, and a reply to the subject."""
 LISTING_EVENT_KIND_STAYED: ListingEventKind.ValueType  # 5
 """Stayed by a court or reconsideration organ."""
 LISTING_EVENT_KIND_STAY_LIFTED: ListingEventKind.ValueType  # 6
@@ -83,7 +93,73 @@ LISTING_EVENT_KIND_REINSTATED: ListingEventKind.ValueType  # 11
 """Reinstated by a document of its own, from its own date."""
 LISTING_EVENT_KIND_ERASED: ListingEventKind.ValueType  # 12
 """Retention ended: the data key is erased (Art. 41)."""
+LISTING_EVENT_KIND_REVIEWED: ListingEventKind.ValueType  # 13
+"""A second person looked at an act that was recorded by hand (Art. 61)."""
+LISTING_EVENT_KIND_NOTICED: ListingEventKind.ValueType  # 14
+"""Notice arrived that the instrument was revoked, altered or found void (Art. 65)."""
+LISTING_EVENT_KIND_REPAIR_APPLIED: ListingEventKind.ValueType  # 15
+"""Repair was applied for (Art. 66)."""
+LISTING_EVENT_KIND_REPAIR_REFUSED: ListingEventKind.ValueType  # 16
+"""Repair was refused (Art. 66)."""
+LISTING_EVENT_KIND_PUBLICITY_WITHDRAWN: ListingEventKind.ValueType  # 17
+"""What was published of the listing was withdrawn (Art. 41, 66)."""
 global___ListingEventKind = ListingEventKind
+
+class _ObjectionOutcome:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ObjectionOutcomeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ObjectionOutcome.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    OBJECTION_OUTCOME_UNSPECIFIED: _ObjectionOutcome.ValueType  # 0
+    """Never sent."""
+    OBJECTION_OUTCOME_UNFOUNDED: _ObjectionOutcome.ValueType  # 1
+    """Nothing was wrong: the mark goes, and nothing else changes."""
+    OBJECTION_OUTCOME_CORRECTED: _ObjectionOutcome.ValueType  # 2
+    """Something was wrong, and a correction recorded since the objection was opened has put it right."""
+    OBJECTION_OUTCOME_DELETED: _ObjectionOutcome.ValueType  # 3
+    """The entry was wrong: the listing was never in force."""
+
+class ObjectionOutcome(_ObjectionOutcome, metaclass=_ObjectionOutcomeEnumTypeWrapper):
+    """What came of an objection (Art. 64)."""
+
+OBJECTION_OUTCOME_UNSPECIFIED: ObjectionOutcome.ValueType  # 0
+"""Never sent."""
+OBJECTION_OUTCOME_UNFOUNDED: ObjectionOutcome.ValueType  # 1
+"""Nothing was wrong: the mark goes, and nothing else changes."""
+OBJECTION_OUTCOME_CORRECTED: ObjectionOutcome.ValueType  # 2
+"""Something was wrong, and a correction recorded since the objection was opened has put it right."""
+OBJECTION_OUTCOME_DELETED: ObjectionOutcome.ValueType  # 3
+"""The entry was wrong: the listing was never in force."""
+global___ObjectionOutcome = ObjectionOutcome
+
+class _InstrumentNotice:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _InstrumentNoticeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_InstrumentNotice.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    INSTRUMENT_NOTICE_UNSPECIFIED: _InstrumentNotice.ValueType  # 0
+    """Never sent."""
+    INSTRUMENT_NOTICE_REVOKED: _InstrumentNotice.ValueType  # 1
+    """Revoked."""
+    INSTRUMENT_NOTICE_ALTERED: _InstrumentNotice.ValueType  # 2
+    """Altered."""
+    INSTRUMENT_NOTICE_ANNULLED: _InstrumentNotice.ValueType  # 3
+    """Found void."""
+
+class InstrumentNotice(_InstrumentNotice, metaclass=_InstrumentNoticeEnumTypeWrapper):
+    """What became of the instrument that a listing rests on (Art. 65)."""
+
+INSTRUMENT_NOTICE_UNSPECIFIED: InstrumentNotice.ValueType  # 0
+"""Never sent."""
+INSTRUMENT_NOTICE_REVOKED: InstrumentNotice.ValueType  # 1
+"""Revoked."""
+INSTRUMENT_NOTICE_ALTERED: InstrumentNotice.ValueType  # 2
+"""Altered."""
+INSTRUMENT_NOTICE_ANNULLED: InstrumentNotice.ValueType  # 3
+"""Found void."""
+global___InstrumentNotice = InstrumentNotice
 
 class _ImportMode:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -212,6 +288,7 @@ class ImportHeader(google.protobuf.message.Message):
     SHA256_FIELD_NUMBER: builtins.int
     SIZE_FIELD_NUMBER: builtins.int
     PROFILE_FIELD_NUMBER: builtins.int
+    BY_HAND_FIELD_NUMBER: builtins.int
     file_name: builtins.str
     """Name of the file, for the receipt; at most 255 characters."""
     format: global___FileFormat.ValueType
@@ -227,11 +304,15 @@ class ImportHeader(google.protobuf.message.Message):
     dry_run: builtins.bool
     """Read it through, tell what would happen, commit nothing."""
     sha256: builtins.bytes
-    """SHA-256 of the whole file; a file that was taken before returns its first receipt."""
+    """SHA-256 of the whole file; a file that was taken before returns its first receipt. On a later day the source may
+    deliver the same bytes anew.
+    """
     size: builtins.int
     """Length of the file in bytes."""
     profile: builtins.bytes
     """Profile (TOML, UTF-8, at most 64 KiB) that says how the file's own shape is read; empty for canonical columns."""
+    by_hand: builtins.bool
+    """Rows that a person entered, not a source's file: whatever they change waits for a second person (Art. 61)."""
     @property
     def as_of_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """FULL only: the list is complete as of this instant; now when absent."""
@@ -250,9 +331,10 @@ class ImportHeader(google.protobuf.message.Message):
         sha256: builtins.bytes = ...,
         size: builtins.int = ...,
         profile: builtins.bytes = ...,
+        by_hand: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["as_of_time", b"as_of_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["as_of_time", b"as_of_time", "dry_run", b"dry_run", "file_name", b"file_name", "format", b"format", "list_type", b"list_type", "mode", b"mode", "profile", b"profile", "sha256", b"sha256", "size", b"size", "source", b"source", "strict", b"strict"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["as_of_time", b"as_of_time", "by_hand", b"by_hand", "dry_run", b"dry_run", "file_name", b"file_name", "format", b"format", "list_type", b"list_type", "mode", b"mode", "profile", b"profile", "sha256", b"sha256", "size", b"size", "source", b"source", "strict", b"strict"]) -> None: ...
 
 global___ImportHeader = ImportHeader
 
@@ -396,7 +478,7 @@ class ConfirmRequest(google.protobuf.message.Message):
 
     RECEIPT_ID_FIELD_NUMBER: builtins.int
     receipt_id: builtins.str
-    """Receipt of the waiting import."""
+    """Receipt of the waiting import, or id of the waiting act."""
     def __init__(
         self,
         *,
@@ -413,19 +495,197 @@ class ConfirmResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     RECEIPT_FIELD_NUMBER: builtins.int
+    ACT_FIELD_NUMBER: builtins.int
+    LISTING_FIELD_NUMBER: builtins.int
     @property
     def receipt(self) -> global___ImportReceipt:
-        """The receipt, now committed."""
+        """Of an import: the receipt, now committed."""
+
+    @property
+    def act(self) -> global___WaitingAct:
+        """Of an act: the act, now recorded."""
+
+    @property
+    def listing(self) -> global___Listing:
+        """Of an act: the listing as it now stands."""
 
     def __init__(
         self,
         *,
         receipt: global___ImportReceipt | None = ...,
+        act: global___WaitingAct | None = ...,
+        listing: global___Listing | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["receipt", b"receipt"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["receipt", b"receipt"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["act", b"act", "listing", b"listing", "receipt", b"receipt"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["act", b"act", "listing", b"listing", "receipt", b"receipt"]) -> None: ...
 
 global___ConfirmResponse = ConfirmResponse
+
+@typing.final
+class DeclineRequest(google.protobuf.message.Message):
+    """What is given up."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RECEIPT_ID_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    receipt_id: builtins.str
+    """Receipt of the waiting import, or id of the waiting act."""
+    reason: builtins.str
+    """Why, 1 to 500 characters."""
+    def __init__(
+        self,
+        *,
+        receipt_id: builtins.str = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["reason", b"reason", "receipt_id", b"receipt_id"]) -> None: ...
+
+global___DeclineRequest = DeclineRequest
+
+@typing.final
+class DeclineResponse(google.protobuf.message.Message):
+    """What was given up."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RECEIPT_FIELD_NUMBER: builtins.int
+    ACT_FIELD_NUMBER: builtins.int
+    @property
+    def receipt(self) -> global___ImportReceipt:
+        """Of an import: the receipt, now refused."""
+
+    @property
+    def act(self) -> global___WaitingAct:
+        """Of an act: the act, now declined."""
+
+    def __init__(
+        self,
+        *,
+        receipt: global___ImportReceipt | None = ...,
+        act: global___WaitingAct | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["act", b"act", "receipt", b"receipt"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["act", b"act", "receipt", b"receipt"]) -> None: ...
+
+global___DeclineResponse = DeclineResponse
+
+@typing.final
+class ListWaitingRequest(google.protobuf.message.Message):
+    """What to show."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RECEIPT_ID_FIELD_NUMBER: builtins.int
+    receipt_id: builtins.str
+    """One of them, with what it would change; all when empty."""
+    def __init__(
+        self,
+        *,
+        receipt_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["receipt_id", b"receipt_id"]) -> None: ...
+
+global___ListWaitingRequest = ListWaitingRequest
+
+@typing.final
+class ListWaitingResponse(google.protobuf.message.Message):
+    """What waits, oldest first."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IMPORTS_FIELD_NUMBER: builtins.int
+    ACTS_FIELD_NUMBER: builtins.int
+    LISTINGS_FIELD_NUMBER: builtins.int
+    @property
+    def imports(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ImportReceipt]:
+        """Imports."""
+
+    @property
+    def acts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___WaitingAct]:
+        """Acts on one listing, 1,000 at the most."""
+
+    @property
+    def listings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Listing]:
+        """When one of them is asked for: the listings as they would stand, the first 100."""
+
+    def __init__(
+        self,
+        *,
+        imports: collections.abc.Iterable[global___ImportReceipt] | None = ...,
+        acts: collections.abc.Iterable[global___WaitingAct] | None = ...,
+        listings: collections.abc.Iterable[global___Listing] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["acts", b"acts", "imports", b"imports", "listings", b"listings"]) -> None: ...
+
+global___ListWaitingResponse = ListWaitingResponse
+
+@typing.final
+class WaitingAct(google.protobuf.message.Message):
+    """An act on one listing that waits for a second person, or did."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACT_ID_FIELD_NUMBER: builtins.int
+    LISTING_ID_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    EFFECTIVE_DATE_FIELD_NUMBER: builtins.int
+    ACTOR_FIELD_NUMBER: builtins.int
+    PROPOSED_TIME_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    DOCUMENT_FIELD_NUMBER: builtins.int
+    CORRECTED_COLUMNS_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    SETTLED_BY_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    act_id: builtins.str
+    """Id, `p` and digits."""
+    listing_id: builtins.str
+    """Listing it is about."""
+    kind: global___ListingEventKind.ValueType
+    """What is to be recorded."""
+    effective_date: builtins.str
+    """Day it works from, YYYY-MM-DD; the confirmation when empty."""
+    actor: builtins.str
+    """Who proposed it."""
+    reason: builtins.str
+    """Reason."""
+    document: builtins.str
+    """Document."""
+    state: builtins.str
+    """`waiting`, `confirmed` or `declined`."""
+    settled_by: builtins.str
+    """Who confirmed or declined it."""
+    revision: builtins.int
+    """Revision of its commit; 0 while there is none."""
+    @property
+    def proposed_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When."""
+
+    @property
+    def corrected_columns(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Columns a correction changes."""
+
+    def __init__(
+        self,
+        *,
+        act_id: builtins.str = ...,
+        listing_id: builtins.str = ...,
+        kind: global___ListingEventKind.ValueType = ...,
+        effective_date: builtins.str = ...,
+        actor: builtins.str = ...,
+        proposed_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        reason: builtins.str = ...,
+        document: builtins.str = ...,
+        corrected_columns: collections.abc.Iterable[builtins.str] | None = ...,
+        state: builtins.str = ...,
+        settled_by: builtins.str = ...,
+        revision: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["proposed_time", b"proposed_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["act_id", b"act_id", "actor", b"actor", "corrected_columns", b"corrected_columns", "document", b"document", "effective_date", b"effective_date", "kind", b"kind", "listing_id", b"listing_id", "proposed_time", b"proposed_time", "reason", b"reason", "revision", b"revision", "settled_by", b"settled_by", "state", b"state"]) -> None: ...
+
+global___WaitingAct = WaitingAct
 
 @typing.final
 class FindRequest(google.protobuf.message.Message):
@@ -579,21 +839,63 @@ class RecordEventRequest(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class CorrectionsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     LISTING_ID_FIELD_NUMBER: builtins.int
     KIND_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
     DOCUMENT_FIELD_NUMBER: builtins.int
     EFFECTIVE_DATE_FIELD_NUMBER: builtins.int
+    UNTIL_DATE_FIELD_NUMBER: builtins.int
+    OBJECTION_OUTCOME_FIELD_NUMBER: builtins.int
+    REPLY_FIELD_NUMBER: builtins.int
+    NOTICE_FIELD_NUMBER: builtins.int
+    INSTRUMENT_DATE_FIELD_NUMBER: builtins.int
+    REVIEWED_REVISION_FIELD_NUMBER: builtins.int
+    CONTESTED_FIELD_NUMBER: builtins.int
+    CORRECTIONS_FIELD_NUMBER: builtins.int
     listing_id: builtins.str
     """Id of the listing."""
     kind: global___ListingEventKind.ValueType
-    """What happened. LISTED and AMENDED come by import only, REMOVED by Remove."""
+    """What happened. LISTED comes by import only, REMOVED by Remove."""
     reason: builtins.str
     """Reason, 1 to 500 characters (Art. 61)."""
     document: builtins.str
     """Number of the document, 1 to 200 characters (Art. 61)."""
     effective_date: builtins.str
     """Day it works from, YYYY-MM-DD; the commit when empty."""
+    until_date: builtins.str
+    """With STAYED: last day of the stay, YYYY-MM-DD; until it is lifted when empty."""
+    objection_outcome: global___ObjectionOutcome.ValueType
+    """With OBJECTION_CLOSED, required."""
+    reply: builtins.str
+    """With OBJECTION_CLOSED, required: what the subject is told, 1 to 2,000 characters (Art. 64)."""
+    notice: global___InstrumentNotice.ValueType
+    """With NOTICED, required."""
+    instrument_date: builtins.str
+    """With NOTICED, required: day on which the instrument's change took effect, YYYY-MM-DD."""
+    reviewed_revision: builtins.int
+    """With REVIEWED, required: revision of the act that was looked at."""
+    contested: builtins.bool
+    """With REVIEWED: the second person does not agree. The act stands until a document of its own undoes it."""
+    @property
+    def corrections(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """With AMENDED: new cells by canonical column of a list file; an empty one clears the cell."""
+
     def __init__(
         self,
         *,
@@ -602,8 +904,16 @@ class RecordEventRequest(google.protobuf.message.Message):
         reason: builtins.str = ...,
         document: builtins.str = ...,
         effective_date: builtins.str = ...,
+        until_date: builtins.str = ...,
+        objection_outcome: global___ObjectionOutcome.ValueType = ...,
+        reply: builtins.str = ...,
+        notice: global___InstrumentNotice.ValueType = ...,
+        instrument_date: builtins.str = ...,
+        reviewed_revision: builtins.int = ...,
+        contested: builtins.bool = ...,
+        corrections: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["document", b"document", "effective_date", b"effective_date", "kind", b"kind", "listing_id", b"listing_id", "reason", b"reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["contested", b"contested", "corrections", b"corrections", "document", b"document", "effective_date", b"effective_date", "instrument_date", b"instrument_date", "kind", b"kind", "listing_id", b"listing_id", "notice", b"notice", "objection_outcome", b"objection_outcome", "reason", b"reason", "reply", b"reply", "reviewed_revision", b"reviewed_revision", "until_date", b"until_date"]) -> None: ...
 
 global___RecordEventRequest = RecordEventRequest
 
@@ -615,20 +925,26 @@ class RecordEventResponse(google.protobuf.message.Message):
 
     REVISION_FIELD_NUMBER: builtins.int
     LISTING_FIELD_NUMBER: builtins.int
+    WAITING_FIELD_NUMBER: builtins.int
     revision: builtins.int
-    """Revision of the commit."""
+    """Revision of the commit; 0 while it waits for a second person."""
     @property
     def listing(self) -> global___Listing:
         """The listing as it now stands."""
+
+    @property
+    def waiting(self) -> global___WaitingAct:
+        """The act, where it waits for a second person."""
 
     def __init__(
         self,
         *,
         revision: builtins.int = ...,
         listing: global___Listing | None = ...,
+        waiting: global___WaitingAct | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["listing", b"listing"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["listing", b"listing", "revision", b"revision"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["listing", b"listing", "waiting", b"waiting"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["listing", b"listing", "revision", b"revision", "waiting", b"waiting"]) -> None: ...
 
 global___RecordEventResponse = RecordEventResponse
 
@@ -795,6 +1111,14 @@ class ListingEvent(google.protobuf.message.Message):
     REASON_FIELD_NUMBER: builtins.int
     DOCUMENT_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
+    SECOND_PERSON_FIELD_NUMBER: builtins.int
+    UNTIL_DATE_FIELD_NUMBER: builtins.int
+    OBJECTION_OUTCOME_FIELD_NUMBER: builtins.int
+    REPLY_FIELD_NUMBER: builtins.int
+    NOTICE_FIELD_NUMBER: builtins.int
+    INSTRUMENT_DATE_FIELD_NUMBER: builtins.int
+    REVIEWED_REVISION_FIELD_NUMBER: builtins.int
+    CONTESTED_FIELD_NUMBER: builtins.int
     kind: global___ListingEventKind.ValueType
     """What happened."""
     actor: builtins.str
@@ -805,6 +1129,22 @@ class ListingEvent(google.protobuf.message.Message):
     """Document."""
     revision: builtins.int
     """Revision of the commit."""
+    second_person: builtins.str
+    """Who confirmed it before it was recorded; empty where nobody had to."""
+    until_date: builtins.str
+    """Of a stay: its last day, YYYY-MM-DD; empty where it stays until it is lifted."""
+    objection_outcome: global___ObjectionOutcome.ValueType
+    """Of a closed objection: what came of it."""
+    reply: builtins.str
+    """Of a closed objection: what the subject was told."""
+    notice: global___InstrumentNotice.ValueType
+    """Of a notice: what became of the instrument."""
+    instrument_date: builtins.str
+    """Of a notice: from which day, YYYY-MM-DD."""
+    reviewed_revision: builtins.int
+    """Of a review: revision of the act."""
+    contested: builtins.bool
+    """Of a review: the second person did not agree."""
     @property
     def effective_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it works from."""
@@ -823,8 +1163,122 @@ class ListingEvent(google.protobuf.message.Message):
         reason: builtins.str = ...,
         document: builtins.str = ...,
         revision: builtins.int = ...,
+        second_person: builtins.str = ...,
+        until_date: builtins.str = ...,
+        objection_outcome: global___ObjectionOutcome.ValueType = ...,
+        reply: builtins.str = ...,
+        notice: global___InstrumentNotice.ValueType = ...,
+        instrument_date: builtins.str = ...,
+        reviewed_revision: builtins.int = ...,
+        contested: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["effective_time", b"effective_time", "recorded_time", b"recorded_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["actor", b"actor", "document", b"document", "effective_time", b"effective_time", "kind", b"kind", "reason", b"reason", "recorded_time", b"recorded_time", "revision", b"revision"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["actor", b"actor", "contested", b"contested", "document", b"document", "effective_time", b"effective_time", "instrument_date", b"instrument_date", "kind", b"kind", "notice", b"notice", "objection_outcome", b"objection_outcome", "reason", b"reason", "recorded_time", b"recorded_time", "reply", b"reply", "reviewed_revision", b"reviewed_revision", "revision", b"revision", "second_person", b"second_person", "until_date", b"until_date"]) -> None: ...
 
 global___ListingEvent = ListingEvent
+
+@typing.final
+class ListDutiesRequest(google.protobuf.message.Message):
+    """Which duties to list."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OVERDUE_FIELD_NUMBER: builtins.int
+    RULE_FIELD_NUMBER: builtins.int
+    LATE_FIELD_NUMBER: builtins.int
+    overdue: builtins.bool
+    """Those alone whose last day is past."""
+    rule: builtins.str
+    """Those of one rule alone, e.g. `objection-reply`; see docs/deadlines.md."""
+    late: builtins.bool
+    """Those too that were done too late within the last twelve months."""
+    def __init__(
+        self,
+        *,
+        overdue: builtins.bool = ...,
+        rule: builtins.str = ...,
+        late: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["late", b"late", "overdue", b"overdue", "rule", b"rule"]) -> None: ...
+
+global___ListDutiesRequest = ListDutiesRequest
+
+@typing.final
+class ListDutiesResponse(google.protobuf.message.Message):
+    """Duties, the one that is due last first; 10,000 at the most."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DUTIES_FIELD_NUMBER: builtins.int
+    @property
+    def duties(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Duty]:
+        """Duties."""
+
+    def __init__(
+        self,
+        *,
+        duties: collections.abc.Iterable[global___Duty] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["duties", b"duties"]) -> None: ...
+
+global___ListDutiesResponse = ListDutiesResponse
+
+@typing.final
+class Duty(google.protobuf.message.Message):
+    """Something that an event obliges somebody to do within a time of the law."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: builtins.int
+    LISTING_ID_FIELD_NUMBER: builtins.int
+    LIST_TYPE_FIELD_NUMBER: builtins.int
+    BOUND_FIELD_NUMBER: builtins.int
+    STARTED_DATE_FIELD_NUMBER: builtins.int
+    DUE_DATE_FIELD_NUMBER: builtins.int
+    PROVISIONAL_FIELD_NUMBER: builtins.int
+    OVERDUE_FIELD_NUMBER: builtins.int
+    CLOSED_DATE_FIELD_NUMBER: builtins.int
+    LATE_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    rule: builtins.str
+    """Code of the deadline, e.g. `revocation-apply`; or `contested`: a second person contested an act, and no document
+    has undone it yet.
+    """
+    listing_id: builtins.str
+    """Listing it is about."""
+    list_type: builtins.str
+    """List type of the listing."""
+    bound: builtins.str
+    """Who has to act."""
+    started_date: builtins.str
+    """Day of what started it, YYYY-MM-DD."""
+    due_date: builtins.str
+    """Last day, to 24:00 Asia/Shanghai, YYYY-MM-DD; empty for `contested`."""
+    provisional: builtins.bool
+    """The last day hangs on a year whose working days are not published yet."""
+    overdue: builtins.bool
+    """It is not done, and the last day is past."""
+    closed_date: builtins.str
+    """Day on which it was done, YYYY-MM-DD; empty while it is not."""
+    late: builtins.bool
+    """It was done after its last day."""
+    revision: builtins.int
+    """Revision of the commit that opened it."""
+    def __init__(
+        self,
+        *,
+        rule: builtins.str = ...,
+        listing_id: builtins.str = ...,
+        list_type: builtins.str = ...,
+        bound: builtins.str = ...,
+        started_date: builtins.str = ...,
+        due_date: builtins.str = ...,
+        provisional: builtins.bool = ...,
+        overdue: builtins.bool = ...,
+        closed_date: builtins.str = ...,
+        late: builtins.bool = ...,
+        revision: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bound", b"bound", "closed_date", b"closed_date", "due_date", b"due_date", "late", b"late", "list_type", b"list_type", "listing_id", b"listing_id", "overdue", b"overdue", "provisional", b"provisional", "revision", b"revision", "rule", b"rule", "started_date", b"started_date"]) -> None: ...
+
+global___Duty = Duty

@@ -45,6 +45,16 @@ class ListingServiceStub(object):
                 request_serializer=lanjie_dot_v1_dot_listing__pb2.ConfirmRequest.SerializeToString,
                 response_deserializer=lanjie_dot_v1_dot_listing__pb2.ConfirmResponse.FromString,
                 _registered_method=True)
+        self.Decline = channel.unary_unary(
+                '/lanjie.v1.ListingService/Decline',
+                request_serializer=lanjie_dot_v1_dot_listing__pb2.DeclineRequest.SerializeToString,
+                response_deserializer=lanjie_dot_v1_dot_listing__pb2.DeclineResponse.FromString,
+                _registered_method=True)
+        self.ListWaiting = channel.unary_unary(
+                '/lanjie.v1.ListingService/ListWaiting',
+                request_serializer=lanjie_dot_v1_dot_listing__pb2.ListWaitingRequest.SerializeToString,
+                response_deserializer=lanjie_dot_v1_dot_listing__pb2.ListWaitingResponse.FromString,
+                _registered_method=True)
         self.Find = channel.unary_unary(
                 '/lanjie.v1.ListingService/Find',
                 request_serializer=lanjie_dot_v1_dot_listing__pb2.FindRequest.SerializeToString,
@@ -65,6 +75,11 @@ class ListingServiceStub(object):
                 request_serializer=lanjie_dot_v1_dot_listing__pb2.RecordEventRequest.SerializeToString,
                 response_deserializer=lanjie_dot_v1_dot_listing__pb2.RecordEventResponse.FromString,
                 _registered_method=True)
+        self.ListDuties = channel.unary_unary(
+                '/lanjie.v1.ListingService/ListDuties',
+                request_serializer=lanjie_dot_v1_dot_listing__pb2.ListDutiesRequest.SerializeToString,
+                response_deserializer=lanjie_dot_v1_dot_listing__pb2.ListDutiesResponse.FromString,
+                _registered_method=True)
 
 
 class ListingServiceServicer(object):
@@ -79,7 +94,21 @@ class ListingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Confirm(self, request, context):
-        """Commits a waiting import; by another person than the importer.
+        """Commits what waits for a second person, an import or an act on one listing; by another person (Art. 61).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Decline(self, request, context):
+        """Gives up what waits for a second person; whoever brought it may do so too. Nothing of it is ever committed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWaiting(self, request, context):
+        """Shows what waits for a second person.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,7 +136,15 @@ class ListingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RecordEvent(self, request, context):
-        """Records another event in the life of one listing: repair, revocation, annulment, stay, objection.
+        """Records another event in the life of one listing: repair, revocation, annulment, stay, objection. What may put a
+        burden on the subject (correction by hand, end of a stay, reinstatement) waits for a second person.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDuties(self, request, context):
+        """Lists the duties that events opened: who has to act by when (Art. 60, 61, 64-66).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,6 +162,16 @@ def add_ListingServiceServicer_to_server(servicer, server):
                     servicer.Confirm,
                     request_deserializer=lanjie_dot_v1_dot_listing__pb2.ConfirmRequest.FromString,
                     response_serializer=lanjie_dot_v1_dot_listing__pb2.ConfirmResponse.SerializeToString,
+            ),
+            'Decline': grpc.unary_unary_rpc_method_handler(
+                    servicer.Decline,
+                    request_deserializer=lanjie_dot_v1_dot_listing__pb2.DeclineRequest.FromString,
+                    response_serializer=lanjie_dot_v1_dot_listing__pb2.DeclineResponse.SerializeToString,
+            ),
+            'ListWaiting': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWaiting,
+                    request_deserializer=lanjie_dot_v1_dot_listing__pb2.ListWaitingRequest.FromString,
+                    response_serializer=lanjie_dot_v1_dot_listing__pb2.ListWaitingResponse.SerializeToString,
             ),
             'Find': grpc.unary_unary_rpc_method_handler(
                     servicer.Find,
@@ -145,6 +192,11 @@ def add_ListingServiceServicer_to_server(servicer, server):
                     servicer.RecordEvent,
                     request_deserializer=lanjie_dot_v1_dot_listing__pb2.RecordEventRequest.FromString,
                     response_serializer=lanjie_dot_v1_dot_listing__pb2.RecordEventResponse.SerializeToString,
+            ),
+            'ListDuties': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDuties,
+                    request_deserializer=lanjie_dot_v1_dot_listing__pb2.ListDutiesRequest.FromString,
+                    response_serializer=lanjie_dot_v1_dot_listing__pb2.ListDutiesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -202,6 +254,60 @@ class ListingService(object):
             '/lanjie.v1.ListingService/Confirm',
             lanjie_dot_v1_dot_listing__pb2.ConfirmRequest.SerializeToString,
             lanjie_dot_v1_dot_listing__pb2.ConfirmResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Decline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lanjie.v1.ListingService/Decline',
+            lanjie_dot_v1_dot_listing__pb2.DeclineRequest.SerializeToString,
+            lanjie_dot_v1_dot_listing__pb2.DeclineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWaiting(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lanjie.v1.ListingService/ListWaiting',
+            lanjie_dot_v1_dot_listing__pb2.ListWaitingRequest.SerializeToString,
+            lanjie_dot_v1_dot_listing__pb2.ListWaitingResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -310,6 +416,33 @@ class ListingService(object):
             '/lanjie.v1.ListingService/RecordEvent',
             lanjie_dot_v1_dot_listing__pb2.RecordEventRequest.SerializeToString,
             lanjie_dot_v1_dot_listing__pb2.RecordEventResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDuties(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lanjie.v1.ListingService/ListDuties',
+            lanjie_dot_v1_dot_listing__pb2.ListDutiesRequest.SerializeToString,
+            lanjie_dot_v1_dot_listing__pb2.ListDutiesResponse.FromString,
             options,
             channel_credentials,
             insecure,

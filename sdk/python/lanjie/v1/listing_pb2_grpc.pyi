@@ -31,7 +31,19 @@ class ListingServiceStub:
         lanjie.v1.listing_pb2.ConfirmRequest,
         lanjie.v1.listing_pb2.ConfirmResponse,
     ]
-    """Commits a waiting import; by another person than the importer."""
+    """Commits what waits for a second person, an import or an act on one listing; by another person (Art. 61)."""
+
+    Decline: grpc.UnaryUnaryMultiCallable[
+        lanjie.v1.listing_pb2.DeclineRequest,
+        lanjie.v1.listing_pb2.DeclineResponse,
+    ]
+    """Gives up what waits for a second person; whoever brought it may do so too. Nothing of it is ever committed."""
+
+    ListWaiting: grpc.UnaryUnaryMultiCallable[
+        lanjie.v1.listing_pb2.ListWaitingRequest,
+        lanjie.v1.listing_pb2.ListWaitingResponse,
+    ]
+    """Shows what waits for a second person."""
 
     Find: grpc.UnaryUnaryMultiCallable[
         lanjie.v1.listing_pb2.FindRequest,
@@ -55,7 +67,15 @@ class ListingServiceStub:
         lanjie.v1.listing_pb2.RecordEventRequest,
         lanjie.v1.listing_pb2.RecordEventResponse,
     ]
-    """Records another event in the life of one listing: repair, revocation, annulment, stay, objection."""
+    """Records another event in the life of one listing: repair, revocation, annulment, stay, objection. What may put a
+    burden on the subject (correction by hand, end of a stay, reinstatement) waits for a second person.
+    """
+
+    ListDuties: grpc.UnaryUnaryMultiCallable[
+        lanjie.v1.listing_pb2.ListDutiesRequest,
+        lanjie.v1.listing_pb2.ListDutiesResponse,
+    ]
+    """Lists the duties that events opened: who has to act by when (Art. 60, 61, 64-66)."""
 
 class ListingServiceAsyncStub:
     """Listings (列入): imports, inquiry by those who may read them, and the events that end them."""
@@ -70,7 +90,19 @@ class ListingServiceAsyncStub:
         lanjie.v1.listing_pb2.ConfirmRequest,
         lanjie.v1.listing_pb2.ConfirmResponse,
     ]
-    """Commits a waiting import; by another person than the importer."""
+    """Commits what waits for a second person, an import or an act on one listing; by another person (Art. 61)."""
+
+    Decline: grpc.aio.UnaryUnaryMultiCallable[
+        lanjie.v1.listing_pb2.DeclineRequest,
+        lanjie.v1.listing_pb2.DeclineResponse,
+    ]
+    """Gives up what waits for a second person; whoever brought it may do so too. Nothing of it is ever committed."""
+
+    ListWaiting: grpc.aio.UnaryUnaryMultiCallable[
+        lanjie.v1.listing_pb2.ListWaitingRequest,
+        lanjie.v1.listing_pb2.ListWaitingResponse,
+    ]
+    """Shows what waits for a second person."""
 
     Find: grpc.aio.UnaryUnaryMultiCallable[
         lanjie.v1.listing_pb2.FindRequest,
@@ -94,7 +126,15 @@ class ListingServiceAsyncStub:
         lanjie.v1.listing_pb2.RecordEventRequest,
         lanjie.v1.listing_pb2.RecordEventResponse,
     ]
-    """Records another event in the life of one listing: repair, revocation, annulment, stay, objection."""
+    """Records another event in the life of one listing: repair, revocation, annulment, stay, objection. What may put a
+    burden on the subject (correction by hand, end of a stay, reinstatement) waits for a second person.
+    """
+
+    ListDuties: grpc.aio.UnaryUnaryMultiCallable[
+        lanjie.v1.listing_pb2.ListDutiesRequest,
+        lanjie.v1.listing_pb2.ListDutiesResponse,
+    ]
+    """Lists the duties that events opened: who has to act by when (Art. 60, 61, 64-66)."""
 
 class ListingServiceServicer(metaclass=abc.ABCMeta):
     """Listings (列入): imports, inquiry by those who may read them, and the events that end them."""
@@ -113,7 +153,23 @@ class ListingServiceServicer(metaclass=abc.ABCMeta):
         request: lanjie.v1.listing_pb2.ConfirmRequest,
         context: _ServicerContext,
     ) -> typing.Union[lanjie.v1.listing_pb2.ConfirmResponse, collections.abc.Awaitable[lanjie.v1.listing_pb2.ConfirmResponse]]:
-        """Commits a waiting import; by another person than the importer."""
+        """Commits what waits for a second person, an import or an act on one listing; by another person (Art. 61)."""
+
+    @abc.abstractmethod
+    def Decline(
+        self,
+        request: lanjie.v1.listing_pb2.DeclineRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lanjie.v1.listing_pb2.DeclineResponse, collections.abc.Awaitable[lanjie.v1.listing_pb2.DeclineResponse]]:
+        """Gives up what waits for a second person; whoever brought it may do so too. Nothing of it is ever committed."""
+
+    @abc.abstractmethod
+    def ListWaiting(
+        self,
+        request: lanjie.v1.listing_pb2.ListWaitingRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lanjie.v1.listing_pb2.ListWaitingResponse, collections.abc.Awaitable[lanjie.v1.listing_pb2.ListWaitingResponse]]:
+        """Shows what waits for a second person."""
 
     @abc.abstractmethod
     def Find(
@@ -145,6 +201,16 @@ class ListingServiceServicer(metaclass=abc.ABCMeta):
         request: lanjie.v1.listing_pb2.RecordEventRequest,
         context: _ServicerContext,
     ) -> typing.Union[lanjie.v1.listing_pb2.RecordEventResponse, collections.abc.Awaitable[lanjie.v1.listing_pb2.RecordEventResponse]]:
-        """Records another event in the life of one listing: repair, revocation, annulment, stay, objection."""
+        """Records another event in the life of one listing: repair, revocation, annulment, stay, objection. What may put a
+        burden on the subject (correction by hand, end of a stay, reinstatement) waits for a second person.
+        """
+
+    @abc.abstractmethod
+    def ListDuties(
+        self,
+        request: lanjie.v1.listing_pb2.ListDutiesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lanjie.v1.listing_pb2.ListDutiesResponse, collections.abc.Awaitable[lanjie.v1.listing_pb2.ListDutiesResponse]]:
+        """Lists the duties that events opened: who has to act by when (Art. 60, 61, 64-66)."""
 
 def add_ListingServiceServicer_to_server(servicer: ListingServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -684,7 +684,7 @@ global___ViewScope = ViewScope
 
 @typing.final
 class MatterScope(google.protobuf.message.Message):
-    """One matter."""
+    """One matter. It is known on the days of `rules`, and on no others: what holds from a day on needs no message then."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -694,19 +694,24 @@ class MatterScope(google.protobuf.message.Message):
     IN_FORCE_FIELD_NUMBER: builtins.int
     HIGH_CONSEQUENCE_FIELD_NUMBER: builtins.int
     STALE_PASS_FIELD_NUMBER: builtins.int
+    RULES_FIELD_NUMBER: builtins.int
     code: builtins.str
     """Code."""
     case_no_required: builtins.bool
-    """A case number is required."""
+    """Not set: see `rules`."""
     as_of_allowed: builtins.bool
-    """A past instant may be asked about."""
+    """Not set: a question about a past instant goes to the gateway."""
     high_consequence: builtins.bool
-    """Asks the gateway unless the set is fresh."""
+    """Not set: see `rules`."""
     stale_pass: builtins.bool
-    """With a stale set and no gateway: absence is still a pass, flagged. Otherwise it is UNDETERMINED."""
+    """Not set: see `rules`."""
     @property
     def in_force(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___DateSpan]:
-        """Spans of days on which a catalogue in force knows the matter."""
+        """Not set: see `rules`."""
+
+    @property
+    def rules(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MatterRules]:
+        """What holds when. No day is in two of them."""
 
     def __init__(
         self,
@@ -717,10 +722,44 @@ class MatterScope(google.protobuf.message.Message):
         in_force: collections.abc.Iterable[global___DateSpan] | None = ...,
         high_consequence: builtins.bool = ...,
         stale_pass: builtins.bool = ...,
+        rules: collections.abc.Iterable[global___MatterRules] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["as_of_allowed", b"as_of_allowed", "case_no_required", b"case_no_required", "code", b"code", "high_consequence", b"high_consequence", "in_force", b"in_force", "stale_pass", b"stale_pass"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["as_of_allowed", b"as_of_allowed", "case_no_required", b"case_no_required", "code", b"code", "high_consequence", b"high_consequence", "in_force", b"in_force", "rules", b"rules", "stale_pass", b"stale_pass"]) -> None: ...
 
 global___MatterScope = MatterScope
+
+@typing.final
+class MatterRules(google.protobuf.message.Message):
+    """What holds for a matter on some days, by the catalogues that are in force on them."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DAYS_FIELD_NUMBER: builtins.int
+    CASE_NO_REQUIRED_FIELD_NUMBER: builtins.int
+    HIGH_CONSEQUENCE_FIELD_NUMBER: builtins.int
+    STALE_PASS_FIELD_NUMBER: builtins.int
+    case_no_required: builtins.bool
+    """A case number is required."""
+    high_consequence: builtins.bool
+    """Asks the gateway unless the set is fresh."""
+    stale_pass: builtins.bool
+    """With a stale set and no gateway: absence is still a pass, flagged. Otherwise it is UNDETERMINED."""
+    @property
+    def days(self) -> global___DateSpan:
+        """The days, in Asia/Shanghai."""
+
+    def __init__(
+        self,
+        *,
+        days: global___DateSpan | None = ...,
+        case_no_required: builtins.bool = ...,
+        high_consequence: builtins.bool = ...,
+        stale_pass: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["days", b"days"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["case_no_required", b"case_no_required", "days", b"days", "high_consequence", b"high_consequence", "stale_pass", b"stale_pass"]) -> None: ...
+
+global___MatterRules = MatterRules
 
 @typing.final
 class DateSpan(google.protobuf.message.Message):

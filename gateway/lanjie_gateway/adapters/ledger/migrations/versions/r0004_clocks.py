@@ -13,6 +13,7 @@ _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     """Go to the newer schema."""
+    op.add_column("listing", sa.Column("corrected", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.add_column("event", sa.Column("detail", sa.JSON(), nullable=True))
     op.add_column("event", sa.Column("second", sa.String(), nullable=True))
     op.add_column("edition", sa.Column("signature", sa.LargeBinary(), nullable=True))
@@ -59,6 +60,14 @@ def _duties() -> None:
     op.create_index("ix_duty_listing_id", "duty", ["listing_id"], unique=False)
     still_open = sa.text("closed_by IS NULL")
     op.create_index("ix_duty_open", "duty", ["rule"], sqlite_where=still_open, postgresql_where=still_open)
+    # Objections that are open have their clock too; days are counted as in `datetime.date.toordinal`, in Shanghai.
+    op.execute(
+        "INSERT INTO duty (listing_id, rule, started_on, opened_by) "
+        "SELECT listing_id, 'objection-reply', (effective_at / 1000000 + 28800) / 86400 + 719163, batch_id FROM event "
+        "WHERE kind = 'objection_opened' AND NOT EXISTS (SELECT 1 FROM event AS later "
+        "WHERE later.listing_id = event.listing_id AND later.seq > event.seq "
+        "AND later.kind IN ('objection_closed', 'annulled'))"
+    )
 
 
 def _proposals() -> None:

@@ -1,0 +1,219 @@
+"""Acts of two persons: nothing works before the second one, and then exactly what the first one proposed."""
+
+import datetime
+
+import pytest
+
+from lanjie_gateway.adapters.ledger import Ledger, StoredListing
+from lanjie_gateway.domain.access import Role
+from lanjie_gateway.domain.corrections import corrected
+from lanjie_gateway.domain.errors import Refused
+from lanjie_gateway.domain.events import BURDENS, Act, EventKind
+from lanjie_gateway.domain.import_rules import FileFormat, ImportState
+from lanjie_gateway.domain.list_file import ListingDraft
+from lanjie_matcher.identifiers import parse
+from tests.support.core import uscc
+from tests.support.ledger import cells, csv_file, desk, jsonl_file, open_ledger, person, receipt, stage, take
+
+ANNA, BERT = person("anna"), person("bert")
+WHY = ("示例理由", "示例〔2026〕9号", "")
+
+
+@pytest.fixture
+async def at(tmp_path, ledger_url):
+    async with desk(tmp_path, url=ledger_url) as made:
+        yield made
+
+
+async def enter(at, *rows, **order):
+    return await at.take(jsonl_file(rows), format=FileFormat.JSONL, **order)
+
+
+async def one(at, number=1):
+    (view,) = await at.find(number)
+    return view
+
+
+async def propose(at, kind, corrections=None, *, listing="", grounds=WHY):
+    at.clock.pass_by(minutes=1)
+    listing = listing or (await one(at)).listing.id
+    return await at.waiting.propose(listing, at.listings.act(kind, grounds, ANNA), corrections or {})
+
+
+async def refused(call, reason):
+    with pytest.raises(Refused) as error:
+        await call
+    assert error.value.reason == reason
+
+
+async def test_a_correction_works_when_another_person_confirms_it(at):
+    await at.take(csv_file([cells(1, reason="示例")]))
+    act = await propose(at, EventKind.AMENDED, {"reason": "更正", "expires_on": "2026-12-31"})
+    assert act.state == "waiting"
+    assert at.published == [1]
+    before = await one(at)
+    assert (before.listing.reason, before.listing.expires_on) == ("示例", None)
+    _, after = await at.waiting.show(act.id, BERT)
+    assert (after.packed.listing.reason, str(after.packed.listing.expires_on)) == ("更正", "2026-12-31")
+    await refused(at.waiting.confirm(act.id, ANNA), "SECOND_PERSON_REQUIRED")
+    await refused(at.waiting.confirm(act.id, person("ina", Role.INQUIRER)), "NOT_PERMITTED")
+    done = await at.waiting.confirm(act.id, BERT)
+    assert (done.state, done.revision, done.settled_by) == ("confirmed", 2, "tax/bert")
+    assert at.published == [1, 2]
+    view, events = await at.listings.get(before.listing.id, "test", BERT)
+    assert (view.listing.reason, str(view.listing.expires_on)) == ("更正", "2026-12-31")
+    assert view.masked_identifiers == before.masked_identifiers
+    assert view.name == before.name
+    assert [(each.kind, each.actor, each.second) for each in events] == [
+        (EventKind.LISTED, "tax/anna", ""),
+        (EventKind.AMENDED, "tax/anna", "tax/bert"),
+    ]
+    # Sent again, it is the same confirmation.
+    assert (await at.waiting.confirm(act.id, BERT)).revision == 2
+    assert (await at.waiting.show(act.id, BERT))[1] is None
+    assert await at.waiting.all(BERT) == []
+
+
+@pytest.mark.parametrize("kind", sorted(BURDENS))
+async def test_one_person_cannot_put_a_burden_on_a_subject(at, kind):
+    await at.take(csv_file([cells(1)]))
+    grounds = {"reason": "r", "document": "d", "effective_date": "", "principal": ANNA}
+    await refused(at.listings.record_event((await one(at)).listing.id, kind, **grounds), "ARGUMENT_INVALID")
+
+
+async def test_what_could_not_be_recorded_now_is_refused_now(at):
+    await at.take(csv_file([cells(1)]))
+    await refused(propose(at, EventKind.REINSTATED), "TRANSITION_ILLEGAL")
+    await refused(propose(at, EventKind.STAY_LIFTED), "TRANSITION_ILLEGAL")
+    await refused(propose(at, EventKind.AMENDED), "ARGUMENT_INVALID")
+    await refused(propose(at, EventKind.AMENDED, {"reason": "x"}, listing="0" * 16), "NOT_FOUND")
+    await at.record((await one(at)).listing.id, EventKind.REPAIRED, **_order())
+    await refused(propose(at, EventKind.AMENDED, {"reason": "x"}), "TRANSITION_ILLEGAL")
+    await refused(propose(at, EventKind.REINSTATED, {"reason": "x"}), "ARGUMENT_INVALID")
+    assert await at.waiting.all(ANNA) == []
+
+
+async def test_a_reinstatement_that_was_overtaken_is_refused_and_goes_on_waiting(at):
+    await at.take(csv_file([cells(1)]))
+    listing = (await one(at)).listing.id
+    await at.record(listing, EventKind.REPAIRED, **_order())
+    act = await propose(at, EventKind.REINSTATED)
+    await at.record(listing, EventKind.ANNULLED, **_order())
+    await refused(at.waiting.confirm(act.id, BERT), "TRANSITION_ILLEGAL")
+    assert [each.id for each in await at.waiting.all(BERT)] == [act.id]
+    declined = await at.waiting.decline(act.id, "annulled meanwhile", ANNA)
+    assert (declined.state, declined.settled_by) == ("declined", "tax/anna")
+    await refused(at.waiting.confirm(act.id, BERT), "IMPORT_OUTDATED")
+    await refused(at.waiting.decline(act.id, "again", BERT), "IMPORT_OUTDATED")
+    await refused(at.waiting.confirm("p999999", BERT), "NOT_FOUND")
+
+
+async def test_a_reinstatement_works_from_its_own_date(at):
+    await at.take(csv_file([cells(1)]))
+    listing = (await one(at)).listing.id
+    await at.record(listing, EventKind.REPAIRED, **_order())
+    at.clock.pass_by(days=5)
+    act = await propose(at, EventKind.REINSTATED, grounds=(*WHY[:2], "2026-11-05"))
+    assert (await one(at)).not_in_force == "repaired"
+    await at.waiting.confirm(act.id, BERT)
+    view = await one(at)
+    assert view.not_in_force == ""
+    assert view.listing.reinstated_at == datetime.datetime(2026, 11, 4, 16, tzinfo=datetime.UTC)
+
+
+async def test_a_correction_of_facts_that_changed_since_is_outdated_and_events_do_not_outdate_it(at):
+    await at.take(csv_file([cells(1, source_record_id="7")]))
+    first = await propose(at, EventKind.AMENDED, {"reason": "一"})
+    second = await propose(at, EventKind.AMENDED, {"basis": "二"})
+    await at.record((await one(at)).listing.id, EventKind.OBJECTION_OPENED, **_order())
+    await at.waiting.confirm(first.id, BERT)
+    await refused(at.waiting.confirm(second.id, BERT), "IMPORT_OUTDATED")
+    view = await one(at)
+    assert (view.listing.reason, view.listing.basis, view.listing.objection) == ("一", "", True)
+
+
+async def test_a_source_neither_writes_over_a_correction_nor_loses_its_listing(at):
+    wrong, news = cells(1, reason="错"), cells(1, reason="另")
+    await at.take(csv_file([wrong]))
+    await at.waiting.confirm((await propose(at, EventKind.AMENDED, {"reason": "对"})).id, BERT)
+    again = await at.full(csv_file([wrong]), file_name="again.csv")
+    assert (again.counts.unchanged, again.counts.absent, again.counts.quarantined) == (1, 0, 0)
+    other = await at.take(csv_file([news, *(cells(n) for n in range(2, 30))]))
+    assert [row.rule for row in other.quarantine] == ["corrected-by-hand"]
+    assert (await one(at)).listing.reason == "对"
+    gone = await at.take(csv_file([{**news, "op": "D"}]))
+    assert gone.counts.removed == 1
+    assert (await one(at)).not_in_force == "removed"
+
+
+def test_a_file_on_its_way_does_not_write_over_a_correction(tmp_path, ledger_url):
+    ledger = open_ledger(tmp_path, url=ledger_url)
+    try:
+        take(ledger, cells(1, reason="错"))
+        batch, _ = stage(ledger, cells(1, reason="另"))
+        waits = ledger.park_import(receipt(batch))
+        _amend(ledger, "对")
+        done = ledger.commit_import(waits, "tax/bert")
+        assert [row.rule for row in done.quarantine] == ["corrected-by-hand"]
+        assert _stored(ledger).packed.listing.reason == "对"
+    finally:
+        ledger.close()
+
+
+async def test_an_entry_by_hand_waits_and_is_seen_by_the_second_person_only(at):
+    row = cells(1, reason="手工")
+    waits = await enter(at, row, by_hand=True, strict=True)
+    assert waits.state is ImportState.WAITING
+    assert await at.find(1) == []
+    (view,) = [at.listings.view(each) for each in await at.imports.staged(waits)]
+    assert (view.listing.reason, view.name) == ("手工", row["name"])
+    assert [each.receipt_id for each in await at.imports.waiting(BERT)] == [waits.receipt_id]
+    await refused(at.imports.confirm(waits.receipt_id, ANNA), "SECOND_PERSON_REQUIRED")
+    done = await at.imports.confirm(waits.receipt_id, BERT)
+    assert done.state is ImportState.COMMITTED
+    assert (await one(at)).listing.reason == "手工"
+    _, events = await at.listings.get((await one(at)).listing.id, "test", BERT)
+    assert events[0].document == "list.csv"
+
+
+async def test_a_declined_import_is_never_committed_and_may_be_brought_again(at):
+    waits = await enter(at, cells(1), by_hand=True)
+    declined = await at.imports.decline(waits.receipt_id, "twice", BERT)
+    assert declined.state is ImportState.REFUSED
+    assert "twice" in declined.reasons[-1]
+    await refused(at.imports.confirm(waits.receipt_id, BERT), "IMPORT_OUTDATED")
+    await refused(at.imports.decline(waits.receipt_id, "twice", BERT), "IMPORT_OUTDATED")
+    assert await at.imports.waiting(BERT) == []
+    again = await enter(at, cells(1), by_hand=True)
+    assert again.state is ImportState.WAITING
+    assert again.receipt_id != waits.receipt_id
+
+
+async def test_nothing_that_waits_can_be_read_at_rest(at, tmp_path):
+    await at.take(csv_file([cells(1)]))
+    await propose(at, EventKind.AMENDED, {"name": "某某未确认", "related_persons": "法定代表人:某丙丁"})
+    for path in tmp_path.glob("ledger.sqlite3*"):
+        content = path.read_bytes()
+        assert "某某未确认".encode() not in content
+        assert "某丙丁".encode() not in content
+        assert uscc(1).encode() not in content
+
+
+def _order():
+    return {"reason": "r", "document": "d", "effective_date": "", "principal": ANNA}
+
+
+def _stored(ledger: Ledger) -> StoredListing:
+    (found,) = ledger.find(parse(f"uscc:{uscc(1)}"))
+    return found
+
+
+def _amend(ledger: Ledger, reason: str) -> None:
+    def change(each: StoredListing) -> ListingDraft:
+        assert each.details is not None
+        return corrected(each.packed.listing, each.details, {"reason": reason}, (), datetime.date(2026, 11, 2))
+
+    stored = _stored(ledger)
+    made = ledger.correct(stored.id, change)
+    act = ledger.propose(stored.id, Act(kind=EventKind.AMENDED, actor="tax/anna", reason="r", document="d"), made)
+    ledger.confirm_proposal(act.id, "tax/bert")

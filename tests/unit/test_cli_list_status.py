@@ -1,0 +1,70 @@
+"""What `lanjie status` shows of the lists: every source, and in words what is wrong."""
+
+import datetime
+import io
+import json
+
+from rich.console import Console
+
+from lanjie.v1 import ledger_pb2 as pb
+from lanjie_gateway.cli import list_status
+
+
+def source(name, **facts):
+    made = pb.SourceStatus(
+        **({"list_type": "WAGE", "source": name, "vouched_date": "2026-03-01", "max_age_days": 3} | facts)
+    )
+    if made.vouched_date:
+        made.delivered_time.FromDatetime(datetime.datetime(2026, 3, 1, 1, tzinfo=datetime.UTC))
+    return made
+
+
+def status(*sources, **facts):
+    return pb.GetListStatusResponse(revision=9, today_date="2026-03-09", sources=sources, **facts)
+
+
+def shown(told):
+    stream = io.StringIO()
+    Console(file=stream, width=140, markup=False).print(list_status.lists_view(told))
+    return stream.getvalue()
+
+
+def test_all_is_well():
+    told = status(source("人社", age_days=3, live_listings=1_234))
+    assert list_status.troubles(told) == []
+    text = shown(told)
+    for part in ("人社", "1,234", "2026-03-01", "3 d", "2026-03-01 09:00:00 +08:00"):
+        assert part in text
+    assert shown(status()) == "No source has delivered yet.\n"
+
+
+def test_what_is_wrong_is_said_in_words():
+    told = status(
+        source("a", age_days=8, overdue=True),
+        source("by hand", vouched_date="", live_listings=2),
+        undelivered=[
+            pb.UndeliveredListType(list_type="TAX", max_age_days=7),
+            pb.UndeliveredListType(list_type="DUTY"),
+        ],
+        waiting=2,
+    )
+    told.oldest_waiting_time.FromDatetime(datetime.datetime(2026, 3, 8, 16, tzinfo=datetime.UTC))
+    old = (
+        "a has vouched for WAGE up to 2026-03-01 only, 8 days ago; 3 days allowed: new listings may be missing, "
+        "answers say verify-at-source"
+    )
+    assert list_status.troubles(told) == [
+        old,
+        "no delivery is known for TAX, which must be kept fresh: listings may be missing",
+        "no delivery is known for DUTY",
+        "2 imports and acts wait for a second person, the oldest since 2026-03-09 00:00:00 +08:00: `lanjie list waiting`",
+    ]
+    assert "not known" in shown(told)
+
+
+def test_the_same_as_json():
+    values = list_status.lists_dict(status(source("a", age_days=8, overdue=True), waiting=0))
+    assert values["sources"][0]["overdue"] is True
+    assert values["oldest_waiting_time"] is None
+    assert len(values["troubles"]) == 1
+    assert json.loads(json.dumps(values)) == values
