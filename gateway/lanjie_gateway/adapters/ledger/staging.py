@@ -155,12 +155,12 @@ def stage_absent(
     document: str,
     limit: int,
 ) -> int:
-    """Stage the end of live listings that a complete list does not hold; return how many were found, 0 when done.
+    """Stage the end of live listings that a complete list does not hold; return how many, 0 when done.
 
-    Listings that came after the instant the list is complete as of are left alone.
+    Listings that came or were reinstated after the instant the list is complete as of are left alone.
     """
     commits.fence(connection, batch, commits.STAGING)
-    absent = connection.execute(
+    live = (
         sa.select(LISTING.c.id, *_CHANGEABLE)
         .join(BATCH, BATCH.c.id == LISTING.c.batch_id)
         .where(
@@ -172,16 +172,19 @@ def stage_absent(
         )
         .order_by(LISTING.c.batch_id, LISTING.c.id)
         .limit(limit)
-    ).all()
-    if not absent:
-        return 0
-    reason = "absent from the complete list of its source"
-    changes = [
-        _removal(batch, each.id, each, line=0, effective_at=as_of, grounds=(reason, document)) for each in absent
-    ]
-    _bulk(connection, STAGED_CHANGE, tuple(changes[0]), [tuple(each.values()) for each in changes])
-    _bulk(connection, SEEN, _SEEN_COLUMNS, [(batch, each.id, b"") for each in absent])
-    return len(absent)
+    )
+    grounds = ("absent from the complete list of its source", document)
+    while absent := connection.execute(live).all():
+        _bulk(connection, SEEN, _SEEN_COLUMNS, [(batch, each.id, b"") for each in absent])
+        changes = [
+            _removal(batch, each.id, each, line=0, effective_at=as_of, grounds=grounds)
+            for each in absent
+            if not reinstated_after(each.packed, as_of)
+        ]
+        if changes:
+            _bulk(connection, STAGED_CHANGE, tuple(changes[0]), [tuple(each.values()) for each in changes])
+            return len(changes)
+    return 0
 
 
 _CHANGEABLE = (
@@ -368,6 +371,12 @@ def _removal(
     }
 
 
+def reinstated_after(value: bytes, at: int) -> bool:
+    """Whether a listing was reinstated after an instant: what is from before that says nothing of the time since."""
+    reinstated_at = packed.unpack(value).listing.reinstated_at
+    return reinstated_at is not None and reinstated_at > packed.instant(at)
+
+
 def merge_correction(before: bytes, corrected: bytes) -> bytes:
     """Return the packed form of a corrected listing, with everything that events have done to it."""
     old, new = packed.unpack(before), packed.unpack(corrected)
@@ -379,7 +388,7 @@ def merge_removal(before: bytes, effective_at: int) -> tuple[bytes, bool]:
     """Return the packed form of a removed listing, and whether it counts as ended."""
     old = packed.unpack(before)
     at = packed.instant(effective_at)
-    # A complete list may be older than a reinstatement; the end then works right after it.
+    # At the same instant as the reinstatement, and recorded after it: the end works right after it.
     if old.listing.reinstated_at is not None and at <= old.listing.reinstated_at:
         at = packed.instant(packed.micros(old.listing.reinstated_at) + 1)
     listing = events.apply(old.listing, events.EventKind.REMOVED, at)
