@@ -197,8 +197,8 @@ class Plan:
     received: Instant
     steps: list[Step] = field(default_factory=list)
     bad: set[tuple[int, str]] = field(default_factory=set)
+    told: dict[tuple[str, ...], str] = field(default_factory=dict)
     rows: int = 0
-    reasons: bool = False
 
 
 class Outdated(Exception):
@@ -231,7 +231,9 @@ class Model:
 
     def past(self, entry: Entry, since: datetime.date) -> bool:
         """Whether whatever may be said to end it, from a day on, lies before that day."""
-        named = {self.ends_with(entry.said["list_type"], day) for day in self.known_from(since)}
+        kind = entry.said["list_type"]
+        # An edition that another one has replaced before its first day counts: it keeps in the view, that is all.
+        named = {self.ends_with(kind, since), *(ends[kind] for first, _, ends in self.editions if first > since)}
         return entry.begins <= since and all(entry.last_day(each) < since for each in named)
 
     def refusal(self, entry: Entry, kind: EventKind, at: Instant, detail: Detail) -> str:
@@ -253,29 +255,27 @@ class Model:
 
     # List files.
 
-    def read(self, rows: Sequence[Row], received: Instant, complete: tuple[str, str, Instant] | None) -> Plan:
-        """Meet the rows with what is known; of a complete list, (list type, source, as of) are told."""
+    def read(self, rows: Sequence[Row], received: Instant, complete: tuple[str, str] | None) -> Plan:
+        """Meet the rows with what is known; of a complete list, (list type, source) are told."""
         plan = Plan(received, rows=len(rows))
-        told: dict[tuple[str, ...], str] = {}
         for line, row in enumerate(rows, 2):
             key, op, entry = key_of(row), row["op"], self.entries.get(key_of(row))
-            if complete and (op == "D" or (row["list_type"], row["source"]) != complete[:2]):
+            if complete and (op == "D" or (row["list_type"], row["source"]) != complete):
                 plan.bad.add((line, "op" if op == "D" else "other-list"))
-            elif key in told:
-                if told[key] != saying(row):
+            elif key in plan.told:
+                if plan.told[key] != saying(row):
                     plan.bad.add((line, "duplicate-key"))
             elif entry is None and op == "D":
                 plan.bad.add((line, "delete-unknown"))
             else:
-                told[key] = saying(row)
+                plan.told[key] = saying(row)
                 self._meet(plan, line, row, entry)
-        if complete is not None:
-            self._end_absent(plan, *complete, set(told))
         return plan
 
-    def _end_absent(self, plan: Plan, list_type: str, source: str, as_of: Instant, held: set[tuple[str, ...]]) -> None:
+    def end_absent(self, plan: Plan, list_type: str, source: str, as_of: Instant) -> None:
+        """End what a complete list does not hold, once all of it was read."""
         for key, entry in self.entries.items():
-            mine = (entry.said["list_type"], entry.said["source"]) == (list_type, source) and key not in held
+            mine = (entry.said["list_type"], entry.said["source"]) == (list_type, source) and key not in plan.told
             late = max(entry.entered, entry.back or entry.entered) > as_of
             if mine and not late and not entry.ended:
                 plan.steps.append(Step(0, EventKind.REMOVED, key, entry.said, saying(entry.said), as_of))
