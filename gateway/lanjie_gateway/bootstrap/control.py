@@ -140,7 +140,7 @@ class Control:
         self.imports = ImportService(*shared)
         self.waiting = WaitingService(*shared)
         self.duties = DutyService(self.ledger, self.calendar, self._clock)
-        self.lists = ListStatusService(self.ledger, self.catalogues.current, self._clock)
+        self.lists = ListStatusService(*shared[:3], self.duties, self.calendar.due_year)
         pruning = PruningService(*shared)
         pruning.start()
         self._stack.push_async_callback(pruning.close)

@@ -26,13 +26,17 @@ class DutyCount:
     """Duties of one rule.
 
     Attributes:
+        bound: who has to act, in words.
         open: not done yet.
         overdue: of these, past their last day.
+        provisional: of the open ones, the last day hangs on a year that is not published yet.
         late: done after their last day within the last twelve months.
     """
 
+    bound: str
     open: int
     overdue: int
+    provisional: int
     late: int
 
 
@@ -79,8 +83,10 @@ class DutyService:
         for rule in DutyRule:
             mine = [each for each in found if each.rule is rule]
             counts[rule] = DutyCount(
+                bound=self.bound(rule),
                 open=sum(each.closed_on is None for each in mine),
                 overdue=sum(each.overdue for each in mine),
+                provisional=sum(each.provisional and each.closed_on is None for each in mine),
                 late=sum(each.late for each in mine),
             )
         return counts
