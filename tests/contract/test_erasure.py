@@ -122,7 +122,13 @@ def test_nothing_of_it_is_left_to_open(
     act(ledger, number, K.OBJECTION_CLOSED, **REPLY)
     batch, _ = stage(ledger, cells(1, source_version="3", reason="again", **kept), cells(3, reason="corrected"))
     waiting = ledger.park_import(receipt(batch, counts=Counts(rows=2, amended=2)))
-    proposal = {"kind": "amended", "state": "waiting", "base_content": b"x" * 16, "packed": b"p", "sealed": b"s"}
+    proposal: dict[str, Any] = {
+        "kind": "amended",
+        "state": "waiting",
+        "base_content": b"x" * 16,
+        "packed": b"p",
+        "sealed": b"s",
+    }
     proposal |= {"wrapped_key": b"w", "detail": {"name": "n"}, "actor": "a", "reason": "r", "document": "d"}
     with ledger._engine.begin() as connection:
         connection.execute(PROPOSAL.insert().values(listing_id=int(number, 16), proposed_at=0, **proposal))
