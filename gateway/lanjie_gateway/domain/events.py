@@ -16,6 +16,8 @@ from typing import Final
 from lanjie_gateway.domain.errors import Refused, invalid_argument
 from lanjie_matcher.listings import Listing, ended_by_event
 
+_MICROSECOND: Final = datetime.timedelta(microseconds=1)
+
 
 class EventKind(enum.StrEnum):
     """Kinds of events; the names are those of `ListingEventKind` in listing.proto, in lower case."""
@@ -80,6 +82,16 @@ def apply(listing: Listing, kind: EventKind, effective_at: datetime.datetime) ->
             return replace(listing, reinstated_at=effective_at)
         case _:
             return _ended(listing, kind, effective_at)
+
+
+def removal_instant(listing: Listing, at: datetime.datetime) -> datetime.datetime:
+    """Return the instant from which a removal by the listing's own source works.
+
+    A complete list may be older than a reinstatement; the end then works right after it.
+    """
+    if listing.reinstated_at is not None and at <= listing.reinstated_at:
+        return listing.reinstated_at + _MICROSECOND
+    return at
 
 
 def amended(before: Listing, corrected: Listing) -> Listing:

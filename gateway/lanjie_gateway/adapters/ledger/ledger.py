@@ -17,6 +17,7 @@ from lanjie_gateway.adapters.ledger import (
     feed,
     heads,
     inquiries,
+    lives,
     locks,
     pruning,
     receipts,
@@ -24,6 +25,7 @@ from lanjie_gateway.adapters.ledger import (
     staging,
 )
 from lanjie_gateway.adapters.ledger.copy import OnlineCopy
+from lanjie_gateway.adapters.ledger.lives import Life
 from lanjie_gateway.adapters.ledger.rows import (
     BucketState,
     CommitInfo,
@@ -45,15 +47,15 @@ from lanjie_gateway.adapters.ledger.tables import (
     STAGED_CHANGE,
     STAGED_KEY,
 )
-from lanjie_gateway.adapters.sealing import Sealer
-from lanjie_gateway.domain import events, packed
+from lanjie_gateway.adapters.sealing import SealBrokenError, Sealer
+from lanjie_gateway.domain import events, history, packed
 from lanjie_gateway.domain.errors import Refused, Unanswerable, not_found
 from lanjie_gateway.domain.events import EventKind
 from lanjie_gateway.domain.import_rules import ImportMode, ImportState, QuarantinedRow, Receipt
 from lanjie_gateway.domain.staged import StagedRow
 from lanjie_matcher.catalogues import Edition
 from lanjie_matcher.fingerprints import IndexKey
-from lanjie_matcher.identifiers import Identifier
+from lanjie_matcher.identifiers import Identifier, IdentifierError, parse
 from lanjie_matcher.listings import Listing, ended_by_event
 
 _ANALYSED_FROM: Final = 5_000
@@ -238,10 +240,26 @@ class Ledger:
             told = connection.execute(
                 sa.select(EVENT, BATCH.c.revision, BATCH.c.committed_at)
                 .join(BATCH, BATCH.c.id == EVENT.c.batch_id)
-                .where(EVENT.c.listing_id == number, BATCH.c.revision.is_not(None), EVENT.c.kind.not_in(pruning.SILENT))
+                .where(EVENT.c.listing_id == number, BATCH.c.revision.is_not(None), EVENT.c.kind.not_in(history.SILENT))
                 .order_by(BATCH.c.revision, EVENT.c.seq)
             ).all()
         return self._stored(row), [_event(each) for each in told]
+
+    def lives(self, bucket: bytes, revision: int) -> list[Life]:
+        """Return the lives of the listings whose key stands or stood in a bucket; see `lives.of_bucket`."""
+        with database.transaction(self._engine) as connection:
+            return lives.of_bucket(connection, bucket, revision, self._buckets)
+
+    def lives_of_digest(self, generation: int, digest: int, revision: int) -> list[Life]:
+        """Return the lives of the listings of a company by its view digest; see `lives.of_digest`."""
+        with database.transaction(self._engine) as connection:
+            return lives.of_digest(connection, generation, digest, revision, self._buckets)
+
+    def lives_of(self, listing_ids: Iterable[str]) -> list[Life]:
+        """Return the lives of listings by id; unknown ids are passed over."""
+        numbers = [number for number in map(row_id, listing_ids) if number is not None]
+        with database.transaction(self._engine) as connection:
+            return lives.of_listings(connection, numbers)
 
     def record(
         self,
@@ -587,6 +605,21 @@ class Ledger:
         """Return inquiry records in the order they were kept, behind the `after` first ones."""
         with database.transaction(self._engine) as connection:
             return inquiries.read(connection, limit, after)
+
+    def inquiries_of(self, decision_id: str) -> list[InquiryRow]:
+        """Return the inquiry records of a decision id, in the order they were kept."""
+        with database.transaction(self._engine) as connection:
+            return inquiries.find(connection, decision_id)
+
+    def _buckets(self, natural_key: bytes, before: history.Before) -> frozenset[bytes] | None:
+        """Return the buckets of details as a payload keeps them; `None` where they cannot be read any more."""
+        if before.sealed is None or before.wrapped_key is None:
+            return None
+        try:
+            details = packed.unpack_details(self._sealer.open(before.sealed, before.wrapped_key, natural_key))
+            return frozenset(self._index.token(parse(each).key) for each in details.identifiers)
+        except (SealBrokenError, IdentifierError, ValueError):
+            return None
 
     def _yield_turn(self) -> None:
         # What is committed is committed; a lock goes with a connection that is lost.
