@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 
 from lanjie_gateway.cli import backup, catalogues, checks, lists, profiles, status
 from lanjie_gateway.cli.demo import demo
+from lanjie_gateway.cli.explain import explain
 from lanjie_gateway.cli.gateway_file import CommandError
 from lanjie_gateway.cli.migrate import migrate
 from lanjie_gateway.cli.rotate import rotate_view_key
@@ -32,6 +33,7 @@ app.command("check-file")(checks.check_file)
 app.add_typer(lists.app, name="list")
 app.add_typer(profiles.app, name="profile")
 app.add_typer(catalogues.app, name="catalogue")
+app.command()(explain)
 app.command()(status.status)
 app.command()(backup.backup)
 app.command()(backup.restore)

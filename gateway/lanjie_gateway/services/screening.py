@@ -1,7 +1,7 @@
 """Checks (比对): the numbered steps of one answer, free of transport."""
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,8 +9,8 @@ from lanjie_gateway.adapters.index import ExactIndex, MovedError, compacted
 from lanjie_gateway.adapters.segments import SegmentWriter
 from lanjie_gateway.domain.access import Principal
 from lanjie_gateway.domain.errors import Refused, Unanswerable, invalid_argument
-from lanjie_gateway.domain.packed import PackedListing, unpack_bucket
-from lanjie_gateway.domain.records import digest, instant, leaf
+from lanjie_gateway.domain.packed import unpack_bucket
+from lanjie_gateway.domain.records import VERSION, about, digest, instant, leaf
 from lanjie_matcher.catalogues import APPLICANT, CatalogueSet, Matter
 from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.decide import Outcome, Question, Reason, Ruling, UnknownMatterError, decide
@@ -216,7 +216,8 @@ class ScreeningService:
         if not catalogues.ever_knew(inquiry.matter):
             raise UnknownMatterError(inquiry.matter)
         matter = catalogues.matter(inquiry.matter, day_of(at))
-        self._admit_as_of(inquiry, matter, now)
+        # Where no catalogue of then knows the matter, the one of now says whether it may be asked about the past.
+        self._admit_as_of(inquiry, matter or catalogues.matter(inquiry.matter, day_of(now)), now)
         if matter is not None and matter.case_no_required and not inquiry.case_no.strip():
             raise invalid_argument("case_no", "required", "this matter wants a case number")
         return _Admitted(asker=asker, inquiry=inquiry, revision=revision, at=at)
@@ -233,7 +234,8 @@ class ScreeningService:
     def _answer(self, admitted: _Admitted, identifier: Identifier, value: bytes, name: str) -> Answer:
         token = self._key.token(identifier.reveal())
         # (3)
-        own = [packed for packed in unpack_bucket(value) if _same(packed, identifier, token)] if value else []
+        kind = identifier.kind.value
+        own = [packed for packed in unpack_bucket(value) if packed.concerns(kind, token)] if value else []
         # (4)
         stated = self._key.token(normalise_name(name)) if name.strip() else None
         question = Question(
@@ -248,7 +250,8 @@ class ScreeningService:
             ),
         )
         ruling = decide([packed.listing for packed in own], self._index.catalogues(admitted.revision), question)
-        return self._recorded(admitted, ruling, (*identifier.warnings, *ruling.warnings), identifier.masked, token)
+        asked = about(question, kind=kind, subject=token, bucket=self._key.token(identifier.key))
+        return self._recorded(admitted, ruling, (*identifier.warnings, *ruling.warnings), identifier.masked, asked)
 
     def _unreadable(self, admitted: _Admitted, error: IdentifierError) -> Answer:
         ruling = Ruling(
@@ -256,10 +259,10 @@ class ScreeningService:
             reason=Reason.IDENTIFIER_INVALID,
             instruction="待核：证件号码无法识别，请核对后重新比对，期间不影响受理。",
         )
-        return self._recorded(admitted, ruling, (f"identifier-{error.rule}",), "", b"")
+        return self._recorded(admitted, ruling, (f"identifier-{error.rule}",), "", {})
 
     def _recorded(
-        self, admitted: _Admitted, ruling: Ruling, warnings: tuple[str, ...], masked: str, token: bytes
+        self, admitted: _Admitted, ruling: Ruling, warnings: tuple[str, ...], masked: str, asked: Mapping[str, Any]
     ) -> Answer:
         """Steps 5 and 6."""
         asker, inquiry, revision = admitted.asker, admitted.inquiry, admitted.revision
@@ -268,7 +271,7 @@ class ScreeningService:
         decision_id = self._records.next_id()
         record = leaf(
             {
-                "v": 1,
+                "v": VERSION,
                 "id": decision_id,
                 "at": instant(now),
                 "as_of": instant(admitted.at),
@@ -281,7 +284,7 @@ class ScreeningService:
                 "case_no": inquiry.case_no,
                 "role": inquiry.role,
                 "region": admitted.region,
-                "subject": token.hex(),
+                **asked,
                 "lineage": lineage,
                 "epoch": epoch,
                 "revision": revision,
@@ -322,12 +325,3 @@ def _readable(party: Party) -> Identifier | IdentifierError:
 def _bounded(party: Party) -> None:
     if len(party.name) > MAX_NAME:
         raise invalid_argument("name", "length", f"a name has at most {MAX_NAME} characters")
-
-
-def _same(packed: PackedListing, identifier: Identifier, token: bytes) -> bool:
-    """Whether a listing is the asked subject's: the same number where both know one of this kind.
-
-    A bucket is shared by a company's USCC and its organisation code; two different USCCs in it are two subjects.
-    """
-    of_kind = [known for kind, known in packed.identities if kind == identifier.kind.value]
-    return token in of_kind if of_kind else True

@@ -39,10 +39,9 @@ class Life:
     happened: tuple[Happened, ...] = field(repr=False)
     keyed: bool | None
 
-    @property
-    def erased(self) -> bool:
-        """Whether its data were erased at the end of retention (Art. 41)."""
-        return any(each.kind == EventKind.ERASED for each in self.happened)
+    def erased_since(self, revision: int) -> bool:
+        """Whether its data were erased after a revision, at the end of retention (Art. 41)."""
+        return any(each.kind == EventKind.ERASED and each.revision > revision for each in self.happened)
 
 
 def of_bucket(connection: sa.Connection, bucket: bytes, revision: int, buckets_of: BucketsOf) -> list[Life]:
