@@ -118,6 +118,9 @@ _FACTS = {
 }
 _MISSING = tuple(_FACTS)
 """Verdicts that leave open whether a measure applies, and the fact that would tell."""
+# Looking a member up in its class is a call in Python 3.11, and these are looked up for every listing and measure.
+_APPLIES, _IN_FORCE, _NATIONAL = Verdict.APPLIES, Standing.IN_FORCE, Level.NATIONAL
+_ORGANISATION, _PERSON = SubjectKind.ORGANISATION, SubjectKind.NATURAL_PERSON
 
 
 def decide(
@@ -198,6 +201,8 @@ def decide(
     editions = tuple(sorted({each.edition.name for each in applied}))
 
     if missing:
+        if trace is not None:
+            trace.note(8, "facts_missing")
         return Ruling(
             outcome=Outcome.UNDETERMINED,
             reason=Reason.FACTS_MISSING,
@@ -245,7 +250,7 @@ def _gathered(
             verdict = _unaddressed(measure, edition, question, catalogues)
             if verdict is None:
                 verdict = _judged(measure, listing, question, day)
-            if verdict is Verdict.APPLIES:
+            if verdict is _APPLIES:
                 found.setdefault((edition.name, measure.code), (measure, edition, []))[2].append(listing)
             elif verdict in _MISSING:
                 missing.append(Missing(listing, measure, _FACTS[verdict]))
@@ -264,7 +269,7 @@ def _in_force(
         stands = _stands(listing, list_type, catalogues, question)
         if trace is not None:
             trace.note(1, stands, listing=listing.id, detail=listing.list_type)
-        if list_type is not None and stands is Standing.IN_FORCE:
+        if list_type is not None and stands is _IN_FORCE:
             result.append((listing, list_type))
     return result
 
@@ -275,7 +280,7 @@ def _stands(
     if list_type is None:
         return "list_type_unknown"
     stands = standing(listing, list_type.ends_with, question.at)
-    if stands is not Standing.IN_FORCE or list_type.level is Level.NATIONAL:
+    if stands is not _IN_FORCE or list_type.level is _NATIONAL:
         return stands
     here = covers(list_type.region, question.handling_region, catalogues.region_overrides)
     return stands if here else "list_type_of_other_region"
@@ -302,7 +307,7 @@ def _judged(measure: Measure, listing: Listing, question: Question, day: datetim
     """Steps 2 and 3 for one listing: whether the measure applies, and if not, why."""
     # (2) subject kind
     kinds = _possible_kinds(listing, question)
-    reached = measure.objects | ORGANISATION_KINDS if SubjectKind.ORGANISATION in measure.objects else measure.objects
+    reached = measure.objects | ORGANISATION_KINDS if _ORGANISATION in measure.objects else measure.objects
     if kinds.isdisjoint(reached):
         return Verdict.OTHER_SUBJECT_KIND
     # the measure's own term
@@ -320,24 +325,24 @@ def _judged(measure: Measure, listing: Listing, question: Question, day: datetim
             return Verdict.SANCTION_KIND_MISSING
         if listing.sanction_from is None or listing.sanction_to is None:
             return Verdict.SANCTION_TERM_MISSING
-    return Verdict.APPLIES if kinds <= reached else Verdict.SUBJECT_KIND_MISSING
+    return _APPLIES if kinds <= reached else Verdict.SUBJECT_KIND_MISSING
 
 
 def _possible_kinds(listing: Listing, question: Question) -> frozenset[SubjectKind]:
     """The kinds the subject may be of. A record that says "organisation" is narrowed by the number asked about."""
-    if listing.subject_kind is not SubjectKind.ORGANISATION:
+    if listing.subject_kind is not _ORGANISATION:
         return frozenset({listing.subject_kind})
-    if question.kind_hint is SubjectKind.NATURAL_PERSON:
+    if question.kind_hint is _PERSON:
         # Record and number contradict each other: neither is believed.
-        return ORGANISATION_KINDS | {SubjectKind.NATURAL_PERSON}
-    if question.kind_hint is None or question.kind_hint is SubjectKind.ORGANISATION:
+        return ORGANISATION_KINDS | {_PERSON}
+    if question.kind_hint is None or question.kind_hint is _ORGANISATION:
         return ORGANISATION_KINDS
     return frozenset({question.kind_hint})
 
 
 def _touches_person(listings: Iterable[Listing], question: Question) -> bool:
     """Whether one of the listings is, or may be, of a natural person."""
-    return any(SubjectKind.NATURAL_PERSON in _possible_kinds(listing, question) for listing in listings)
+    return any(_PERSON in _possible_kinds(listing, question) for listing in listings)
 
 
 def _warnings(

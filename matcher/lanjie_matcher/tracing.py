@@ -42,6 +42,7 @@ class Verdict(enum.StrEnum):
 
 _STEPS = {
     Verdict.GAVE_WAY: 4,
+    Verdict.TERM_OVER: 3,
     Verdict.DECISION_ENDED: 3,
     Verdict.DECISION_NOT_BEGUN: 3,
     Verdict.OTHER_DECISION_KIND: 3,

@@ -36,9 +36,11 @@ WHY = "a question of the party"
 NEXT_EDITION = "2026-b"
 
 
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    with running(tmp_path_factory.mktemp("explain"), NOW) as gateway:
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+def gateway(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[RunningGateway]:
+    postgresql = request.param == "postgresql"
+    settings = {"ledger_url": request.getfixturevalue("postgres").database()} if postgresql else {}
+    with running(tmp_path_factory.mktemp("explain"), NOW, **settings) as gateway:
         gateway.publish(*(DATA / f"{name}.yaml" for name in ("national", "provincial", "municipal")))
         yield gateway
 

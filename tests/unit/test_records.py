@@ -2,7 +2,10 @@
 
 import dataclasses
 import datetime
+import inspect
 import json
+import re
+import sys
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 
 from lanjie_gateway.domain.explanation import Answered, differences, words
 from lanjie_gateway.domain.records import VERSION, about, instant, leaf, replay
+from lanjie_matcher import tracing
 from lanjie_matcher.decide import Question
 from lanjie_matcher.listings import Standing
 from lanjie_matcher.subjects import SubjectKind
@@ -81,3 +85,11 @@ def test_every_part_of_an_answer_is_compared():
         value: Any = "PASS" if field.type is str else ("verify-at-source",)
         again = dataclasses.replace(Answered(outcome="INTERCEPT"), **{field.name: value})
         assert len(differences(held, again)) == 1
+
+
+def test_every_finding_of_decide_has_words():
+    source = inspect.getsource(sys.modules["lanjie_matcher.decide"]) + inspect.getsource(tracing)
+    noted = set(re.findall(r'note\(\d, "(\w+)"', source)) | {"list_type_unknown", "list_type_of_other_region"}
+    assert len(noted) > 10
+    for verdict in noted | {"edition_in_force", "edition_not_in_force"}:
+        assert words(Finding(step=0, verdict=verdict, listing="L", edition="e@1", measure="M", detail="d"))

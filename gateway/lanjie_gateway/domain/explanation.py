@@ -41,10 +41,10 @@ _OF_LISTING: Final = {
     "retention_ended": "is past its retention",
     "list_type_unknown": "is of list type {detail}, which no catalogue in force defines",
     "list_type_of_other_region": "is of the local list type {detail}, which acts in another region only",
-    "no_entry": "no measure in force names list type {detail} and this matter",
+    "no_entry": "is of list type {detail}, which no measure in force names for this matter",
     "objection_open": "bears an objection mark, which changes nothing",
     "name_mismatch": "records another name than the one stated",
-    "source_old": "its source has vouched for it up to {detail} only: verify at the source",
+    "source_old": "was vouched for by its source up to {detail} only: verify at the source",
 }
 _OF_MEASURE: Final = {
     "applies": "applies",
@@ -69,6 +69,7 @@ _OF_ANSWER: Final = {
     "pass": "no measure applies; this does not say whether the subject is listed",
     "measure_to_be_verified": "a measure wants facts verified by an officer",
     "natural_person": "the subject is, or may be, a natural person: an officer confirms",
+    "facts_missing": "facts are missing: an officer asks the listing authority before anything is decided",
     "no_confirmation": "none is required",
 }
 
@@ -172,11 +173,11 @@ def words(finding: Finding) -> str:
     """Return a finding in English."""
     places = {"edition": finding.edition, "detail": finding.detail.replace("_", " ")}
     if text := _OF_LISTING.get(finding.verdict):
-        return f"listing {finding.listing}: {text.format(**places)}"
+        return f"listing {finding.listing} {text.format(**places)}"
     if text := _OF_MEASURE.get(finding.verdict):
         subject = f"measure {finding.measure}" + (f" of {finding.edition}" if finding.edition else "")
         borne = f" for listing {finding.listing}" if finding.listing else ""
-        return f"{subject}{borne}: {text.format(**places)}"
+        return f"{subject}{borne} {text.format(**places)}"
     return _OF_ANSWER[finding.verdict].format(**places)
 
 

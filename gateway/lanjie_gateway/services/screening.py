@@ -169,8 +169,10 @@ class ScreeningService:
 
     async def _look_up(
         self, asker: Principal, inquiry: Inquiry, identifiers: Sequence[Identifier], revisions: tuple[int, int]
-    ) -> tuple[_Admitted, list[bytes]]:
+    ) -> tuple[_Admitted, list[tuple[bytes, bytes]]]:
         """Steps 1 and 2, all on one revision: at least the first of `revisions`, pinned to the second where it is set.
+
+        Each identifier gets its bucket's token and value.
 
         What the index no longer has at the newest revision is asked for again at the one that replaced it.
         """
@@ -181,7 +183,7 @@ class ScreeningService:
             admitted = self._admit(asker, inquiry, revision)
             try:
                 # (2)
-                return admitted, await self._index.read(buckets, revision)
+                return admitted, list(zip(buckets, await self._index.read(buckets, revision), strict=True))
             except MovedError as moved:
                 if pinned:
                     raise compacted(moved.revision) from None
@@ -231,7 +233,8 @@ class ScreeningService:
         if inquiry.as_of > now:
             raise invalid_argument("as_of_time", "future", "as_of lies in the future")
 
-    def _answer(self, admitted: _Admitted, identifier: Identifier, value: bytes, name: str) -> Answer:
+    def _answer(self, admitted: _Admitted, identifier: Identifier, found: tuple[bytes, bytes], name: str) -> Answer:
+        bucket, value = found
         token = self._key.token(identifier.reveal())
         # (3)
         kind = identifier.kind.value
@@ -250,7 +253,7 @@ class ScreeningService:
             ),
         )
         ruling = decide([packed.listing for packed in own], self._index.catalogues(admitted.revision), question)
-        asked = about(question, kind=kind, subject=token, bucket=self._key.token(identifier.key))
+        asked = about(question, kind=kind, subject=token, bucket=bucket)
         return self._recorded(admitted, ruling, (*identifier.warnings, *ruling.warnings), identifier.masked, asked)
 
     def _unreadable(self, admitted: _Admitted, error: IdentifierError) -> Answer:
