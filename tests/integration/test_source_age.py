@@ -69,7 +69,9 @@ def metrics(gateway: RunningGateway) -> list[str]:
     address = json.loads(gateway.file.read_text())["metrics"]
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with direct.open(f"http://{address}/metrics", timeout=5) as told:
-        return [line for line in told.read().decode().splitlines() if line.startswith(("lanjie_source", "lanjie_waiting"))]
+        return [
+            line for line in told.read().decode().splitlines() if line.startswith(("lanjie_source", "lanjie_waiting"))
+        ]
 
 
 def test_the_clock_alone_makes_a_source_old_and_the_same_rows_make_it_young(gateway: RunningGateway) -> None:

@@ -20,14 +20,15 @@ def wall_clock() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
 
 
-async def describe(server: grpc.aio.Server, *modules: object) -> health.HealthServicer:
-    """Add health and reflection."""
+async def describe(server: grpc.aio.Server, *modules: object, without: str = "") -> health.HealthServicer:
+    """Add health and reflection of the services of some modules, save the one that another listener serves."""
     servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     names = [
         service.full_name
         for module in modules
         for service in module.DESCRIPTOR.services_by_name.values()  # type: ignore[attr-defined]
+        if service.name != without
     ]
     reflection.enable_server_reflection((*names, HEALTH, reflection.SERVICE_NAME), server)
     await servicer.set("", health_pb2.HealthCheckResponse.SERVING)

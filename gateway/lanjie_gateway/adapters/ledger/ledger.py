@@ -22,6 +22,7 @@ from lanjie_gateway.adapters.ledger import (
     heads,
     inquiries,
     life,
+    lives,
     locks,
     proposals,
     pruning,
@@ -31,6 +32,7 @@ from lanjie_gateway.adapters.ledger import (
     years,
 )
 from lanjie_gateway.adapters.ledger.copy import OnlineCopy
+from lanjie_gateway.adapters.ledger.lives import Life
 from lanjie_gateway.adapters.ledger.rows import (
     BucketState,
     CommitInfo,
@@ -57,8 +59,8 @@ from lanjie_gateway.adapters.ledger.tables import (
     STAGED_CHANGE,
     STAGED_KEY,
 )
-from lanjie_gateway.adapters.sealing import Sealer
-from lanjie_gateway.domain import packed
+from lanjie_gateway.adapters.sealing import SealBrokenError, Sealer
+from lanjie_gateway.domain import history, packed
 from lanjie_gateway.domain.errors import Refused, Unanswerable, not_found
 from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.import_rules import ImportMode, ImportState, QuarantinedRow, Receipt
@@ -67,7 +69,7 @@ from lanjie_gateway.domain.source_ages import Delivery, Source
 from lanjie_gateway.domain.staged import StagedRow
 from lanjie_matcher.catalogues import Edition
 from lanjie_matcher.fingerprints import IndexKey
-from lanjie_matcher.identifiers import Identifier
+from lanjie_matcher.identifiers import Identifier, IdentifierError, parse
 from lanjie_matcher.listings import Listing
 from lanjie_matcher.subjects import normalise_name
 
@@ -280,10 +282,26 @@ class Ledger:
             told = connection.execute(
                 sa.select(EVENT, BATCH.c.revision, BATCH.c.committed_at)
                 .join(BATCH, BATCH.c.id == EVENT.c.batch_id)
-                .where(EVENT.c.listing_id == number, BATCH.c.revision.is_not(None), EVENT.c.kind.not_in(pruning.SILENT))
+                .where(EVENT.c.listing_id == number, BATCH.c.revision.is_not(None), EVENT.c.kind.not_in(history.SILENT))
                 .order_by(BATCH.c.revision, EVENT.c.seq)
             ).all()
         return self._stored(row), [_event(each) for each in told]
+
+    def lives(self, bucket: bytes, revision: int) -> list[Life]:
+        """Return the lives of the listings whose key stands or stood in a bucket; see `lives.of_bucket`."""
+        with database.transaction(self._engine) as connection:
+            return lives.of_bucket(connection, bucket, revision, self._buckets)
+
+    def lives_of_digest(self, generation: int, digest: int, revision: int) -> list[Life]:
+        """Return the lives of the listings of a company by its view digest; see `lives.of_digest`."""
+        with database.transaction(self._engine) as connection:
+            return lives.of_digest(connection, generation, digest, revision, self._buckets)
+
+    def lives_of(self, listing_ids: Iterable[str]) -> list[Life]:
+        """Return the lives of listings by id; unknown ids are passed over."""
+        numbers = [number for number in map(row_id, listing_ids) if number is not None]
+        with database.transaction(self._engine) as connection:
+            return lives.of_listings(connection, numbers)
 
     def record(self, listing_id: str, act: Act) -> int:
         """Record one event as a commit of its own; return the revision.
@@ -742,6 +760,21 @@ class Ledger:
         """Return inquiry records in the order they were kept, behind the `after` first ones."""
         with database.transaction(self._engine) as connection:
             return inquiries.read(connection, limit, after)
+
+    def inquiries_of(self, decision_id: str) -> list[InquiryRow]:
+        """Return the inquiry records of a decision id, in the order they were kept."""
+        with database.transaction(self._engine) as connection:
+            return inquiries.find(connection, decision_id)
+
+    def _buckets(self, natural_key: bytes, before: history.Before) -> frozenset[bytes] | None:
+        """Return the buckets of details as a payload keeps them; `None` where they cannot be read any more."""
+        if before.sealed is None or before.wrapped_key is None:
+            return None
+        try:
+            details = packed.unpack_details(self._sealer.open(before.sealed, before.wrapped_key, natural_key))
+            return frozenset(self._index.token(parse(each).key) for each in details.identifiers)
+        except (SealBrokenError, IdentifierError, ValueError):
+            return None
 
     def _yield_turn(self) -> None:
         # What is committed is committed; a lock goes with a connection that is lost.

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import msgpack
 import sqlalchemy as sa
 from psycopg import sql
 
@@ -22,7 +21,7 @@ from lanjie_gateway.adapters.ledger.tables import (
     STAGED_CHANGE,
     STAGED_KEY,
 )
-from lanjie_gateway.domain import events, packed
+from lanjie_gateway.domain import events, history, packed
 from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.domain.import_rules import Effect, Known, QuarantinedRow, judge
 from lanjie_gateway.domain.list_file import Op, RowRefused
@@ -337,7 +336,7 @@ def _correction(chunk: _Chunk, number: int, old: Any, row: StagedRow) -> dict[st
         "effective_at": None,
         "reason": "corrected by its source",
         "document": chunk.document,
-        "payload": msgpack.packb((1, old.packed, old.sealed, old.wrapped_key)),
+        "payload": history.payload_of(history.Before(old.packed, old.sealed, old.wrapped_key)),
     }
 
 
@@ -378,9 +377,6 @@ def merge_correction(before: bytes, corrected: bytes) -> bytes:
 def merge_removal(before: bytes, effective_at: int) -> tuple[bytes, bool]:
     """Return the packed form of a removed listing, and whether it counts as ended."""
     old = packed.unpack(before)
-    at = packed.instant(effective_at)
-    # A complete list may be older than a reinstatement; the end then works right after it.
-    if old.listing.reinstated_at is not None and at <= old.listing.reinstated_at:
-        at = packed.instant(packed.micros(old.listing.reinstated_at) + 1)
+    at = events.removal_instant(old.listing, packed.instant(effective_at))
     listing = events.apply(old.listing, events.EventKind.REMOVED, at)
     return packed.pack(packed.PackedListing(listing, old.identities, old.name_token)), ended_by_event(listing)
