@@ -16,6 +16,7 @@ from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.catalogue_file import CatalogueRefused
 from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.services.catalogue import CatalogueService
+from tests.support.signing import KEY, signed
 
 CATALOGUES = Path(__file__).parents[2] / "examples" / "catalogues"
 NATIONAL = (CATALOGUES / "national-example.yaml").read_bytes()
@@ -24,10 +25,23 @@ NOW = datetime.datetime(2026, 11, 23, 4, 0, tzinfo=datetime.UTC)
 
 
 def principal(role: Role) -> Principal:
-    return Principal(department="local", person=role.value, roles=frozenset({role}), region="320100")
+    return Principal(
+        department="local",
+        person=role.value,
+        roles=frozenset({role}),
+        region="320100",
+        signing_keys=(KEY.public,),
+    )
 
 
 MANAGER = principal(Role.MANAGER)
+
+
+def _request(file: bytes, name: str) -> pb.PublishRequest:
+    by = signed(file)
+    return pb.PublishRequest(
+        file=file, file_name=name, signature=by.value, signature_algorithm=by.algorithm, key_id=by.key_id
+    )
 
 
 @pytest_asyncio.fixture
@@ -61,7 +75,7 @@ def service(ledger: LedgerThread, announced: list[int]) -> CatalogueService:
 async def test_a_published_edition_is_at_hand_with_its_revision(
     service: CatalogueService, announced: list[int]
 ) -> None:
-    done = await service.publish(NATIONAL, "national.yaml", MANAGER)
+    done = await service.publish(NATIONAL, "national.yaml", MANAGER, signature=signed(NATIONAL))
     assert done.revision == done.record.edition.revision == announced[0] > 0
     assert service.current().ever_knew("procurement.supplier")
     assert [edition.revision for edition in service.current().editions] == [done.revision]
@@ -77,15 +91,15 @@ async def test_a_dry_run_leaves_nothing(service: CatalogueService, announced: li
 
 @pytest.mark.asyncio
 async def test_the_same_file_again_answers_what_it_did_first(service: CatalogueService, announced: list[int]) -> None:
-    first = await service.publish(NATIONAL, "national.yaml", MANAGER)
-    second = await service.publish(NATIONAL, "copy.yaml", MANAGER)
+    first = await service.publish(NATIONAL, "national.yaml", MANAGER, signature=signed(NATIONAL))
+    second = await service.publish(NATIONAL, "copy.yaml", MANAGER, signature=signed(NATIONAL))
     assert second.revision == first.revision
     assert len(announced) == 1
 
 
 @pytest.mark.asyncio
 async def test_the_same_edition_with_other_content_is_refused(service: CatalogueService) -> None:
-    await service.publish(NATIONAL, "national.yaml", MANAGER)
+    await service.publish(NATIONAL, "national.yaml", MANAGER, signature=signed(NATIONAL))
     with pytest.raises(CatalogueRefused, match="edition-exists"):
         await service.publish(NATIONAL + b"# changed\n", "national.yaml", MANAGER)
 
@@ -101,8 +115,8 @@ async def test_only_a_manager_publishes(service: CatalogueService, role: Role) -
 
 @pytest.mark.asyncio
 async def test_a_restart_finds_what_was_published(service: CatalogueService, ledger: LedgerThread) -> None:
-    await service.publish(NATIONAL, "national.yaml", MANAGER)
-    await service.publish(PROVINCIAL, "jiangsu.yaml", MANAGER)
+    await service.publish(NATIONAL, "national.yaml", MANAGER, signature=signed(NATIONAL))
+    await service.publish(PROVINCIAL, "jiangsu.yaml", MANAGER, signature=signed(PROVINCIAL))
 
     async def published(revision: int) -> None:
         pass
@@ -119,13 +133,13 @@ async def test_a_restart_finds_what_was_published(service: CatalogueService, led
 async def test_the_servicer_tells_an_edition_whole(service: CatalogueService) -> None:
     servicer = CatalogueServicer(service)
     set_caller(MANAGER)
-    response = await servicer.Publish(pb.PublishRequest(file=NATIONAL, file_name="national.yaml"), None)
+    response = await servicer.Publish(_request(NATIONAL, "national.yaml"), None)
     edition = response.edition
     assert (edition.catalogue_id, edition.level, edition.region) == ("cn-example", "national", "000000")
     assert (edition.list_types, edition.matters, edition.measures) == (13, 39, 46)
     assert edition.actor == "local/manager"
     assert edition.published_time.ToDatetime(datetime.UTC) == NOW
-    await servicer.Publish(pb.PublishRequest(file=PROVINCIAL, file_name="jiangsu.yaml"), None)
+    await servicer.Publish(_request(PROVINCIAL, "jiangsu.yaml"), None)
     every = (await servicer.GetCatalogue(pb.GetCatalogueRequest(), None)).editions
     assert [each.catalogue_id for each in every] == ["js-example", "cn-example"]
     assert not any(each.file for each in every)

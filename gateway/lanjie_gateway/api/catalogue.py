@@ -6,6 +6,7 @@ from lanjie.v1 import catalogue_pb2 as pb
 from lanjie.v1 import catalogue_pb2_grpc
 from lanjie_gateway.api.auth import caller
 from lanjie_gateway.api.messages import timestamp
+from lanjie_gateway.domain.signing import Signature
 from lanjie_gateway.services.catalogue import CatalogueRecord, CatalogueService
 
 
@@ -22,7 +23,11 @@ class CatalogueServicer(catalogue_pb2_grpc.CatalogueServiceServicer):
     async def Publish(self, request: pb.PublishRequest, context: Any) -> pb.PublishResponse:
         """Publish one edition."""
         done = await self._service.publish(
-            request.file, request.file_name or "catalogue", caller(context), dry_run=request.dry_run
+            request.file,
+            request.file_name or "catalogue",
+            caller(context),
+            signature=_signature(request),
+            dry_run=request.dry_run,
         )
         return pb.PublishResponse(edition=_message(done.record), revision=done.revision, warnings=done.warnings)
 
@@ -32,6 +37,12 @@ class CatalogueServicer(catalogue_pb2_grpc.CatalogueServiceServicer):
         return pb.GetCatalogueResponse(
             editions=[_message(record, with_file=bool(request.catalogue_id)) for record in records]
         )
+
+
+def _signature(request: pb.PublishRequest) -> Signature | None:
+    if not request.signature:
+        return None
+    return Signature(algorithm=request.signature_algorithm, key_id=request.key_id, value=request.signature)
 
 
 def _message(record: CatalogueRecord, *, with_file: bool = False) -> pb.CatalogueEdition:
@@ -56,4 +67,9 @@ def _message(record: CatalogueRecord, *, with_file: bool = False) -> pb.Catalogu
     if stored is not None:
         message.actor = stored.actor
         message.published_time.CopyFrom(timestamp(stored.published_at))
+        if stored.signed is not None:
+            message.signer = stored.signed.actor
+            message.signature = stored.signed.value
+            message.signature_algorithm = stored.signed.key.algorithm
+            message.key_id = stored.signed.key.key_id
     return message

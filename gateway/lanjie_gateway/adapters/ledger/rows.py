@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from lanjie_gateway.domain.events import EventKind
 from lanjie_gateway.domain.packed import Details, PackedListing
+from lanjie_gateway.domain.signing import Signed
 
 
 class LedgerError(RuntimeError):
@@ -85,7 +86,7 @@ class Pruned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEdition:
-    """One published edition as it was handed in."""
+    """One published edition as it was handed in; `signed` is `None` where it was published before signatures."""
 
     catalogue_id: str
     edition: str
@@ -94,6 +95,7 @@ class StoredEdition:
     actor: str
     published_at: datetime.datetime
     revision: int
+    signed: Signed | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

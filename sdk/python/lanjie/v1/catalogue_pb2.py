@@ -25,23 +25,23 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19lanjie/v1/catalogue.proto\x12\tlanjie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"B\n\x0ePublishRequest\x12\x0c\n\x04\x66ile\x18\x01 \x01(\x0c\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\"c\n\x0fPublishResponse\x12,\n\x07\x65\x64ition\x18\x01 \x01(\x0b\x32\x1b.lanjie.v1.CatalogueEdition\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x10\n\x08warnings\x18\x03 \x03(\t\"<\n\x13GetCatalogueRequest\x12\x14\n\x0c\x63\x61talogue_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65\x64ition\x18\x02 \x01(\t\"E\n\x14GetCatalogueResponse\x12-\n\x08\x65\x64itions\x18\x01 \x03(\x0b\x32\x1b.lanjie.v1.CatalogueEdition\"\x81\x03\n\x10\x43\x61talogueEdition\x12\x14\n\x0c\x63\x61talogue_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65\x64ition\x18\x02 \x01(\t\x12\r\n\x05level\x18\x03 \x01(\t\x12\x0e\n\x06region\x18\x04 \x01(\t\x12\x0f\n\x07\x65xample\x18\x05 \x01(\x08\x12\x1a\n\x12publication_number\x18\x06 \x01(\t\x12\x18\n\x10publication_date\x18\x07 \x01(\t\x12\x1b\n\x13\x65\x66\x66\x65\x63tive_from_date\x18\x08 \x01(\t\x12\x19\n\x11\x65\x66\x66\x65\x63tive_to_date\x18\t \x01(\t\x12\x0e\n\x06sha256\x18\n \x01(\x0c\x12\x12\n\nlist_types\x18\x0b \x01(\r\x12\x0f\n\x07matters\x18\x0c \x01(\r\x12\x10\n\x08measures\x18\r \x01(\r\x12\x10\n\x08revision\x18\x0e \x01(\x04\x12\r\n\x05\x61\x63tor\x18\x0f \x01(\t\x12\x32\n\x0epublished_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x66ile\x18\x11 \x01(\x0c\x32\xa5\x01\n\x10\x43\x61talogueService\x12@\n\x07Publish\x12\x19.lanjie.v1.PublishRequest\x1a\x1a.lanjie.v1.PublishResponse\x12O\n\x0cGetCatalogue\x12\x1e.lanjie.v1.GetCatalogueRequest\x1a\x1f.lanjie.v1.GetCatalogueResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19lanjie/v1/catalogue.proto\x12\tlanjie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x01\n\x0ePublishRequest\x12\x0c\n\x04\x66ile\x18\x01 \x01(\x0c\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x11\n\tsignature\x18\x04 \x01(\x0c\x12\x1b\n\x13signature_algorithm\x18\x05 \x01(\t\x12\x0e\n\x06key_id\x18\x06 \x01(\t\"c\n\x0fPublishResponse\x12,\n\x07\x65\x64ition\x18\x01 \x01(\x0b\x32\x1b.lanjie.v1.CatalogueEdition\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x10\n\x08warnings\x18\x03 \x03(\t\"<\n\x13GetCatalogueRequest\x12\x14\n\x0c\x63\x61talogue_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65\x64ition\x18\x02 \x01(\t\"E\n\x14GetCatalogueResponse\x12-\n\x08\x65\x64itions\x18\x01 \x03(\x0b\x32\x1b.lanjie.v1.CatalogueEdition\"\xd1\x03\n\x10\x43\x61talogueEdition\x12\x14\n\x0c\x63\x61talogue_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65\x64ition\x18\x02 \x01(\t\x12\r\n\x05level\x18\x03 \x01(\t\x12\x0e\n\x06region\x18\x04 \x01(\t\x12\x0f\n\x07\x65xample\x18\x05 \x01(\x08\x12\x1a\n\x12publication_number\x18\x06 \x01(\t\x12\x18\n\x10publication_date\x18\x07 \x01(\t\x12\x1b\n\x13\x65\x66\x66\x65\x63tive_from_date\x18\x08 \x01(\t\x12\x19\n\x11\x65\x66\x66\x65\x63tive_to_date\x18\t \x01(\t\x12\x0e\n\x06sha256\x18\n \x01(\x0c\x12\x12\n\nlist_types\x18\x0b \x01(\r\x12\x0f\n\x07matters\x18\x0c \x01(\r\x12\x10\n\x08measures\x18\r \x01(\r\x12\x10\n\x08revision\x18\x0e \x01(\x04\x12\r\n\x05\x61\x63tor\x18\x0f \x01(\t\x12\x32\n\x0epublished_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x66ile\x18\x11 \x01(\x0c\x12\x0e\n\x06signer\x18( \x01(\t\x12\x11\n\tsignature\x18) \x01(\x0c\x12\x0e\n\x06key_id\x18* \x01(\t\x12\x1b\n\x13signature_algorithm\x18+ \x01(\t2\xa5\x01\n\x10\x43\x61talogueService\x12@\n\x07Publish\x12\x19.lanjie.v1.PublishRequest\x1a\x1a.lanjie.v1.PublishResponse\x12O\n\x0cGetCatalogue\x12\x1e.lanjie.v1.GetCatalogueRequest\x1a\x1f.lanjie.v1.GetCatalogueResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lanjie.v1.catalogue_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PUBLISHREQUEST']._serialized_start=73
-  _globals['_PUBLISHREQUEST']._serialized_end=139
-  _globals['_PUBLISHRESPONSE']._serialized_start=141
-  _globals['_PUBLISHRESPONSE']._serialized_end=240
-  _globals['_GETCATALOGUEREQUEST']._serialized_start=242
-  _globals['_GETCATALOGUEREQUEST']._serialized_end=302
-  _globals['_GETCATALOGUERESPONSE']._serialized_start=304
-  _globals['_GETCATALOGUERESPONSE']._serialized_end=373
-  _globals['_CATALOGUEEDITION']._serialized_start=376
-  _globals['_CATALOGUEEDITION']._serialized_end=761
-  _globals['_CATALOGUESERVICE']._serialized_start=764
-  _globals['_CATALOGUESERVICE']._serialized_end=929
+  _globals['_PUBLISHREQUEST']._serialized_start=74
+  _globals['_PUBLISHREQUEST']._serialized_end=204
+  _globals['_PUBLISHRESPONSE']._serialized_start=206
+  _globals['_PUBLISHRESPONSE']._serialized_end=305
+  _globals['_GETCATALOGUEREQUEST']._serialized_start=307
+  _globals['_GETCATALOGUEREQUEST']._serialized_end=367
+  _globals['_GETCATALOGUERESPONSE']._serialized_start=369
+  _globals['_GETCATALOGUERESPONSE']._serialized_end=438
+  _globals['_CATALOGUEEDITION']._serialized_start=441
+  _globals['_CATALOGUEEDITION']._serialized_end=906
+  _globals['_CATALOGUESERVICE']._serialized_start=909
+  _globals['_CATALOGUESERVICE']._serialized_end=1074
 # @@protoc_insertion_point(module_scope)

@@ -22,20 +22,32 @@ class PublishRequest(google.protobuf.message.Message):
     FILE_FIELD_NUMBER: builtins.int
     FILE_NAME_FIELD_NUMBER: builtins.int
     DRY_RUN_FIELD_NUMBER: builtins.int
+    SIGNATURE_FIELD_NUMBER: builtins.int
+    SIGNATURE_ALGORITHM_FIELD_NUMBER: builtins.int
+    KEY_ID_FIELD_NUMBER: builtins.int
     file: builtins.bytes
     """The file, YAML, UTF-8, at most 4 MiB."""
     file_name: builtins.str
     """Its name, for messages."""
     dry_run: builtins.bool
     """Check it only."""
+    signature: builtins.bytes
+    """Signature of the caller over `lanjie catalogue v1`, a zero byte and the SHA-256 of the file; a dry run needs none."""
+    signature_algorithm: builtins.str
+    """Its algorithm: `ed25519`."""
+    key_id: builtins.str
+    """Name of the key: the algorithm, a hyphen and the first 16 hexadecimal digits of the SHA-256 of the public key."""
     def __init__(
         self,
         *,
         file: builtins.bytes = ...,
         file_name: builtins.str = ...,
         dry_run: builtins.bool = ...,
+        signature: builtins.bytes = ...,
+        signature_algorithm: builtins.str = ...,
+        key_id: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["dry_run", b"dry_run", "file", b"file", "file_name", b"file_name"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dry_run", b"dry_run", "file", b"file", "file_name", b"file_name", "key_id", b"key_id", "signature", b"signature", "signature_algorithm", b"signature_algorithm"]) -> None: ...
 
 global___PublishRequest = PublishRequest
 
@@ -135,6 +147,10 @@ class CatalogueEdition(google.protobuf.message.Message):
     ACTOR_FIELD_NUMBER: builtins.int
     PUBLISHED_TIME_FIELD_NUMBER: builtins.int
     FILE_FIELD_NUMBER: builtins.int
+    SIGNER_FIELD_NUMBER: builtins.int
+    SIGNATURE_FIELD_NUMBER: builtins.int
+    KEY_ID_FIELD_NUMBER: builtins.int
+    SIGNATURE_ALGORITHM_FIELD_NUMBER: builtins.int
     catalogue_id: builtins.str
     """Id of the catalogue."""
     edition: builtins.str
@@ -167,6 +183,14 @@ class CatalogueEdition(google.protobuf.message.Message):
     """Who published it."""
     file: builtins.bytes
     """The file itself; only when one edition is asked for."""
+    signer: builtins.str
+    """Who signed it, department and person; empty where it was published before signatures."""
+    signature: builtins.bytes
+    """The signature, as in `PublishRequest`."""
+    key_id: builtins.str
+    """Name of the key, as in `PublishRequest`."""
+    signature_algorithm: builtins.str
+    """Algorithm of the signature."""
     @property
     def published_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When."""
@@ -191,8 +215,12 @@ class CatalogueEdition(google.protobuf.message.Message):
         actor: builtins.str = ...,
         published_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         file: builtins.bytes = ...,
+        signer: builtins.str = ...,
+        signature: builtins.bytes = ...,
+        key_id: builtins.str = ...,
+        signature_algorithm: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["published_time", b"published_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["actor", b"actor", "catalogue_id", b"catalogue_id", "edition", b"edition", "effective_from_date", b"effective_from_date", "effective_to_date", b"effective_to_date", "example", b"example", "file", b"file", "level", b"level", "list_types", b"list_types", "matters", b"matters", "measures", b"measures", "publication_date", b"publication_date", "publication_number", b"publication_number", "published_time", b"published_time", "region", b"region", "revision", b"revision", "sha256", b"sha256"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["actor", b"actor", "catalogue_id", b"catalogue_id", "edition", b"edition", "effective_from_date", b"effective_from_date", "effective_to_date", b"effective_to_date", "example", b"example", "file", b"file", "key_id", b"key_id", "level", b"level", "list_types", b"list_types", "matters", b"matters", "measures", b"measures", "publication_date", b"publication_date", "publication_number", b"publication_number", "published_time", b"published_time", "region", b"region", "revision", b"revision", "sha256", b"sha256", "signature", b"signature", "signature_algorithm", b"signature_algorithm", "signer", b"signer"]) -> None: ...
 
 global___CatalogueEdition = CatalogueEdition
