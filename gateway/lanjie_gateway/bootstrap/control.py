@@ -34,7 +34,7 @@ from lanjie_gateway.api.listing import ListingServicer
 from lanjie_gateway.api.metrics import GatewayCollector
 from lanjie_gateway.api.server import ADMIN_MESSAGE_BYTES, Gate, options
 from lanjie_gateway.api.sync import InquiryServicer, SyncServicer
-from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, describe
+from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, departments_of, describe
 from lanjie_gateway.services.backups import BackupService
 from lanjie_gateway.services.catalogue import CatalogueService
 from lanjie_gateway.services.follower import Follower
@@ -89,7 +89,7 @@ class Control:
         await self.ledger.start()
         self._stack.push_async_callback(self.ledger.close)
         keys = self.ledger.keys
-        self._tokens = Tokens(state / "tokens", keys.token, self._settings.region)
+        self._tokens = Tokens(state / "tokens", keys.token, self._settings.region, departments_of(self._settings))
 
         self.catalogues = CatalogueService(
             self.ledger, self._published, self._clock, allow_examples=self._settings.allow_examples
@@ -228,6 +228,7 @@ class Control:
             "admin": self.admin_address,
             "metrics": self.metrics_address,
             "tokens": {person: str(path.resolve()) for person, path in self._tokens.files.items()},
+            "signing_key": str(self._tokens.signing_key.resolve()),
             "trusted_keys": {keys.signing_key_id: keys.signing_public.hex()},
             "ledger": "postgresql" if self.ledger.shared else "sqlite",
             "index": self._settings.index,

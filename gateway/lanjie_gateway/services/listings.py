@@ -1,4 +1,9 @@
-"""Listings as those see them who may read them, and the events that end them (Art. 24, 40, 61, 64-66)."""
+"""Listings as those see them who may read them, and the events that end them (Art. 24, 40, 61, 64-66).
+
+1. A listing that is not the caller's is told like one that is not there (Art. 40).
+2. Its scope is looked at inside the transaction of the event (Art. 61).
+3. Only the unit that identified the subject repairs (Art. 66).
+"""
 
 import datetime
 import re
@@ -8,7 +13,7 @@ from dataclasses import dataclass, field
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread, StoredEvent, StoredListing
 from lanjie_gateway.domain import events
 from lanjie_gateway.domain.access import Principal, Role
-from lanjie_gateway.domain.errors import invalid_argument, invalid_identifier, not_found
+from lanjie_gateway.domain.errors import Refused, invalid_argument, invalid_identifier, not_found
 from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.packed import Details
 from lanjie_gateway.services.acts import carried_through
@@ -20,6 +25,7 @@ from lanjie_matcher.listings import Listing, Standing, standing
 from lanjie_matcher.subjects import SubjectKind
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_NONE = "no such listing"
 _NO_DETAILS = Details(identifiers=(), name="")
 
 
@@ -65,7 +71,7 @@ class ListingService:
         self._published = published
 
     async def find(self, identifier: str, purpose: str, principal: Principal) -> list[ListingView]:
-        """Return the listings of an identifier, newest first, the ended ones included.
+        """Return those listings of an identifier that the caller may read, newest first, the ended ones included.
 
         Raises:
             Refused: NOT_PERMITTED, ARGUMENT_INVALID (purpose, Art. 24) or IDENTIFIER_INVALID.
@@ -76,7 +82,8 @@ class ListingService:
             parsed = identifiers.parse(identifier)
         except IdentifierError as error:
             raise invalid_identifier(error) from None
-        return [self._view(stored) for stored in await self._ledger.call(Ledger.find, parsed)]
+        found = await self._ledger.call(Ledger.find, parsed)
+        return [self._view(stored) for stored in found if principal.may_read(stored.packed.listing)]  # (1)
 
     async def get(self, listing_id: str, purpose: str, principal: Principal) -> tuple[ListingView, list[StoredEvent]]:
         """Return a listing and its events, oldest first.
@@ -86,7 +93,10 @@ class ListingService:
         """
         principal.require(Role.AUTHORITY, Role.AGENCY)
         _stated("purpose", purpose, 200)
-        return await self._get(listing_id)
+        found = await self._ledger.call(Ledger.get, listing_id)
+        if found is None or not principal.may_read(found[0].packed.listing):  # (1)
+            raise not_found(_NONE)
+        return self._view(found[0]), found[1]
 
     async def remove(
         self, listing_id: str, reason: str, document: str, effective_date: str, principal: Principal
@@ -138,14 +148,20 @@ class ListingService:
             document=document,
         )
 
+        def permit(stored: StoredListing) -> None:
+            _permit(stored, kind, principal)
+
         async def record() -> int:
-            recorded = await self._ledger.call(Ledger.record, listing_id, act)
+            bounded = None if principal.writes is None else permit
+            recorded = await self._ledger.call(Ledger.record, listing_id, act, bounded)  # (2)
             await self._published(recorded)
             return recorded
 
         revision = await carried_through(record())
-        view, _ = await self._get(listing_id)
-        return revision, view
+        found = await self._ledger.call(Ledger.get, listing_id)
+        if found is None:
+            raise not_found(_NONE)
+        return revision, self._view(found[0])
 
     def _effective(self, text: str) -> datetime.datetime | None:
         if not text:
@@ -159,12 +175,6 @@ class ListingService:
         if day > day_of(self._clock()):
             raise invalid_argument("effective_date", "future", "an event works from its day or later, not ahead of it")
         return start_of(day)
-
-    async def _get(self, listing_id: str) -> tuple[ListingView, list[StoredEvent]]:
-        found = await self._ledger.call(Ledger.get, listing_id)
-        if found is None:
-            raise not_found("no such listing")
-        return self._view(found[0]), found[1]
 
     def _view(self, stored: StoredListing) -> ListingView:
         listing = stored.packed.listing
@@ -188,6 +198,16 @@ class ListingService:
             return "list_type_unknown"
         stands = standing(listing, list_type.ends_with, now)
         return "" if stands is Standing.IN_FORCE else stands.value
+
+
+def _permit(stored: StoredListing, kind: EventKind, principal: Principal) -> None:
+    listing = stored.packed.listing
+    if not principal.may_change(listing):
+        raise not_found(_NONE)  # (1)
+    uscc = stored.details.authority_uscc if stored.details is not None else ""
+    if kind is EventKind.REPAIRED and not principal.identified(listing.authority, uscc):  # (3)
+        message = "only the unit that identified the subject repairs its credit (Art. 66)"
+        raise Refused("NOT_PERMITTED", message, required="identifying unit")
 
 
 def _stated(name: str, text: str, limit: int) -> None:
