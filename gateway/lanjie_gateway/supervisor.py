@@ -56,8 +56,8 @@ def serve(state: Path, listen: str, feed: str, admin: str, metrics: str, *, allo
                 metrics=metrics and _with_port(metrics),
                 allow_examples=allow_examples,
             )
-            configure_logs(settings.log_level)
             settings = _with_departments(settings)
+            configure_logs(settings.log_level)
             return asyncio.run(_supervise(*_with_redis(settings)))
     except (StateInUseError, OSError, ValueError) as error:
         return _refuse(str(error))

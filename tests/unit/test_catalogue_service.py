@@ -1,5 +1,6 @@
 """Publishing catalogues into a ledger: who may, what comes back, what a retry and a restart find."""
 
+import dataclasses
 import datetime
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,12 +11,17 @@ import pytest_asyncio
 from lanjie.v1 import catalogue_pb2 as pb
 from lanjie_gateway.adapters.keys import open_keys
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
+from lanjie_gateway.adapters.signing_keys import SigningKey
 from lanjie_gateway.api.auth import set_caller
 from lanjie_gateway.api.catalogue import CatalogueServicer
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.catalogue_file import CatalogueRefused
 from lanjie_gateway.domain.errors import Refused
+from lanjie_gateway.domain.signing import Signature, SignedKind, verify
 from lanjie_gateway.services.catalogue import CatalogueService
+from lanjie_matcher.catalogues import Level
+from tests.support import catalogues as catalogue
+from tests.support.callers import manager
 from tests.support.signing import KEY, signed
 
 CATALOGUES = Path(__file__).parents[2] / "examples" / "catalogues"
@@ -35,6 +41,7 @@ def principal(role: Role) -> Principal:
 
 
 MANAGER = principal(Role.MANAGER)
+OTHER = SigningKey(b"o" * 32)
 
 
 def _request(file: bytes, name: str) -> pb.PublishRequest:
@@ -155,3 +162,81 @@ async def test_a_file_name_is_bounded(service: CatalogueService) -> None:
     with pytest.raises(Refused) as refused:
         await service.publish(NATIONAL, "n" * 256, MANAGER)
     assert refused.value.metadata["field"] == "file_name"
+
+
+@pytest.mark.asyncio
+async def test_what_is_published_bears_a_signature_of_who_publishes_it(
+    service: CatalogueService, announced: list[int]
+) -> None:
+    flipped = NATIONAL.replace(b"cn-example", b"cn-exbmple", 1)
+    wrong = [
+        (None, "signature-missing"),
+        (signed(NATIONAL, OTHER), "signature-invalid"),
+        (signed(NATIONAL, kind=SignedKind.YEAR_FILE), "signature-invalid"),
+        (signed(flipped), "signature-invalid"),
+    ]
+    for signature, rule in wrong:
+        with pytest.raises(CatalogueRefused) as refused:
+            await service.publish(NATIONAL, "national.yaml", MANAGER, signature=signature)
+        assert (refused.value.reason, refused.value.metadata["rule"]) == ("CATALOGUE_REFUSED", rule)
+        # A dry run needs none.
+        await service.publish(NATIONAL, "national.yaml", MANAGER, signature=signature, dry_run=True)
+    # Another manager's signature is not the caller's.
+    other = dataclasses.replace(MANAGER, person="max", signing_keys=(OTHER.public,))
+    with pytest.raises(CatalogueRefused, match="signature-invalid"):
+        await service.publish(NATIONAL, "national.yaml", other, signature=signed(NATIONAL))
+    assert announced == []
+    done = await service.publish(NATIONAL, "national.yaml", other, signature=signed(NATIONAL, OTHER))
+    again = await service.publish(NATIONAL, "national.yaml", MANAGER)
+    assert again.revision == done.revision
+
+
+@pytest.mark.asyncio
+async def test_who_signed_is_kept_and_shown(service: CatalogueService, ledger: LedgerThread) -> None:
+    servicer = CatalogueServicer(service)
+    set_caller(MANAGER)
+    await servicer.Publish(_request(NATIONAL, "national.yaml"), None)
+    # One that was published before signatures stays what it was.
+    old = catalogue.edition("old")
+    await ledger.call(Ledger.publish_edition, old, b"old", "old.yaml", "local/manager", known=1)
+    stored = {each.catalogue_id: each.signed for each in await ledger.call(Ledger.editions)}
+    assert stored["old"] is None
+    kept = stored["cn-example"]
+    assert kept is not None
+    assert (kept.actor, kept.key, kept.signature) == (MANAGER.actor, KEY.public, signed(NATIONAL))
+    (shown,) = (await servicer.GetCatalogue(pb.GetCatalogueRequest(catalogue_id="cn-example"), None)).editions
+    assert shown.signer == "local/manager"
+    by = Signature(algorithm=shown.signature_algorithm, key_id=shown.key_id, value=shown.signature)
+    assert verify(KEY.public, SignedKind.CATALOGUE, shown.sha256, by)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("level", "region", "permitted"),
+    [
+        (None, "320000", (True, True)),
+        (Level.NATIONAL, "000000", (True, False)),
+        (Level.PROVINCIAL, "320000", (False, True)),
+        (Level.PROVINCIAL, "330000", (False, False)),
+        (Level.MUNICIPAL, "320100", (False, False)),
+    ],
+)
+async def test_a_manager_publishes_the_lists_of_one_level_and_region(
+    service: CatalogueService, level: Level | None, region: str, permitted: tuple[bool, bool]
+) -> None:
+    who = manager(level, region)
+    required = {NATIONAL: "national 000000", PROVINCIAL: "provincial 320000"}
+
+    async def published(file: bytes, *, dry_run: bool = False) -> bool:
+        try:
+            await service.publish(file, "list.yaml", who, signature=signed(file), dry_run=dry_run)
+        except Refused as refused:
+            return (refused.reason, refused.metadata["required"]) != ("NOT_PERMITTED", required[file])
+        return True
+
+    national, provincial = permitted
+    assert (await published(NATIONAL, dry_run=True), await published(NATIONAL)) == (national, national)
+    # The provincial list refers to it. What is published is the same for a retry.
+    await service.publish(NATIONAL, "list.yaml", MANAGER, signature=signed(NATIONAL))
+    assert await published(NATIONAL) is national
+    assert (await published(PROVINCIAL, dry_run=True), await published(PROVINCIAL)) == (provincial, provincial)
