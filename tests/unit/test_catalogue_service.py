@@ -27,6 +27,8 @@ from tests.support.signing import KEY, signed
 CATALOGUES = Path(__file__).parents[2] / "examples" / "catalogues"
 NATIONAL = (CATALOGUES / "national-example.yaml").read_bytes()
 PROVINCIAL = (CATALOGUES / "jiangsu-example.yaml").read_bytes()
+DATA = Path(__file__).parents[1] / "data"
+SMALL, LOCAL = ((DATA / f"{level}.yaml").read_bytes() for level in ("national", "provincial"))
 NOW = datetime.datetime(2026, 11, 23, 4, 0, tzinfo=datetime.UTC)
 
 
@@ -168,26 +170,26 @@ async def test_a_file_name_is_bounded(service: CatalogueService) -> None:
 async def test_what_is_published_bears_a_signature_of_who_publishes_it(
     service: CatalogueService, announced: list[int]
 ) -> None:
-    flipped = NATIONAL.replace(b"cn-example", b"cn-exbmple", 1)
+    flipped = SMALL.replace(b"test-national", b"test-nationam", 1)
     wrong = [
         (None, "signature-missing"),
-        (signed(NATIONAL, OTHER), "signature-invalid"),
-        (signed(NATIONAL, kind=SignedKind.YEAR_FILE), "signature-invalid"),
+        (signed(SMALL, OTHER), "signature-invalid"),
+        (signed(SMALL, kind=SignedKind.YEAR_FILE), "signature-invalid"),
         (signed(flipped), "signature-invalid"),
     ]
     for signature, rule in wrong:
         with pytest.raises(CatalogueRefused) as refused:
-            await service.publish(NATIONAL, "national.yaml", MANAGER, signature=signature)
+            await service.publish(SMALL, "national.yaml", MANAGER, signature=signature)
         assert (refused.value.reason, refused.value.metadata["rule"]) == ("CATALOGUE_REFUSED", rule)
         # A dry run needs none.
-        await service.publish(NATIONAL, "national.yaml", MANAGER, signature=signature, dry_run=True)
+        await service.publish(SMALL, "national.yaml", MANAGER, signature=signature, dry_run=True)
     # Another manager's signature is not the caller's.
     other = dataclasses.replace(MANAGER, person="max", signing_keys=(OTHER.public,))
     with pytest.raises(CatalogueRefused, match="signature-invalid"):
-        await service.publish(NATIONAL, "national.yaml", other, signature=signed(NATIONAL))
+        await service.publish(SMALL, "national.yaml", other, signature=signed(SMALL))
     assert announced == []
-    done = await service.publish(NATIONAL, "national.yaml", other, signature=signed(NATIONAL, OTHER))
-    again = await service.publish(NATIONAL, "national.yaml", MANAGER)
+    done = await service.publish(SMALL, "national.yaml", other, signature=signed(SMALL, OTHER))
+    again = await service.publish(SMALL, "national.yaml", MANAGER)
     assert again.revision == done.revision
 
 
@@ -195,16 +197,16 @@ async def test_what_is_published_bears_a_signature_of_who_publishes_it(
 async def test_who_signed_is_kept_and_shown(service: CatalogueService, ledger: LedgerThread) -> None:
     servicer = CatalogueServicer(service)
     set_caller(MANAGER)
-    await servicer.Publish(_request(NATIONAL, "national.yaml"), None)
+    await servicer.Publish(_request(SMALL, "national.yaml"), None)
     # One that was published before signatures stays what it was.
     old = catalogue.edition("old")
     await ledger.call(Ledger.publish_edition, old, b"old", "old.yaml", "local/manager", known=1)
     stored = {each.catalogue_id: each.signed for each in await ledger.call(Ledger.editions)}
     assert stored["old"] is None
-    kept = stored["cn-example"]
+    kept = stored["test-national"]
     assert kept is not None
-    assert (kept.actor, kept.key, kept.signature) == (MANAGER.actor, KEY.public, signed(NATIONAL))
-    (shown,) = (await servicer.GetCatalogue(pb.GetCatalogueRequest(catalogue_id="cn-example"), None)).editions
+    assert (kept.actor, kept.key, kept.signature) == (MANAGER.actor, KEY.public, signed(SMALL))
+    (shown,) = (await servicer.GetCatalogue(pb.GetCatalogueRequest(catalogue_id="test-national"), None)).editions
     assert shown.signer == "local/manager"
     by = Signature(algorithm=shown.signature_algorithm, key_id=shown.key_id, value=shown.signature)
     assert verify(KEY.public, SignedKind.CATALOGUE, shown.sha256, by)
@@ -225,7 +227,7 @@ async def test_a_manager_publishes_the_lists_of_one_level_and_region(
     service: CatalogueService, level: Level | None, region: str, permitted: tuple[bool, bool]
 ) -> None:
     who = manager(level, region)
-    required = {NATIONAL: "national 000000", PROVINCIAL: "provincial 320000"}
+    required = {SMALL: "national 000000", LOCAL: "provincial 320000"}
 
     async def published(file: bytes, *, dry_run: bool = False) -> bool:
         try:
@@ -235,8 +237,8 @@ async def test_a_manager_publishes_the_lists_of_one_level_and_region(
         return True
 
     national, provincial = permitted
-    assert (await published(NATIONAL, dry_run=True), await published(NATIONAL)) == (national, national)
+    assert (await published(SMALL, dry_run=True), await published(SMALL)) == (national, national)
     # The provincial list refers to it. What is published is the same for a retry.
-    await service.publish(NATIONAL, "list.yaml", MANAGER, signature=signed(NATIONAL))
-    assert await published(NATIONAL) is national
-    assert (await published(PROVINCIAL, dry_run=True), await published(PROVINCIAL)) == (provincial, provincial)
+    await service.publish(SMALL, "list.yaml", MANAGER, signature=signed(SMALL))
+    assert await published(SMALL) is national
+    assert (await published(LOCAL, dry_run=True), await published(LOCAL)) == (provincial, provincial)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lanjie_gateway.adapters.signing_keys import SigningKey
@@ -46,6 +46,7 @@ def test_a_signature_is_over_a_named_kind_of_file():
     assert not good(signature=signed(FILE, kind=SignedKind.YEAR_FILE))
 
 
+@settings(max_examples=30)
 @given(st.integers(min_value=0))
 def test_one_bit_makes_it_wrong(bit):
     assert not good(file=flipped(FILE, bit))
