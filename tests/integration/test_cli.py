@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.gateway import COLUMNS
 from tests.support.serve import LANJIE, Result, run, serving
+from tests.support.signing import KEY, signed
 from tests.support.subjects import citizen, org_code, uscc
 from tests.support.years import INVENTED, INVENTED_TEXT
 
@@ -21,6 +22,19 @@ PURPOSE = ("--purpose", "test of the command line")
 SUPPLIER = ("--matter", "procurement.supplier", *PURPOSE)
 LISTED, PERSON, UNLISTED, REMOVED, SILENT = uscc(101), citizen(7), uscc(102), uscc(103), uscc(104)
 Lanjie = Callable[..., Result]
+DEPARTMENTS = f"""
+[departments.city-market]
+name = "测试市监管局"
+region = "320100"
+list_types = ["WAGE"]
+[departments.city-market.persons]
+anna = {{roles = ["authority"]}}
+[departments.city-credit]
+name = "测试市信用办"
+region = "320100"
+[departments.city-credit.persons]
+mara = {{roles = ["manager"], level = "municipal", signing_keys = ["{KEY.public.text}"]}}
+"""
 
 
 def row(identifier: str, list_type: str = "COURT", **facts: str) -> dict[str, str]:
@@ -52,7 +66,9 @@ def write_list(path: Path, rows: list[dict[str, str]]) -> Path:
 @pytest.fixture(scope="module")
 def gateway_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     directory = tmp_path_factory.mktemp("cli")
-    with serving(directory / "state", "--allow-examples", metrics="127.0.0.1:0") as file:
+    (directory / "departments.toml").write_text(DEPARTMENTS)
+    settings = {"metrics": "127.0.0.1:0", "departments": str(directory / "departments.toml")}
+    with serving(directory / "state", "--allow-examples", **settings) as file:
         for name in ("national", "provincial", "municipal"):
             published = run("catalogue", "publish", str(DATA / f"{name}.yaml"), gateway_file=file)
             assert published.code == 0, published.err
@@ -413,6 +429,47 @@ def test_metrics_stand_where_the_gateway_file_says(gateway_file: Path) -> None:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with direct.open(f"http://{address}/metrics", timeout=5) as answer:
         assert b"lanjie_sync_current 1.0" in answer.read()
+
+
+def test_another_department_writes_its_own_and_publishes_what_it_signs(
+    lanjie: Lanjie, gateway_file: Path, tmp_path: Path
+) -> None:
+    tokens = gateway_file.parent / "tokens"
+    anna, mara = (("--token-file", str(tokens / path)) for path in ("city-market/anna.token", "city-credit/mara.token"))
+    rows = [row(uscc(7_001), "WAGE", source=""), row(uscc(7_002), "COURT", source="")]
+    done = lanjie("list", "import", str(write_list(tmp_path / "list.csv", rows)), *anna, "--json")
+    assert done.code == 4
+    assert [(bad["column"], bad["rule"]) for bad in done.json["quarantine"]] == [("list_type", "not-permitted")]
+    assert "--token-file THEIR_TOKEN_FILE" in done.json["confirm_command"]
+    one = write_list(tmp_path / "one.csv", rows[:1])
+    assert lanjie("list", "import", str(one), *anna).code == 0
+    (own,) = lanjie("list", "find", uscc(7_001), *anna, "--json").json
+    (other,) = lanjie("list", "find", LISTED, "--json").json
+    assert lanjie("list", "find", LISTED, *anna, "--json").json == []
+    why = ("--reason", "test", "--document", "1", *anna)
+    refused, unknown = (lanjie("list", "remove", listing, *why) for listing in (other["id"], "0" * 16))
+    assert (refused.code, refused.out, refused.err) == (unknown.code, unknown.out, unknown.err)
+    assert lanjie("list", "remove", own["id"], *why).code == 0
+
+    # An edition that acts in 2031 only.
+    later = (DATA / "municipal.yaml").read_text().replace("2026-01-10", "2031-01-10")
+    file, key, signature = tmp_path / "later.yaml", tmp_path / "mara.key", tmp_path / "later.sig"
+    file.write_text(later.replace('edition: "2026"', 'edition: "2031"'))
+    key.write_bytes(bytes(range(32)))
+    assert lanjie("catalogue", "publish", str(DATA / "provincial.yaml"), *mara, "--dry-run").code == 2
+    assert lanjie("catalogue", "publish", str(file), *mara, "--dry-run").code == 0
+    unsigned = lanjie("catalogue", "publish", str(file), *mara)
+    assert (unsigned.code, "--signing-key" in unsigned.err) == (2, True)
+    signature.write_text(signed(b"another file").text)
+    assert "signature-invalid" in lanjie("catalogue", "publish", str(file), *mara, "--signature", str(signature)).err
+    assert lanjie("catalogue", "sign", str(file), "--signing-key", str(key), "-o", str(signature)).code == 0
+    assert lanjie("catalogue", "publish", str(file), *mara, "--signature", str(signature)).code == 0
+    assert lanjie("catalogue", "publish", str(file), *mara, "--signing-key", str(key)).code == 0
+    show = ("catalogue", "show", "test-municipal", "--edition", "2031")
+    assert "signed by city-credit/mara with key ed25519-" in " ".join(lanjie(*show).out.split())
+    signature.write_text(lanjie(*show, "--signature").out)
+    verify = ("catalogue", "verify", str(file), "--signature", str(signature), "--public-key", KEY.public.text)
+    assert lanjie(*verify).code == 0
 
 
 @pytest.mark.parametrize("address", ["9464", "0.0.0.0:9464", "127.0.0.1:x"])

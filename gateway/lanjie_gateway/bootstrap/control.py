@@ -39,7 +39,7 @@ from lanjie_gateway.api.listing import ListingServicer
 from lanjie_gateway.api.metrics import GatewayCollector
 from lanjie_gateway.api.server import ADMIN_MESSAGE_BYTES, Gate, options
 from lanjie_gateway.api.sync import InquiryServicer, SyncServicer
-from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, describe
+from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, departments_of, describe
 from lanjie_gateway.services.backups import BackupService
 from lanjie_gateway.services.calendar import CalendarService, deadlines_of
 from lanjie_gateway.services.catalogue import CatalogueService
@@ -101,7 +101,7 @@ class Control:
         await self.ledger.start()
         self._stack.push_async_callback(self.ledger.close)
         keys = self.ledger.keys
-        self._tokens = Tokens(state / "tokens", keys.token, self._settings.region)
+        self._tokens = Tokens(state / "tokens", keys.token, self._settings.region, departments_of(self._settings))
 
         self.catalogues = CatalogueService(
             self.ledger, self._published, self._clock, allow_examples=self._settings.allow_examples
@@ -260,6 +260,7 @@ class Control:
             "admin": self.admin_address,
             "metrics": self.metrics_address,
             "tokens": {person: str(path.resolve()) for person, path in self._tokens.files.items()},
+            "signing_key": str(self._tokens.signing_key.resolve()),
             "trusted_keys": {keys.signing_key_id: keys.signing_public.hex()},
             "ledger": "postgresql" if self.ledger.shared else "sqlite",
             "index": self._settings.index,

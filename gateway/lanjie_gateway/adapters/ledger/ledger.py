@@ -26,6 +26,7 @@ from lanjie_gateway.adapters.ledger import (
     locks,
     proposals,
     pruning,
+    reach,
     receipts,
     rotation,
     staging,
@@ -61,10 +62,12 @@ from lanjie_gateway.adapters.ledger.tables import (
 )
 from lanjie_gateway.adapters.sealing import SealBrokenError, Sealer
 from lanjie_gateway.domain import history, packed
+from lanjie_gateway.domain.access import WriteScope
 from lanjie_gateway.domain.errors import Refused, Unanswerable, not_found
 from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.import_rules import ImportMode, ImportState, QuarantinedRow, Receipt
 from lanjie_gateway.domain.list_file import ListingDraft
+from lanjie_gateway.domain.signing import Signed
 from lanjie_gateway.domain.source_ages import Delivery, Source
 from lanjie_gateway.domain.staged import StagedRow
 from lanjie_matcher.catalogues import Edition
@@ -303,8 +306,14 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             return lives.of_listings(connection, numbers)
 
-    def record(self, listing_id: str, act: Act) -> int:
+    def record(self, listing_id: str, act: Act, permit: Callable[[StoredListing], None] | None = None) -> int:
         """Record one event as a commit of its own; return the revision.
+
+        Args:
+            listing_id: of the listing.
+            act: what is ordered.
+            permit: looks at the listing that the event is about and raises what refuses it; nobody changes the listing
+                in between.
 
         Raises:
             Refused: NOT_FOUND; TRANSITION_ILLEGAL: it was to be reinstated, and its details can no longer be read; or
@@ -314,6 +323,9 @@ class Ledger:
         """
         now = packed.micros(self._clock())
         with database.transaction(self._engine) as connection:
+            if permit is not None:
+                held = life.hold(connection, row_id(listing_id))
+                permit(self._stored(connection.execute(_STORED.where(LISTING.c.id == held.id)).one()))
             return life.record(connection, row_id(listing_id), act, now)
 
     # Acts of two persons; see `adapters.ledger.proposals`.
@@ -446,12 +458,18 @@ class Ledger:
         received_at: datetime.datetime,
         document: str,
         generation: int,
+        writes: WriteScope | None = None,
     ) -> staging.Staged:
         """Stage one chunk of good rows, about 2,000, with view digests of `generation`; see `staging.stage`."""
         now = packed.micros(received_at)
         with database.transaction(self._engine) as connection:
             return staging.stage(
-                connection, batch, rows, actor=actor, now=now, document=document, generation=generation
+                *(connection, batch, rows),
+                actor=actor,
+                now=now,
+                document=document,
+                generation=generation,
+                writes=writes,
             )
 
     def quarantine(self, batch: int, rows: Sequence[QuarantinedRow]) -> None:
@@ -461,12 +479,24 @@ class Ledger:
             staging.quarantine(connection, batch, rows)
 
     def stage_absent(
-        self, batch: int, list_type: str, source: str, *, as_of: datetime.datetime, document: str, limit: int
+        self,
+        batch: int,
+        list_type: str,
+        source: str,
+        *,
+        as_of: datetime.datetime,
+        document: str,
+        limit: int,
+        writes: WriteScope | None = None,
     ) -> int:
         """Stage the end of some live listings that a complete list does not hold; return how many, 0 when done."""
         with database.transaction(self._engine) as connection:
             return staging.stage_absent(
-                connection, batch, list_type, source, as_of=packed.micros(as_of), document=document, limit=limit
+                *(connection, batch, list_type, source),
+                as_of=packed.micros(as_of),
+                document=document,
+                limit=limit,
+                writes=writes,
             )
 
     def stage_deliveries(self, batch: int, sources: Iterable[Source], vouched_on: datetime.date) -> None:
@@ -488,6 +518,11 @@ class Ledger:
         begun = [] if since is None else [packed.instant(since)]
         begun += [each.proposed_at for each in acts[:1]]
         return imports + len(acts), min(begun, default=None)
+
+    def strays(self, batch: int, after: int, writes: WriteScope) -> tuple[bool, int | None]:
+        """Look for something outside of a scope in what an import would do; see `reach.strays`."""
+        with database.transaction(self._engine) as connection:
+            return reach.strays(connection, batch, after, writes)
 
     def live_counts(self, list_types: Iterable[str]) -> dict[str, int]:
         """Return the number of live listings by list type."""
@@ -686,6 +721,7 @@ class Ledger:
         *,
         known: int,
         unprune: Collection[str] = (),
+        signed: Signed | None = None,
     ) -> int | None:
         """Keep an edition as a commit of its own.
 
@@ -697,6 +733,7 @@ class Ledger:
             known: number of editions that it was judged with.
             unprune: list types that it ends otherwise than they were pruned by; their listings come back into the view
                 with this commit.
+            signed: who signed the file.
 
         Returns:
             The revision, the first one where it was kept before; `None` when another host has published since, and
@@ -713,6 +750,7 @@ class Ledger:
                 known=known,
                 now=now,
                 also=lambda batch: pruning.unprune(connection, batch, unprune),
+                signed=signed,
             )
 
     def editions(self) -> list[StoredEdition]:
