@@ -37,7 +37,7 @@ async def one(at, number=1):
 async def propose(at, kind, corrections=None, *, listing="", grounds=WHY):
     at.clock.pass_by(minutes=1)
     listing = listing or (await one(at)).listing.id
-    return await at.waiting.propose(listing, at.listings.act(kind, grounds, ANNA), corrections or {})
+    return await at.waiting.propose(listing, at.listings.act(kind, grounds, ANNA), corrections or {}, ANNA)
 
 
 async def refused(call, reason):

@@ -15,7 +15,7 @@ from lanjie_gateway.api.auth import set_caller
 from lanjie_gateway.api.listing import ListingServicer
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.errors import Refused
-from lanjie_gateway.domain.events import EventKind
+from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.import_rules import FileFormat, ImportMode, ImportState
 from lanjie_gateway.domain.list_file import NOT_PERMITTED
 from lanjie_gateway.services import imports
@@ -88,13 +88,18 @@ class Calls:
     """The listing RPCs about one listing, as a caller."""
 
     def __init__(self, place: Desk) -> None:
-        self._servicer = ListingServicer(place.listings, place.imports)
+        self._servicer = ListingServicer(place.listings, place.imports, place.waiting, place.duties)
         self._context: Any = None
 
     async def record(self, listing_id: str, kind: Any) -> Any:
         if kind == pb.LISTING_EVENT_KIND_REMOVED:
             return await self._servicer.Remove(pb.RemoveRequest(listing_id=listing_id, **WHY), self._context)
-        request = pb.RecordEventRequest(listing_id=listing_id, kind=kind, **WHY)
+        said: dict[str, Any] = {}
+        if kind == pb.LISTING_EVENT_KIND_OBJECTION_CLOSED:
+            said = {"objection_outcome": pb.OBJECTION_OUTCOME_UNFOUNDED, "reply": "no"}
+        if kind == pb.LISTING_EVENT_KIND_AMENDED:
+            said = {"corrections": {"reason": "corrected"}}
+        request = pb.RecordEventRequest(listing_id=listing_id, kind=kind, **WHY, **said)
         return await self._servicer.RecordEvent(request, self._context)
 
     async def read(self, listing_id: str) -> Any:
@@ -307,3 +312,43 @@ async def test_a_listing_that_has_moved_is_no_longer_the_callers(place: Desk) ->
     await place.imports.confirm(moved.receipt_id, local(person="reviewer"))
     removal = place.listings.remove(listing_id, "ordered", "No. 9", "", CALLERS["nanjing"])
     assert (await refusal(removal))[1] == "NOT_FOUND"
+
+
+async def test_what_waits_in_another_department_reads_like_what_is_not_there(place: Desk) -> None:
+    await enter(place, [row(1, "TAX", NANJING)], CALLERS["nanjing"])
+    (listing_id,) = (await ids_of(place, 1)).values()
+    amended = Act(kind=EventKind.AMENDED, actor="nanjing/anna", reason="ordered", document="No. 9")
+    waiting = place.waiting
+    act = await waiting.propose(listing_id, amended, {"reason": "corrected"}, CALLERS["nanjing"])
+    for name in ("suzhou", "province", "wage"):
+        who = CALLERS[name]
+        for call in (waiting.confirm, waiting.show, lambda act_id, who: waiting.decline(act_id, "no", who)):
+            assert await refusal(call(act.id, who)) == await refusal(call("p999999", who))
+        assert await waiting.all(who) == []
+    agency = dataclasses.replace(CALLERS["suzhou"], roles=frozenset({Role.AGENCY}))
+    assert [each.id for each in await waiting.all(agency)] == [act.id]
+    for narrower in (authority("nanjing", "320104", "TAX", person="bert"), CALLERS["suzhou"]):
+        assert (await refusal(waiting.confirm(act.id, narrower)))[1] == "NOT_FOUND"
+    done = await waiting.confirm(act.id, authority("nanjing", NANJING, "TAX", person="bert"))
+    assert done.revision == place.published[-1]
+
+
+async def test_a_correction_carries_no_listing_out_of_the_scope(place: Desk) -> None:
+    await enter(place, [row(1, "TAX", NANJING)], CALLERS["nanjing"])
+    (listing_id,) = (await ids_of(place, 1)).values()
+    amended = Act(kind=EventKind.AMENDED, actor="nanjing/anna", reason="ordered", document="No. 9")
+    moved = place.waiting.propose(listing_id, amended, {"region": SUZHOU}, CALLERS["nanjing"])
+    assert (await refusal(moved))[1] == "NOT_PERMITTED"
+    closer = await place.waiting.propose(listing_id, amended, {"region": "320102"}, CALLERS["nanjing"])
+    assert closer.state == "waiting"
+
+
+async def test_an_authority_hears_of_its_own_duties(place: Desk, entered: dict[Any, tuple[int, str]]) -> None:
+    for number, (_, listing_id) in enumerate(entered.values()):
+        await place.listings.record_event(
+            listing_id, EventKind.OBJECTION_OPENED, principal=CALLERS["local"], **{**WHY, "document": f"No. {number}"}
+        )
+    told = {listing_id: each for each, (_, listing_id) in entered.items()}
+    for name, who in CALLERS.items():
+        found = await place.duties.find(who)
+        assert {told[duty.listing_id] for duty in found} == WRITES[name]

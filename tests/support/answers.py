@@ -44,7 +44,7 @@ def act(gateway: RunningGateway, listing_id: str, kind: EventKind, effective_dat
     control, document = gateway.inner.control, f"测试〔2026〕{next(_numbers)}号"
     if kind in BURDENS:
         order = control.listings.act(kind, ("测试事由", document, effective_date), AUTHORITY)
-        waits = gateway.run(control.waiting.propose(listing_id, order, {}))
+        waits = gateway.run(control.waiting.propose(listing_id, order, {}, AUTHORITY))
         return gateway.run(control.waiting.confirm(waits.id, person("reviewer", Role.AUTHORITY))).revision
     grounds: dict[str, Any] = {"reason": "测试事由", "document": document, "effective_date": effective_date}
     if kind is EventKind.REMOVED:

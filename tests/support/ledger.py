@@ -200,7 +200,9 @@ class Desk:
         if kind not in BURDENS:
             return (await self.listings.record_event(listing_id, kind, **order))[1]
         grounds = (order["reason"], order["document"], order["effective_date"])
-        waits = await self.waiting.propose(listing_id, self.listings.act(kind, grounds, order["principal"]), {})
+        waits = await self.waiting.propose(
+            listing_id, self.listings.act(kind, grounds, order["principal"]), {}, order["principal"]
+        )
         await self.waiting.confirm(waits.id, person("bert"))
         return await self.listings.seen(listing_id)
 

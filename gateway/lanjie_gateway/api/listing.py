@@ -155,7 +155,7 @@ class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
         if kind in BURDENS:
             grounds = (request.reason, request.document, request.effective_date)
             act = self._listings.act(kind, grounds, principal)
-            waiting = await self._waiting.propose(request.listing_id, act, dict(request.corrections))
+            waiting = await self._waiting.propose(request.listing_id, act, dict(request.corrections), principal)
             view = await self._listings.seen(request.listing_id)
             return listing_pb2.RecordEventResponse(listing=_listing(view), waiting=_act(waiting))
         revision, view = await self._listings.record_event(

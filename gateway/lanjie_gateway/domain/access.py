@@ -121,13 +121,18 @@ class Principal:
 
     def may_change(self, listing: Listing) -> bool:
         """Whether the caller may correct or end a listing in the record (1)."""
-        if Role.AUTHORITY not in self.roles:
-            return False
-        return self.writes is None or not self.writes.fault(listing.list_type, listing.region)
+        return Role.AUTHORITY in self.roles and self._holds(listing.list_type, listing.region)
 
     def may_read(self, listing: Listing) -> bool:
         """Whether the caller may see a listing with its events (2)."""
         return Role.AGENCY in self.roles or self.may_change(listing)
+
+    def reaches(self, list_type: str, region: str) -> bool:
+        """Whether the caller may hear of what has to be done about a listing in the record (2)."""
+        return not self.roles.isdisjoint({Role.AGENCY, Role.MANAGER}) or self._holds(list_type, region)
+
+    def _holds(self, list_type: str, region: str) -> bool:
+        return self.writes is None or not self.writes.fault(list_type, region)
 
     def speaks_for(self, source: str) -> bool:
         """Whether the caller may hand in what a source says (1)."""
@@ -136,6 +141,10 @@ class Principal:
     def shares(self, actor: str) -> bool:
         """Whether an act of `actor` is one of the caller's own department (2)."""
         return self.writes is None or actor.partition("/")[0] == self.department
+
+    def sees(self, actor: str) -> bool:
+        """Whether the caller may see what `actor` brought: of its own department, or as whoever runs the system."""
+        return Role.AGENCY in self.roles or self.shares(actor)
 
     def identified(self, authority: str, authority_uscc: str) -> bool:
         """Whether the caller stands for the unit that identified a subject (3).

@@ -59,6 +59,8 @@ class DutyService:
     ) -> list[DutyView]:
         """Return duties that are not done, the one that is due last first; 10,000 at the most.
 
+        An authority is told those about listings that it may change (Art. 40).
+
         Args:
             principal: the caller.
             overdue_only: those alone whose last day is past.
@@ -71,7 +73,7 @@ class DutyService:
         principal.require(Role.AUTHORITY, Role.AGENCY, Role.MANAGER)
         if rule and rule not in set(DutyRule):
             raise invalid_argument("rule", "unknown", "there is no such rule")
-        found = await self._read((rule,) if rule else (), late=late)
+        found = await self._read((rule,) if rule else (), late=late, principal=principal)
         kept = [each for each in found if not overdue_only or each.overdue or each.late]
         kept.sort(key=lambda each: (each.due_on or datetime.date.max, each.started_on, each.revision), reverse=True)
         return kept[:MOST]
@@ -97,10 +99,12 @@ class DutyService:
             return "the unit that acted: a document of its own undoes the act, or it stands"
         return self._calendar.deadlines[rule.value].bound
 
-    async def _read(self, rules: tuple[str, ...], *, late: bool) -> list[DutyView]:
+    async def _read(self, rules: tuple[str, ...], *, late: bool, principal: Principal | None = None) -> list[DutyView]:
         since = self._clock() - LATE_SINCE if late else None
         stored = await self._ledger.call(Ledger.duties, since, rules=rules)
-        views = [self._view(each) for each in stored]
+        views = [
+            self._view(each) for each in stored if principal is None or principal.reaches(each.list_type, each.region)
+        ]
         return [each for each in views if each.closed_on is None or each.late]
 
     def _view(self, stored: StoredDuty) -> DutyView:

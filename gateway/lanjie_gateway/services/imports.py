@@ -210,7 +210,7 @@ class ImportService:
             Refused: NOT_PERMITTED.
         """
         principal.require(Role.AUTHORITY, Role.AGENCY)
-        return await self._ledger.call(Ledger.waiting_imports)
+        return [each for each in await self._ledger.call(Ledger.waiting_imports) if principal.sees(each.importer)]
 
     async def receipt(self, receipt_id: str, principal: Principal) -> Receipt:
         """Return a receipt.
@@ -220,7 +220,7 @@ class ImportService:
         """
         principal.require(Role.AUTHORITY, Role.AGENCY)
         receipt = await self._ledger.call(Ledger.receipt, receipt_id)
-        if receipt is None:
+        if receipt is None or not principal.sees(receipt.importer):
             raise not_found("no such receipt")
         return receipt
 

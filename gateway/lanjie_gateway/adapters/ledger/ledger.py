@@ -81,6 +81,9 @@ _ANALYSED_FROM: Final = 5_000
 _PURGE_AT_START: Final = 20_000
 """Rows of a crashed import that a start clears; the rest goes in small steps with the next import."""
 
+Permit = Callable[[StoredListing], None]
+"""Looks at the listing that an act is about, and raises what refuses it."""
+
 
 class Ledger:
     """The record, used by one thread. Make with `Ledger.open`.
@@ -306,7 +309,7 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             return lives.of_listings(connection, numbers)
 
-    def record(self, listing_id: str, act: Act, permit: Callable[[StoredListing], None] | None = None) -> int:
+    def record(self, listing_id: str, act: Act, permit: Permit | None = None) -> int:
         """Record one event as a commit of its own; return the revision.
 
         Args:
@@ -323,9 +326,7 @@ class Ledger:
         """
         now = packed.micros(self._clock())
         with database.transaction(self._engine) as connection:
-            if permit is not None:
-                held = life.hold(connection, row_id(listing_id))
-                permit(self._stored(connection.execute(_STORED.where(LISTING.c.id == held.id)).one()))
+            self._permitted(connection, row_id(listing_id), permit)
             return life.record(connection, row_id(listing_id), act, now)
 
     # Acts of two persons; see `adapters.ledger.proposals`.
@@ -355,16 +356,20 @@ class Ledger:
         sealed, wrapped = self._sealer.seal(draft.details(), row.natural_key)
         return Corrected(packed=made, sealed=sealed, wrapped_key=wrapped)
 
-    def propose(self, listing_id: str, act: Act, corrected: Corrected | None) -> Proposal:
-        """Let an act wait for a second person. Raises as `proposals.propose`."""
+    def propose(self, listing_id: str, act: Act, corrected: Corrected | None, permit: Permit | None = None) -> Proposal:
+        """Let an act wait for a second person; `permit` as for `record`. Raises as `proposals.propose`."""
         now = packed.micros(self._clock())
         with database.transaction(self._engine) as connection:
+            self._permitted(connection, row_id(listing_id), permit)
             return proposals.propose(connection, row_id(listing_id), act, corrected, now)
 
-    def confirm_proposal(self, proposal_id: str, person: str) -> Proposal:
-        """Record a waiting act as a commit of its own. Raises as `proposals.confirm`."""
+    def confirm_proposal(self, proposal_id: str, person: str, permit: Permit | None = None) -> Proposal:
+        """Record a waiting act as a commit of its own; `permit` as for `record`. Raises as `proposals.confirm`."""
         now = packed.micros(self._clock())
         with database.transaction(self._engine) as connection:
+            found = proposals.find(connection, proposal_number(proposal_id) or 0)
+            if found is not None:
+                self._permitted(connection, found.number, permit)
             return proposals.confirm(connection, proposal_number(proposal_id) or 0, person, now)
 
     def decline_proposal(self, proposal_id: str, person: str, reason: str) -> Proposal:
@@ -826,6 +831,12 @@ class Ledger:
             # A small sample tells that hashes are distinct; removals wait meanwhile.
             connection.exec_driver_sql("SET LOCAL default_statistics_target = 10")
             connection.exec_driver_sql(f"ANALYZE {names}")
+
+    def _permitted(self, connection: sa.Connection, number: int | None, permit: Permit | None) -> None:
+        """Let `permit` look at a listing that nobody changes until the end of the transaction."""
+        if permit is not None:
+            held = life.hold(connection, number)
+            permit(self._stored(connection.execute(_STORED.where(LISTING.c.id == held.id)).one()))
 
     def _stored(self, row: Any) -> StoredListing:
         return StoredListing(

@@ -193,6 +193,7 @@ class StoredDuty:
     rule: str
     listing_id: str
     list_type: str
+    region: str
     started_on: datetime.date
     closed_on: datetime.date | None
     revision: int
