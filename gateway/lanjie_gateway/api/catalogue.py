@@ -7,10 +7,9 @@ from lanjie.v1 import catalogue_pb2 as pb
 from lanjie.v1 import catalogue_pb2_grpc
 from lanjie_gateway.api.auth import caller
 from lanjie_gateway.api.edition_changes import changes_message
-from lanjie_gateway.api.messages import date_text, timestamp
+from lanjie_gateway.api.messages import date_text, signature_of, timestamp
 from lanjie_gateway.domain.edition_life import EditionLife
 from lanjie_gateway.domain.errors import invalid_argument
-from lanjie_gateway.domain.signing import Signature
 from lanjie_gateway.services.catalogue import CatalogueRecord, CatalogueService
 
 
@@ -30,7 +29,7 @@ class CatalogueServicer(catalogue_pb2_grpc.CatalogueServiceServicer):
             request.file,
             request.file_name or "catalogue",
             caller(context),
-            signature=_signature(request),
+            signature=signature_of(request),
             dry_run=request.dry_run,
         )
         told = done.foretold
@@ -62,12 +61,6 @@ def _day(text: str) -> datetime.date | None:
     if text and (day is None or day.isoformat() != text):
         raise invalid_argument("on_date", "date", "a date that exists, written YYYY-MM-DD")
     return day
-
-
-def _signature(request: pb.PublishRequest) -> Signature | None:
-    if not request.signature:
-        return None
-    return Signature(algorithm=request.signature_algorithm, key_id=request.key_id, value=request.signature)
 
 
 def _message(record: CatalogueRecord, life: EditionLife, *, with_file: bool = False) -> pb.CatalogueEdition:

@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,7 +19,8 @@ SigningKeyFile = Annotated[
 SignatureFile = Annotated[
     Path | None, typer.Option("--signature", help="Signature made elsewhere by `catalogue sign`.")
 ]
-PublishedFile = Annotated[Path, typer.Argument(help="Catalogue file, YAML.")]
+PublishedFile = Annotated[Path, typer.Argument(help="Catalogue file or year file, YAML.")]
+Kind = Annotated[Literal["catalogue", "year-file"], typer.Option(help="What the file is.")]
 
 
 def signature_of(
@@ -106,13 +107,14 @@ def sign(
     file: PublishedFile,
     *,
     signing_key: Annotated[Path, typer.Option("--signing-key", help="File with the private key.")],
+    kind: Kind = "catalogue",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="FILE.sig when left out.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sign a catalogue file where the key lives; needs no gateway."""
+    """Sign a catalogue file or a year file where the key lives; needs no gateway."""
     from lanjie_gateway.domain.signing import SignedKind
 
-    signature = _key(signing_key).sign(SignedKind.CATALOGUE, read(file))
+    signature = _key(signing_key).sign(SignedKind(kind), read(file))
     target = output or file.with_name(f"{file.name}.sig")
     try:
         target.write_text(signature.text + "\n", encoding="utf-8")
@@ -129,6 +131,7 @@ def verify(
     *,
     signature: Annotated[Path, typer.Option("--signature", help="Signature file; `catalogue show ID --signature`.")],
     public_key: Annotated[str, typer.Option("--public-key", metavar="KEY", help="ed25519:HEX of the signer.")],
+    kind: Kind = "catalogue",
     as_json: AsJson = False,
 ) -> None:
     """Verify a signature without a gateway; exit 1 when the file is not the one that was signed by this key."""
@@ -141,7 +144,7 @@ def verify(
         raise CommandError(f"--public-key: {error}") from None
     digest = hashlib.sha256(read(file)).digest()
     try:
-        good = is_signed(key, SignedKind.CATALOGUE, digest, _signature(signature))
+        good = is_signed(key, SignedKind(kind), digest, _signature(signature))
     except ValueError:
         good = False
     if as_json:

@@ -765,7 +765,7 @@ class Ledger:
 
     # Working days.
 
-    def publish_year(self, year: int, notice: str, file: bytes, file_name: str, actor: str) -> int:
+    def publish_year(self, year: int, notice: str, file: bytes, file_name: str, signed: Signed) -> int:
         """Keep a year file as a commit of its own; of one year the newest counts.
 
         Args:
@@ -773,14 +773,14 @@ class Ledger:
             notice: number of the State Council's notice.
             file: its bytes.
             file_name: its name.
-            actor: who publishes it.
+            signed: who publishes it, and the signature.
 
         Returns:
             The revision; that of the newest file of the year where this is the same.
         """
         now = packed.micros(self._clock())
         with database.transaction(self._engine) as connection:
-            return years.publish(connection, year, notice, file, file_name, actor=actor, now=now)
+            return years.publish(connection, year, notice, file, file_name, signed=signed, now=now)
 
     def years(self) -> list[StoredYear]:
         """Return all year files in the order of their publication."""

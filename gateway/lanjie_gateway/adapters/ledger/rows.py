@@ -112,6 +112,7 @@ class StoredYear:
     actor: str
     published_at: datetime.datetime
     revision: int
+    signed: Signed | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
