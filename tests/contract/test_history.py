@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from lanjie_gateway.adapters.ledger.tables import BATCH, HEAD, LISTING, LISTING_KEY
 from lanjie_gateway.domain.errors import Refused
-from lanjie_gateway.domain.events import BY_IMPORT, EventKind
+from lanjie_gateway.domain.events import BY_IMPORT, Act, EventKind
 from lanjie_gateway.domain.history import facts_before, in_view_at, state_at
 from lanjie_gateway.domain.packed import pack
 from lanjie_matcher.fingerprints import IndexKey, ViewKey
@@ -18,7 +18,7 @@ from lanjie_matcher.identifiers import parse
 from tests.support.core import uscc
 from tests.support.ledger import NOON, Clock, cells, open_ledger, receipt, stage, stage_rows, staged, take
 
-KINDS = [kind for kind in EventKind if kind not in BY_IMPORT and kind is not EventKind.ERASED]
+KINDS = [kind for kind in EventKind if kind not in {*BY_IMPORT, EventKind.AMENDED, EventKind.ERASED}]
 GENTLE = [each for each in KINDS if each.name.startswith(("OBJECTION", "STAY", "REINSTATED"))]
 
 
@@ -32,6 +32,18 @@ def ledger(tmp_path, clock, ledger_url):
     opened = open_ledger(tmp_path, clock, ledger_url)
     yield opened
     opened.close()
+
+
+def act(kind, at=None, chance=None):
+    detail = {}
+    if kind is EventKind.OBJECTION_CLOSED:
+        outcome = chance.choice(["unfounded", "unfounded", "corrected", "deleted"]) if chance else "unfounded"
+        detail = {"outcome": outcome, "reply": "told"}
+    if kind is EventKind.STAYED and chance and chance.random() < 0.5:
+        detail = {"until": "2026-11-03"}
+    if kind is EventKind.NOTICED:
+        detail = {"what": "revoked", "instrument_date": "2026-11-01"}
+    return Act(kind=kind, effective_at=at, actor="tax/bert", reason="why", document="No. 9", detail=detail)
 
 
 class Chronicle:
@@ -95,9 +107,8 @@ class Chronicle:
         newest = self.listings[max(self.listings)] if self.listings else {}
         if newest:
             at = self._chance.choice([None, self._clock.now - datetime.timedelta(hours=self._chance.randint(0, 3))])
-            grounds = {"actor": "tax/bert", "reason": "why", "document": "No. 9"}
             kind = self._chance.choice(KINDS if self._chance.random() < 0.2 else GENTLE)
-            self._ledger.record(self._chance.choice(sorted(newest)), kind, at, **grounds)
+            self._ledger.record(self._chance.choice(sorted(newest)), act(kind, at, self._chance))
 
     def _complete(self):
         rows = [self._row() for _ in range(10)]
@@ -153,10 +164,9 @@ def test_every_listing_at_every_revision_is_told_exactly(ledger, clock, seed, st
 def test_a_removal_by_a_list_older_than_a_reinstatement_is_told_with_its_microsecond(ledger, clock):
     take(ledger, cells(1, source="tax"))
     (listing,) = ledger.find(parse(f"uscc:{uscc(1)}"))
-    grounds = {"actor": "tax/bert", "reason": "why", "document": "No. 9"}
-    ledger.record(listing.id, EventKind.REMOVED, None, **grounds)
+    ledger.record(listing.id, act(EventKind.REMOVED))
     clock.pass_by(hours=1)
-    ledger.record(listing.id, EventKind.REINSTATED, None, **grounds)
+    ledger.record(listing.id, act(EventKind.REINSTATED))
     batch, _ = stage(ledger, cells(2, source="tax"))
     ledger.stage_absent(batch, "TAX", "tax", as_of=NOON + datetime.timedelta(minutes=1), document="full", limit=10)
     ledger.commit_import(receipt(batch))

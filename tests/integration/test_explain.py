@@ -28,6 +28,7 @@ from lanjie_matcher.civil_time import start_of
 from lanjie_matcher.fingerprints import IndexKey, ViewKey
 from lanjie_matcher.identifiers import parse
 from tests.integration.test_answers import DATA, NOW, PURPOSE, TODAY, day, row
+from tests.support.answers import act
 from tests.support.gateway import RunningGateway, person, running
 from tests.support.subjects import citizen, org_code, uscc
 
@@ -66,16 +67,6 @@ def take(gateway: RunningGateway, *rows: dict[str, str]) -> int:
         reviewer = person("reviewer", Role.AUTHORITY)
         receipt = gateway.run(gateway.inner.control.imports.confirm(receipt.receipt_id, reviewer))
     return receipt.revision
-
-
-def record(gateway: RunningGateway, listing_id: str, kind: EventKind, date: str = "") -> None:
-    listings, authority = gateway.inner.control.listings, person("authority", Role.AUTHORITY)
-    document = "测试〔2026〕9号"
-    if kind is EventKind.REMOVED:
-        gateway.run(listings.remove(listing_id, "测试", document, date, authority))
-    else:
-        act = listings.record_event
-        gateway.run(act(listing_id, kind, reason="测试", document=document, effective_date=date, principal=authority))
 
 
 def supersede(gateway: RunningGateway, tmp_path: Path) -> None:
@@ -126,7 +117,7 @@ def test_the_first_answer_is_explained_after_correction_new_edition_and_removal(
         second = client.check(subject, matter="procurement.supplier", purpose=PURPOSE)
         assert second.outcome.name == "ADVISE"
         gateway.clock.at += datetime.timedelta(minutes=1)
-        record(gateway, listing, EventKind.REMOVED)
+        act(gateway, listing, EventKind.REMOVED)
         third = client.check(subject, matter="procurement.supplier", purpose=PURPOSE)
         past = client.check(subject, matter="procurement.supplier", purpose=PURPOSE, as_of=NOW)
         assert (third.outcome.name, past.outcome.name) == ("PASS", "ADVISE")
@@ -207,7 +198,7 @@ def test_whatever_happens_every_answer_is_reproduced(
         take(gateway, row(subject, lists[number % 4], **changes, **organisation))
         for listed in gateway.run(gateway.inner.control.listings.find(chance.choice(subjects), PURPOSE, AGENCY))[:1]:
             with contextlib.suppress(Refused):
-                record(gateway, listed.listing.id, chance.choice(kinds))
+                act(gateway, listed.listing.id, chance.choice(kinds))
         for subject in subjects:
             ask: dict[str, Any] = {"name": chance.choice(["示例甲", "示例乙"])} if chance.random() < 0.5 else {}
             if chance.random() < 0.3:
@@ -346,7 +337,7 @@ def test_a_local_pass_is_held_against_the_set_of_its_revision(gateway: RunningGa
     before = gateway.run(control.ledger.call(Ledger.head))
     listed = take(gateway, row(subject, "COURT"))
     gateway.clock.at += datetime.timedelta(minutes=1)
-    record(gateway, listing_of(gateway, subject), EventKind.REMOVED)
+    act(gateway, listing_of(gateway, subject), EventKind.REMOVED)
     head = gateway.run(control.ledger.call(Ledger.head))
     sound = [passed(gateway, subject, before, "a"), passed(gateway, subject, head, "b")]
     sound.append(passed(gateway, uscc(71), listed, "c"))
@@ -399,11 +390,11 @@ def test_as_of_is_the_law_at_an_instant_by_what_is_known_now(gateway: RunningGat
         return decision.outcome.name
 
     assert (at(-30, -1), at(-30), at(-5)) == ("PASS", "INTERCEPT", "INTERCEPT")
-    record(gateway, listing, EventKind.REMOVED, day(-10))
+    act(gateway, listing, EventKind.REMOVED, day(-10))
     assert (at(-10, -1), at(-10), at(0)) == ("INTERCEPT", "PASS", "PASS")
-    record(gateway, listing, EventKind.REINSTATED, day(-3))
+    act(gateway, listing, EventKind.REINSTATED, day(-3))
     assert (at(-10, -1), at(-3, -1), at(-3), at(0)) == ("INTERCEPT", "PASS", "INTERCEPT", "INTERCEPT")
-    record(gateway, listing, EventKind.ANNULLED)
+    act(gateway, listing, EventKind.ANNULLED)
     assert {at(-30), at(-10, -1), at(-3), at(0)} == {"PASS"}
     gateway.clock.at += datetime.timedelta(seconds=1)
     assert client.check(subject, matter="procurement.supplier", purpose=PURPOSE).outcome.name == "PASS"
