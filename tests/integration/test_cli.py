@@ -347,6 +347,34 @@ def test_a_notice_is_applied_and_looked_at_by_a_second_person(lanjie: Lanjie, tm
     assert "instrument" in text
 
 
+_KEYED = {"id_kind", "id_number", "list_type", "source"}
+
+
+def test_what_is_entered_by_hand_waits_for_another_person(lanjie: Lanjie) -> None:
+    subject = uscc(107)
+    cells = [f"--set={column}={value}" for column, value in row(subject).items() if column not in _KEYED]
+    entered = lanjie("list", "add", subject, "--list-type", "WAGE", *cells, "--json")
+    assert entered.code == 4, entered.err
+    assert lanjie("list", "find", subject, "--json").json == []
+    assert [each["importer"] for each in lanjie("list", "waiting", "--json").json["imports"]] == ["local/authority"]
+    receipt = entered.json["receipt_id"]
+    assert "***" in lanjie("list", "waiting", receipt).out
+    assert lanjie("list", "confirm", receipt, "--json").code == 0
+    (listing,) = lanjie("list", "find", subject, "--json").json
+    why = ("--reason", "r", "--document", "d", "--json")
+    act = lanjie("list", "amend", listing["id"], "--set", "reason=更正", *why)
+    assert act.code == 4
+    act_id = act.json["waiting"]["act_id"]
+    shown = lanjie("list", "waiting", act_id).out
+    assert "would be corrected" in shown
+    assert "更正" in shown
+    assert lanjie("list", "decline", act_id, "--reason", "no").code == 0
+    assert (lanjie("list", "confirm", act_id).code, lanjie("list", "waiting").out) == (2, "nothing waits\n")
+    assert lanjie("list", "find", subject, "--json").json[0]["reason"] == listing["reason"]
+    bad = lanjie("list", "amend", listing["id"], "--set", "list_type=TAX", *why)
+    assert (bad.code, "column" in bad.err) == (2, True)
+
+
 def test_a_refused_catalogue_names_file_entry_and_rule(lanjie: Lanjie, tmp_path: Path) -> None:
     text = (DATA / "municipal.yaml").read_text()
     file = tmp_path / "unfiled.yaml"

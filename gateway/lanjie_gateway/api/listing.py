@@ -113,8 +113,9 @@ class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
             )
         if is_act(request.receipt_id):
             act, after = await self._waiting.show(request.receipt_id, principal)
-            view = self._listings.view(after) if after is not None else await self._listings.seen(act.listing_id)
-            return listing_pb2.ListWaitingResponse(acts=[_act(act)], listings=[_listing(view)])
+            corrected = [] if after is None else [_listing(self._listings.view(after))]
+            standing = _listing(await self._listings.seen(act.listing_id))
+            return listing_pb2.ListWaitingResponse(acts=[_act(act)], listings=corrected, standing=standing)
         receipt = await self._imports.receipt(request.receipt_id, principal)
         staged = await self._imports.staged(receipt) if receipt.state is ImportState.WAITING else []
         return listing_pb2.ListWaitingResponse(
@@ -235,6 +236,7 @@ def _receipt(receipt: Receipt) -> listing_pb2.ImportReceipt:
         repeated_file=receipt.repeated,
         file_name=receipt.file_name,
         received_time=timestamp(receipt.received_at),
+        importer=receipt.importer,
     )
 
 

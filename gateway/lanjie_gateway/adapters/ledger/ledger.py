@@ -56,6 +56,7 @@ from lanjie_gateway.adapters.ledger.tables import (
     HEAD,
     LISTING,
     LISTING_KEY,
+    RECEIPT,
     SEEN,
     STAGED_CHANGE,
     STAGED_KEY,
@@ -286,7 +287,7 @@ class Ledger:
             if row is None:
                 return None
             told = connection.execute(
-                sa.select(EVENT, BATCH.c.revision, BATCH.c.committed_at)
+                sa.select(EVENT, BATCH.c.revision, BATCH.c.committed_at, _CONFIRMER)
                 .join(BATCH, BATCH.c.id == EVENT.c.batch_id)
                 .where(EVENT.c.listing_id == number, BATCH.c.revision.is_not(None), EVENT.c.kind.not_in(history.SILENT))
                 .order_by(BATCH.c.revision, EVENT.c.seq)
@@ -853,6 +854,10 @@ class Ledger:
         return packed.unpack_details(self._sealer.open(sealed, wrapped_key, natural_key))
 
 
+_CONFIRMER: Final = (
+    sa.select(RECEIPT.c.confirmer).where(RECEIPT.c.batch_id == EVENT.c.batch_id).limit(1).scalar_subquery()
+).label("confirmer")
+"""Who confirmed the import that brought an event."""
 _CHANGED_BY: Final = BATCH.alias("changed_by_batch")
 _STORED: Final = (
     sa.select(
@@ -885,5 +890,5 @@ def _event(row: Any) -> StoredEvent:
         document=row.document,
         revision=row.revision,
         detail=row.detail or {},
-        second=row.second or "",
+        second=row.second or row.confirmer or "",
     )
