@@ -17,6 +17,7 @@ from lanjie_gateway.domain.import_rules import Counts, ImportState, QuarantinedR
 from lanjie_gateway.domain.packed import unpack_bucket
 from lanjie_matcher.fingerprints import IndexKey, ViewKey
 from lanjie_matcher.identifiers import parse
+from lanjie_matcher.listings import ended_by_event
 from tests.support.catalogues import edition
 from tests.support.core import citizen, org_code, uscc
 from tests.support.ledger import NOON, Clock, cells, open_ledger, receipt, stage, staged, take, to_second_schema
@@ -317,6 +318,42 @@ def test_a_complete_list_ends_what_is_absent(ledger, clock):
     ledger.commit_import(receipt(batch))
     removed = [find(ledger, company(n))[0].packed.listing.removed_at for n in (1, 2, 3, 4)]
     assert removed == [None, as_of, None, None]
+
+
+def test_a_file_from_before_a_reinstatement_does_not_end_the_listing_again(ledger, clock):
+    take(ledger, cells(1), cells(2), cells(3))
+    as_of = clock.now + datetime.timedelta(minutes=2)
+    clock.pass_by(minutes=1)
+    remove(ledger, find(ledger, company(1))[0].id)
+    waiting, _ = stage(ledger, cells(2, op="D"), cells(3, reason="corrected"))
+    parked = ledger.park_import(receipt(waiting, counts=Counts(rows=2, amended=1, removed=1)))
+    remove(ledger, find(ledger, company(2))[0].id)
+    clock.pass_by(minutes=2)
+    for number in (1, 2):
+        remove(ledger, find(ledger, company(number))[0].id, EventKind.REINSTATED)
+    # It was complete when company 1 was not listed, and it came late.
+    late, _ = stage(ledger, cells(2), cells(3))
+    assert ledger.stage_absent(late, "TAX", "tax", as_of=as_of, document="file full.csv", limit=10) == 0
+    ledger.commit_import(receipt(late))
+    done = ledger.commit_import(parked, "tax/bert")
+    assert (done.counts.removed, done.counts.unchanged) == (0, 1)
+    assert [ended_by_event(find(ledger, company(number))[0].packed.listing) for number in (1, 2)] == [False, False]
+    # A complete list of now does end it.
+    clock.pass_by(minutes=1)
+    batch, _ = stage(ledger, cells(2), cells(3, reason="corrected"))
+    assert ledger.stage_absent(batch, "TAX", "tax", as_of=clock.now, document="file full.csv", limit=10) == 1
+
+
+def test_a_file_that_waited_does_not_bring_an_older_version_back(ledger):
+    first, second = ({"source_record_id": "7", "source_version": version} for version in ("1", "2"))
+    take(ledger, cells(1, source_record_id="7", reason="a"))
+    batch, _ = stage(ledger, cells(1, **first, reason="b"))
+    parked = ledger.park_import(receipt(batch))
+    for changes in ({**second, "reason": "c"}, {"source_record_id": "7", "reason": "a"}):
+        take(ledger, cells(1, **changes))
+    with pytest.raises(Refused) as refused:
+        ledger.commit_import(parked, "tax/bert")
+    assert refused.value.reason == "IMPORT_OUTDATED"
 
 
 def test_nothing_can_be_read_at_rest(reopen, tmp_path, ledger_url, request):

@@ -159,7 +159,7 @@ def apply(
 def removal_instant(listing: Listing, at: datetime.datetime) -> datetime.datetime:
     """Return the instant from which a removal by the listing's own source works.
 
-    A complete list may be older than a reinstatement; the end then works right after it.
+    At the same instant as a reinstatement, and recorded after it, the end works right after it.
     """
     if listing.reinstated_at is not None and at <= listing.reinstated_at:
         return listing.reinstated_at + _MICROSECOND

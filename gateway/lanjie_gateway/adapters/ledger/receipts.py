@@ -7,7 +7,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from lanjie_gateway.adapters.ledger import commits, duties, locks
-from lanjie_gateway.adapters.ledger.staging import merge_correction, merge_removal, quarantine
+from lanjie_gateway.adapters.ledger.staging import merge_correction, merge_removal, quarantine, reinstated_after
 from lanjie_gateway.adapters.ledger.tables import (
     BATCH,
     DELIVERY,
@@ -30,6 +30,7 @@ from lanjie_gateway.domain.import_rules import (
     ImportState,
     QuarantinedRow,
     Receipt,
+    is_older,
 )
 from lanjie_gateway.domain.staged import listing_number
 
@@ -197,12 +198,13 @@ def _refuse_doubles(connection: sa.Connection, batch: int, base: int) -> None:
 
 
 def _overtaken(connection: sa.Connection, receipt: Receipt) -> Receipt:
-    """Bring staged changes up to what events did to their listings since; a removal in between stands."""
+    """Bring staged changes up to what events did to their listings since; an end or reinstatement in between stands."""
     batch = receipt.batch
     _lock_changed(connection, batch)
     rows = connection.execute(
         sa.select(STAGED_CHANGE, LISTING.c.ended.label("now_ended"), LISTING.c.packed.label("now_packed"))
         .add_columns(LISTING.c.content.label("now_content"), LISTING.c.corrected.label("now_corrected"))
+        .add_columns(LISTING.c.source_version.label("now_version"))
         .join(LISTING, LISTING.c.id == STAGED_CHANGE.c.listing_id)
         .where(STAGED_CHANGE.c.batch_id == batch, LISTING.c.changed_by != STAGED_CHANGE.c.base_changed_by)
     ).all()
@@ -211,7 +213,8 @@ def _overtaken(connection: sa.Connection, receipt: Receipt) -> Receipt:
     for row in rows:
         mine = (STAGED_CHANGE.c.batch_id == batch) & (STAGED_CHANGE.c.listing_id == row.listing_id)
         amends = row.kind == EventKind.AMENDED
-        if row.now_ended or (amends and row.now_corrected):
+        late = not amends and reinstated_after(row.now_packed, row.effective_at)
+        if row.now_ended or late or (amends and row.now_corrected):
             connection.execute(STAGED_CHANGE.delete().where(mine))
             connection.execute(
                 STAGED_KEY.delete().where(STAGED_KEY.c.batch_id == batch, STAGED_KEY.c.listing_id == row.listing_id)
@@ -221,7 +224,8 @@ def _overtaken(connection: sa.Connection, receipt: Receipt) -> Receipt:
                 rule = "ended-not-resurrected" if row.now_ended else "corrected-by-hand"
                 bad.append(QuarantinedRow(row.line, "", rule, _OVERTAKEN[rule]))
             continue
-        if row.now_content != row.base_content:
+        stale = amends and is_older(row.source_version, row.now_version)
+        if stale or row.now_content != row.base_content:
             raise Refused("IMPORT_OUTDATED", "another file has corrected some of its listings; import the file again")
         if amends:
             after, ended = merge_correction(row.now_packed, row.packed), False

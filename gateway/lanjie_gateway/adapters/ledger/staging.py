@@ -162,19 +162,21 @@ def stage_absent(
     limit: int,
     writes: WriteScope | None = None,
 ) -> int:
-    """Stage the end of live listings that a complete list does not hold; return how many were found, 0 when done.
+    """Stage the end of live listings that a complete list does not hold; return how many, 0 when done.
 
-    Listings that came after the instant the list is complete as of are left alone, and those outside of `writes`.
+    Listings that came or were reinstated after the instant the list is complete as of are left alone, and so are those
+    outside of `writes`.
     """
     commits.fence(connection, batch, commits.STAGING)
     ends: list[Any] = []
     while not ends and (absent := _absent(connection, batch, list_type, source, as_of=as_of, limit=limit)):
         _bulk(connection, SEEN, _SEEN_COLUMNS, [(batch, each.id, b"") for each in absent])
-        ends = [each for each in absent if writes is None or not reach.fault(list_type, each.packed, writes)]
+        mine = (each for each in absent if writes is None or not reach.fault(list_type, each.packed, writes))
+        ends = [each for each in mine if not reinstated_after(each.packed, as_of)]
     if not ends:
         return 0
-    reason = "absent from the complete list of its source"
-    changes = [_removal(batch, each.id, each, line=0, effective_at=as_of, grounds=(reason, document)) for each in ends]
+    grounds = ("absent from the complete list of its source", document)
+    changes = [_removal(batch, each.id, each, line=0, effective_at=as_of, grounds=grounds) for each in ends]
     _bulk(connection, STAGED_CHANGE, tuple(changes[0]), [tuple(each.values()) for each in changes])
     return len(ends)
 
@@ -383,6 +385,12 @@ def _removal(
         "document": document,
         "payload": None,
     }
+
+
+def reinstated_after(value: bytes, at: int) -> bool:
+    """Whether a listing was reinstated after an instant: what is from before that says nothing of the time since."""
+    reinstated_at = packed.unpack(value).listing.reinstated_at
+    return reinstated_at is not None and reinstated_at > packed.instant(at)
 
 
 def merge_correction(before: bytes, corrected: bytes) -> bytes:
