@@ -23,6 +23,12 @@ class Settings(BaseSettings):
     metrics: str = Field(default="", description="Metrics listener for Prometheus, HTTP; none when empty.")
     allow_examples: bool = Field(default=False, description="Take catalogues marked `example: true`.")
     region: str = Field(default="320000", pattern="^[0-9]{6}$", description="Region of department `local`, GB/T 2260.")
+    departments: Path | None = Field(
+        default=None, description="Departments file; STATE/departments.toml, if there is one, when left out."
+    )
+    departments_toml: str | None = Field(
+        default=None, repr=False, description="Its content, as `serve` found it at the start; read when left out."
+    )
     ledger_url: str = Field(default="", description="Address of the ledger; SQLite below the state when empty.")
     redis_url: str = Field(
         default="",

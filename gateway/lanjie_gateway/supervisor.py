@@ -18,6 +18,7 @@ from typing import Final
 import structlog
 
 from lanjie_gateway.adapters import redis_server
+from lanjie_gateway.adapters.departments_file import read_departments
 from lanjie_gateway.adapters.state_lock import SERVE, StateInUseError, hold, socket_directory
 from lanjie_gateway.settings import Settings, configure_logs
 
@@ -55,6 +56,7 @@ def serve(state: Path, listen: str, feed: str, admin: str, metrics: str, *, allo
                 metrics=metrics and _with_port(metrics),
                 allow_examples=allow_examples,
             )
+            settings = _with_departments(settings)
             configure_logs(settings.log_level)
             return asyncio.run(_supervise(*_with_redis(settings)))
     except (StateInUseError, OSError, ValueError) as error:
@@ -86,6 +88,21 @@ def _reserved(address: str) -> Iterator[str]:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind(place)
         yield f"{address.rpartition(':')[0]}:{held.getsockname()[1]}"
+
+
+def _with_departments(settings: Settings) -> Settings:
+    """Return the settings with the departments file as it stands: a child that is started later has the same.
+
+    Raises:
+        ValueError: it breaks a rule.
+        OSError: it cannot be read.
+    """
+    content = read_departments(settings.state, settings.departments)
+    if content:
+        from lanjie_gateway.domain import departments  # noqa: PLC0415  most gateways have no other department
+
+        departments.parse(content)
+    return settings.model_copy(update={"departments_toml": content.decode()})
 
 
 def _with_redis(settings: Settings) -> tuple[Settings, list[str]]:

@@ -7,7 +7,7 @@ person must look and is neither a pass nor a refusal.
 
 import datetime
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lanjie_matcher.catalogues import APPLICANT, CatalogueSet, Edition, Effect, Level, ListType, Measure, Trigger
@@ -15,6 +15,7 @@ from lanjie_matcher.civil_time import day_of, last_day_after_months
 from lanjie_matcher.listings import Listing, Standing, standing
 from lanjie_matcher.regions import covers
 from lanjie_matcher.subjects import ORGANISATION_KINDS, SubjectKind
+from lanjie_matcher.tracing import Trace, Verdict
 
 
 class Outcome(enum.Enum):
@@ -112,7 +113,21 @@ _BY_EFFECT = {
 }
 
 
-def decide(listings: Iterable[Listing], catalogues: CatalogueSet, question: Question) -> Ruling:
+_FACTS = {
+    Verdict.SANCTION_KIND_MISSING: "sanction_kind",
+    Verdict.SANCTION_TERM_MISSING: "sanction_term",
+    Verdict.SUBJECT_KIND_MISSING: "subject_kind",
+}
+_MISSING = tuple(_FACTS)
+"""Verdicts that leave open whether a measure applies, and the fact that would tell."""
+# Looking a member up in its class is a call in Python 3.11, and these are looked up for every listing and measure.
+_APPLIES, _IN_FORCE, _NATIONAL = Verdict.APPLIES, Standing.IN_FORCE, Level.NATIONAL
+_ORGANISATION, _PERSON = SubjectKind.ORGANISATION, SubjectKind.NATURAL_PERSON
+
+
+def decide(
+    listings: Iterable[Listing], catalogues: CatalogueSet, question: Question, trace: Trace | None = None
+) -> Ruling:
     """Decide one question.
 
     The obligations, in order; the blocks below carry their numbers:
@@ -134,6 +149,7 @@ def decide(listings: Iterable[Listing], catalogues: CatalogueSet, question: Ques
         listings: every listing of the subject, ended ones included.
         catalogues: every edition ever published.
         question: the question.
+        trace: takes what every step finds, for an explanation; the ruling is the same with and without.
 
     Raises:
         UnknownMatterError: no catalogue ever defined the matter.
@@ -143,6 +159,8 @@ def decide(listings: Iterable[Listing], catalogues: CatalogueSet, question: Ques
     # (0) the matter
     if not catalogues.ever_knew(question.matter):
         raise UnknownMatterError(question.matter)
+    if trace is not None:
+        trace.note_editions(catalogues, question.matter, day)
     if catalogues.matter(question.matter, day) is None:
         return Ruling(
             outcome=Outcome.UNDETERMINED,
@@ -150,47 +168,43 @@ def decide(listings: Iterable[Listing], catalogues: CatalogueSet, question: Ques
             instruction="待核：本事项目前没有生效的惩戒措施清单，请继续受理并报清单管理部门核实。",
         )
 
-    # (1), (2), (3) listings and measures
-    found: dict[tuple[str, str], tuple[Measure, Edition, list[Listing]]] = {}
-    missing: list[Missing] = []
-    for listing, list_type in _in_force(listings, catalogues, question, day):
-        for edition, measure in catalogues.entries(list_type, question.matter, day):
-            if not _addressed(measure, edition, question, catalogues):
-                continue
-            lack = _lacks(measure, listing, question, day)
-            if lack is None:
-                found.setdefault((edition.name, measure.code), (measure, edition, []))[2].append(listing)
-            elif lack:
-                missing.append(Missing(listing, measure, lack))
+    # (1), (2), (3), (4) listings and measures
+    found, missing = _gathered(listings, catalogues, question, day, trace)
 
-    # (5), after (4) which `_addressed` has seen to
+    # (5) the strongest effect
     applied = tuple(
         Applied(measure, edition, tuple(bearing))
-        for measure, edition, bearing in sorted(
-            found.values(), key=lambda item: (-item[0].effect, -item[1].level, item[0].code)
-        )
+        for measure, edition, bearing in sorted(found, key=lambda item: (-item[0].effect, -item[1].level, item[0].code))
     )
     strongest = max((each.measure.effect for each in applied), default=None)
     # A missing fact matters only where it could make the answer stronger than it is without it.
     missing = [each for each in missing if strongest is None or each.measure.effect > strongest]
+    if trace is not None:
+        trace.note_strength(applied, missing)
 
     # (6) nothing
     if not applied and not missing:
+        if trace is not None:
+            trace.note(6, "pass")
         return Ruling(outcome=Outcome.PASS, instruction="未发现适用于本事项的惩戒措施，按正常程序办理。")
 
     # (7) doubts
     bearing = _distinct([*(listing for each in applied for listing in each.listings), *(m.listing for m in missing)])
     mismatched = [listing for listing in bearing if listing.id in question.name_mismatches]
+    if trace is not None:
+        trace.note_doubts(bearing, mismatched)
     if _touches_person(mismatched, question):
         return Ruling(
             outcome=Outcome.UNDETERMINED,
             reason=Reason.NAME_MISMATCH,
             instruction="待核：姓名与证件号码不一致，请核对申请人证件后重新比对，期间不影响受理。",
         )
-    warnings = _warnings(bearing, catalogues, question, day)
+    warnings = _warnings(bearing, catalogues, question, day, trace)
     editions = tuple(sorted({each.edition.name for each in applied}))
 
     if missing:
+        if trace is not None:
+            trace.note(8, "facts_missing")
         return Ruling(
             outcome=Outcome.UNDETERMINED,
             reason=Reason.FACTS_MISSING,
@@ -210,6 +224,8 @@ def decide(listings: Iterable[Listing], catalogues: CatalogueSet, question: Ques
     verifies = _verifies(applied)
     personal = _touches_person(bearing, question)
     confirm = bool(verifies) or (personal and outcome in (Outcome.INTERCEPT, Outcome.RESTRICT))
+    if trace is not None:
+        trace.note_officer(confirm=confirm, personal=personal, verifies=bool(verifies))
     return Ruling(
         outcome=outcome,
         instruction=_instruction(outcome, applied, confirm=confirm),
@@ -222,81 +238,117 @@ def decide(listings: Iterable[Listing], catalogues: CatalogueSet, question: Ques
     )
 
 
+def _gathered(
+    listings: Iterable[Listing], catalogues: CatalogueSet, question: Question, day: datetime.date, trace: Trace | None
+) -> tuple[Collection[tuple[Measure, Edition, list[Listing]]], list[Missing]]:
+    """Steps 1 to 4: the measures that apply with the listings that bear them, and what cannot be told."""
+    found: dict[tuple[str, str], tuple[Measure, Edition, list[Listing]]] = {}
+    missing: list[Missing] = []
+    for listing, list_type in _in_force(listings, catalogues, question, day, trace):
+        entries = catalogues.entries(list_type, question.matter, day)
+        if trace is not None and not entries:
+            trace.note(2, "no_entry", listing=listing.id, detail=listing.list_type)
+        for edition, measure in entries:
+            verdict = _unaddressed(measure, edition, question, catalogues)
+            if verdict is None:
+                verdict = _judged(measure, listing, question, day)
+            if verdict is _APPLIES:
+                found.setdefault((edition.name, measure.code), (measure, edition, []))[2].append(listing)
+            elif verdict in _MISSING:
+                missing.append(Missing(listing, measure, _FACTS[verdict]))
+            if trace is not None:
+                trace.note_measure(verdict, listing, edition, measure)
+    return found.values(), missing
+
+
 def _in_force(
-    listings: Iterable[Listing], catalogues: CatalogueSet, question: Question, day: datetime.date
+    listings: Iterable[Listing], catalogues: CatalogueSet, question: Question, day: datetime.date, trace: Trace | None
 ) -> list[tuple[Listing, ListType]]:
     """Step 1: the listings in force, each with its list type."""
     result = []
     for listing in listings:
         list_type = catalogues.list_type(listing.list_type, day)
-        if list_type is None or standing(listing, list_type.ends_with, question.at) is not Standing.IN_FORCE:
-            continue
-        if list_type.level is not Level.NATIONAL and not covers(
-            list_type.region, question.handling_region, catalogues.region_overrides
-        ):
-            continue
-        result.append((listing, list_type))
+        stands = _stands(listing, list_type, catalogues, question)
+        if trace is not None:
+            trace.note(1, stands, listing=listing.id, detail=listing.list_type)
+        if list_type is not None and stands is _IN_FORCE:
+            result.append((listing, list_type))
     return result
 
 
-def _addressed(measure: Measure, edition: Edition, question: Question, catalogues: CatalogueSet) -> bool:
-    """Steps 2 and 4, as far as they do not turn on the listing."""
+def _stands(
+    listing: Listing, list_type: ListType | None, catalogues: CatalogueSet, question: Question
+) -> Standing | str:
+    if list_type is None:
+        return "list_type_unknown"
+    stands = standing(listing, list_type.ends_with, question.at)
+    if stands is not _IN_FORCE or list_type.level is _NATIONAL:
+        return stands
+    here = covers(list_type.region, question.handling_region, catalogues.region_overrides)
+    return stands if here else "list_type_of_other_region"
+
+
+def _unaddressed(measure: Measure, edition: Edition, question: Question, catalogues: CatalogueSet) -> Verdict | None:
+    """Steps 2 and 4, as far as they do not turn on the listing: why the measure does not apply, `None` if it may."""
     if question.role not in measure.roles:
-        return False
+        return Verdict.OTHER_ROLE
     if (
         measure.implementers
         and question.implementer_kinds is not None
         and not measure.implementers & question.implementer_kinds
     ):
-        return False
+        return Verdict.OTHER_IMPLEMENTER
     if not covers(edition.region, question.handling_region, catalogues.region_overrides):
-        return False
-    return measure.repeats is None or not catalogues.defines(measure.repeats, edition.level, day_of(question.at))
+        return Verdict.OTHER_REGION
+    if measure.repeats is not None and catalogues.defines(measure.repeats, edition.level, day_of(question.at)):
+        return Verdict.GAVE_WAY
+    return None
 
 
-def _lacks(measure: Measure, listing: Listing, question: Question, day: datetime.date) -> str | None:
-    """Steps 2 and 3 for one listing: `None` if the measure applies, "" if not, else the name of the missing fact."""
+def _judged(measure: Measure, listing: Listing, question: Question, day: datetime.date) -> Verdict:
+    """Steps 2 and 3 for one listing: whether the measure applies, and if not, why."""
     # (2) subject kind
     kinds = _possible_kinds(listing, question)
-    reached = measure.objects | ORGANISATION_KINDS if SubjectKind.ORGANISATION in measure.objects else measure.objects
+    reached = measure.objects | ORGANISATION_KINDS if _ORGANISATION in measure.objects else measure.objects
     if kinds.isdisjoint(reached):
-        return ""
-    unsure = "" if kinds <= reached else "subject_kind"
+        return Verdict.OTHER_SUBJECT_KIND
     # the measure's own term
     if measure.term_months is not None and day > last_day_after_months(listing.begins_on, measure.term_months):
-        return ""
+        return Verdict.TERM_OVER
     # (3) the decision behind the listing
     if measure.trigger is Trigger.LISTING_AND_DECISION:
-        ended = listing.sanction_to is not None and listing.sanction_to < day
-        not_begun = listing.sanction_from is not None and listing.sanction_from > day
-        if ended or not_begun or (listing.sanction_kind and listing.sanction_kind not in measure.decision_kinds):
-            return ""
+        if listing.sanction_to is not None and listing.sanction_to < day:
+            return Verdict.DECISION_ENDED
+        if listing.sanction_from is not None and listing.sanction_from > day:
+            return Verdict.DECISION_NOT_BEGUN
+        if listing.sanction_kind and listing.sanction_kind not in measure.decision_kinds:
+            return Verdict.OTHER_DECISION_KIND
         if not listing.sanction_kind:
-            return "sanction_kind"
+            return Verdict.SANCTION_KIND_MISSING
         if listing.sanction_from is None or listing.sanction_to is None:
-            return "sanction_term"
-    return unsure or None
+            return Verdict.SANCTION_TERM_MISSING
+    return _APPLIES if kinds <= reached else Verdict.SUBJECT_KIND_MISSING
 
 
 def _possible_kinds(listing: Listing, question: Question) -> frozenset[SubjectKind]:
     """The kinds the subject may be of. A record that says "organisation" is narrowed by the number asked about."""
-    if listing.subject_kind is not SubjectKind.ORGANISATION:
+    if listing.subject_kind is not _ORGANISATION:
         return frozenset({listing.subject_kind})
-    if question.kind_hint is SubjectKind.NATURAL_PERSON:
+    if question.kind_hint is _PERSON:
         # Record and number contradict each other: neither is believed.
-        return ORGANISATION_KINDS | {SubjectKind.NATURAL_PERSON}
-    if question.kind_hint is None or question.kind_hint is SubjectKind.ORGANISATION:
+        return ORGANISATION_KINDS | {_PERSON}
+    if question.kind_hint is None or question.kind_hint is _ORGANISATION:
         return ORGANISATION_KINDS
     return frozenset({question.kind_hint})
 
 
 def _touches_person(listings: Iterable[Listing], question: Question) -> bool:
     """Whether one of the listings is, or may be, of a natural person."""
-    return any(SubjectKind.NATURAL_PERSON in _possible_kinds(listing, question) for listing in listings)
+    return any(_PERSON in _possible_kinds(listing, question) for listing in listings)
 
 
 def _warnings(
-    bearing: Iterable[Listing], catalogues: CatalogueSet, question: Question, day: datetime.date
+    bearing: Iterable[Listing], catalogues: CatalogueSet, question: Question, day: datetime.date, trace: Trace | None
 ) -> tuple[str, ...]:
     """Step 7: doubts that change nothing."""
     found = set()
@@ -304,19 +356,20 @@ def _warnings(
         if listing.id in question.name_mismatches:
             found.add("name-mismatch")
         list_type = catalogues.list_type(listing.list_type, day)
-        if list_type is not None and _outdated(listing, list_type, question, day):
-            found.add("verify-at-source")
+        if list_type is not None and list_type.source_max_age_days is not None:
+            vouched = _vouched(listing, list_type, question)
+            if (day - vouched).days > list_type.source_max_age_days:
+                found.add("verify-at-source")
+                if trace is not None:
+                    trace.note(7, "source_old", listing=listing.id, detail=vouched.isoformat())
     return tuple(sorted(found))
 
 
-def _outdated(listing: Listing, list_type: ListType, question: Question, day: datetime.date) -> bool:
-    """Whether neither its own row nor a later delivery of its source vouches for a listing recently enough."""
-    if list_type.source_max_age_days is None:
-        return False
+def _vouched(listing: Listing, list_type: ListType, question: Question) -> datetime.date:
+    """The last day for which its own row or a later delivery of its source vouches for a listing."""
     codes = (listing.list_type, list_type.code, *list_type.aliases)
     days = [question.vouched[code, listing.source] for code in codes if (code, listing.source) in question.vouched]
-    vouched = max([listing.source_as_of or listing.recorded_on, *days])
-    return (day - vouched).days > list_type.source_max_age_days
+    return max([listing.source_as_of or listing.recorded_on, *days])
 
 
 def _verifies(applied: Sequence[Applied]) -> tuple[str, ...]:

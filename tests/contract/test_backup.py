@@ -103,6 +103,8 @@ def made(tmp_path: Path) -> tuple[Path, Path]:
     fill(state, 1)
     (state / "tokens").mkdir()
     (state / "tokens" / "agency.token").write_text("secret")
+    (state / "tokens" / "nanjing-market").mkdir()
+    (state / "tokens" / "nanjing-market" / "anna.token").write_text("another")
     write(state, path)
     return state, path
 
@@ -299,6 +301,7 @@ def test_secrets_are_for_one_user(made: tuple[Path, Path], tmp_path: Path) -> No
     for found in (tmp_path / "new").rglob("*"):
         assert found.stat().st_mode & 0o077 == 0, found
     assert (tmp_path / "new" / "tokens" / "agency.token").read_text() == "secret"
+    assert (tmp_path / "new" / "tokens" / "nanjing-market" / "anna.token").read_text() == "another"
     assert not list((tmp_path / "new").rglob("*restoring*"))
 
 

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from lanjie_gateway.adapters.ledger.tables import DELIVERY
-from lanjie_gateway.domain.events import EventKind
+from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.import_rules import ImportState
 from tests.support.core import uscc
 from tests.support.ledger import NOON, Clock, cells, csv_file, desk, open_ledger, person, receipt, stage, take
@@ -61,7 +61,8 @@ def test_a_delivery_counts_with_its_commit(ledger, clock):
     assert {each.delivered_at for each in ledger.sources()} == {clock.now}
     assert ledger.live_sources() == done.sources
     assert ledger.live_source_counts() == dict.fromkeys(done.sources, 1)
-    ledger.record(f"{batch << 32 | 2:016x}", EventKind.REMOVED, None, actor="tax/bert", reason="r", document="d")
+    removal = Act(kind=EventKind.REMOVED, actor="tax/bert", reason="r", document="d")
+    ledger.record(f"{batch << 32 | 2:016x}", removal)
     assert ledger.live_sources() == {("TAX", "another")}
     assert [info.delivers for info in ledger.commits_after(0, 10)] == [True, False]
     assert (ledger.raised(2), ledger.vouched(2)) == ({}, ledger.vouched(1))

@@ -13,15 +13,17 @@ from lanjie_gateway.adapters.ledger import LedgerThread
 from lanjie_gateway.api.auth import set_caller
 from lanjie_gateway.api.catalogue import CatalogueServicer
 from lanjie_gateway.api.edition_changes import changes_message
-from lanjie_gateway.domain.access import Principal, Role
+from lanjie_gateway.cli import signatures
 from lanjie_gateway.domain.edition_changes import edition_changes
 from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.services.catalogue import CatalogueService
+from tests.support.callers import manager
 from tests.support.core import edition, matter, measure
 from tests.support.ledger import Clock, cells, open_ledger, take
+from tests.support.signing import signed
 from tests.unit.test_catalogue_file import MUNICIPAL, NATIONAL, text
 
-MANAGER = Principal(department="local", person="manager", roles=frozenset({Role.MANAGER}), region="320100")
+MANAGER = manager(None)
 
 
 def national(number: int, **head: str) -> dict[str, Any]:
@@ -47,7 +49,9 @@ async def servicer(tmp_path: Path, ledger_url: str) -> AsyncIterator[CatalogueSe
 
 
 async def publish(servicer: CatalogueServicer, document: dict[str, Any], *, dry_run: bool = False) -> Any:
-    return await servicer.Publish(pb.PublishRequest(file=text(document), file_name="n.yaml", dry_run=dry_run), None)
+    file = text(document)
+    signature = {} if dry_run else signatures.fields(signed(file))
+    return await servicer.Publish(pb.PublishRequest(file=file, file_name="n.yaml", dry_run=dry_run, **signature), None)
 
 
 async def show(servicer: CatalogueServicer, on: str) -> dict[str, Any]:

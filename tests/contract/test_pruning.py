@@ -20,6 +20,7 @@ from lanjie_matcher.listings import EndsWith
 from tests.support import catalogues as catalogue
 from tests.support.core import uscc
 from tests.support.ledger import NOON, Clock, cells, open_ledger, person, receipt, stage, take
+from tests.support.signing import signed
 
 TERM = catalogue.catalogues()
 ENDED = "2026-10-31"
@@ -200,7 +201,7 @@ async def test_a_published_file_that_ends_a_list_type_otherwise_brings_its_listi
     told: asyncio.Queue[int] = asyncio.Queue()
     service = CatalogueService(thread, told.put, clock, allow_examples=True)
     mara = person("mara", Role.MANAGER)
-    await service.publish(FIRST, "first.yaml", mara)
+    await service.publish(FIRST, "first.yaml", mara, signature=signed(FIRST))
     await thread.call(take, cells(1, expires_on=ENDED))
     assert await PruningService(thread, service.current, clock, told.put).run()
     assert await thread.call(in_view) == 0
@@ -209,6 +210,6 @@ async def test_a_published_file_that_ends_a_list_type_otherwise_brings_its_listi
         b"ends_with: term", b"ends_with: removal", 1
     )
     for file, listed in ((same, 0), (other, 1)):
-        await service.publish(file, "next.yaml", mara)
+        await service.publish(file, "next.yaml", mara, signature=signed(file))
         assert await thread.call(in_view) == listed
     await thread.close()

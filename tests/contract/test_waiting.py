@@ -37,7 +37,7 @@ async def one(at, number=1):
 async def propose(at, kind, corrections=None, *, listing="", grounds=WHY):
     at.clock.pass_by(minutes=1)
     listing = listing or (await one(at)).listing.id
-    return await at.waiting.propose(listing, at.listings.act(kind, grounds, ANNA), corrections or {})
+    return await at.waiting.propose(listing, at.listings.act(kind, grounds, ANNA), corrections or {}, ANNA)
 
 
 async def refused(call, reason):
@@ -173,7 +173,7 @@ async def test_an_entry_by_hand_waits_and_is_seen_by_the_second_person_only(at):
     assert done.state is ImportState.COMMITTED
     assert (await one(at)).listing.reason == "手工"
     _, events = await at.listings.get((await one(at)).listing.id, "test", BERT)
-    assert events[0].document == "list.csv"
+    assert (events[0].document, events[0].actor, events[0].second) == ("list.csv", "tax/anna", "tax/bert")
 
 
 async def test_a_declined_import_is_never_committed_and_may_be_brought_again(at):

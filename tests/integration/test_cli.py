@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.gateway import COLUMNS
 from tests.support.serve import LANJIE, Result, run, serving
+from tests.support.signing import KEY, signed
 from tests.support.subjects import citizen, org_code, uscc
 from tests.support.years import INVENTED, INVENTED_TEXT
 
@@ -21,6 +22,19 @@ PURPOSE = ("--purpose", "test of the command line")
 SUPPLIER = ("--matter", "procurement.supplier", *PURPOSE)
 LISTED, PERSON, UNLISTED, REMOVED, SILENT = uscc(101), citizen(7), uscc(102), uscc(103), uscc(104)
 Lanjie = Callable[..., Result]
+DEPARTMENTS = f"""
+[departments.city-market]
+name = "测试市监管局"
+region = "320100"
+list_types = ["WAGE"]
+[departments.city-market.persons]
+anna = {{roles = ["authority"]}}
+[departments.city-credit]
+name = "测试市信用办"
+region = "320100"
+[departments.city-credit.persons]
+mara = {{roles = ["manager"], level = "municipal", signing_keys = ["{KEY.public.text}"]}}
+"""
 
 
 def row(identifier: str, list_type: str = "COURT", **facts: str) -> dict[str, str]:
@@ -52,7 +66,9 @@ def write_list(path: Path, rows: list[dict[str, str]]) -> Path:
 @pytest.fixture(scope="module")
 def gateway_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     directory = tmp_path_factory.mktemp("cli")
-    with serving(directory / "state", "--allow-examples", metrics="127.0.0.1:0") as file:
+    (directory / "departments.toml").write_text(DEPARTMENTS)
+    settings = {"metrics": "127.0.0.1:0", "departments": str(directory / "departments.toml")}
+    with serving(directory / "state", "--allow-examples", **settings) as file:
         for name in ("national", "provincial", "municipal"):
             published = run("catalogue", "publish", str(DATA / f"{name}.yaml"), gateway_file=file)
             assert published.code == 0, published.err
@@ -331,6 +347,34 @@ def test_a_notice_is_applied_and_looked_at_by_a_second_person(lanjie: Lanjie, tm
     assert "instrument" in text
 
 
+_KEYED = {"id_kind", "id_number", "list_type", "source"}
+
+
+def test_what_is_entered_by_hand_waits_for_another_person(lanjie: Lanjie) -> None:
+    subject = uscc(107)
+    cells = [f"--set={column}={value}" for column, value in row(subject).items() if column not in _KEYED]
+    entered = lanjie("list", "add", subject, "--list-type", "WAGE", *cells, "--json")
+    assert entered.code == 4, entered.err
+    assert lanjie("list", "find", subject, "--json").json == []
+    assert [each["importer"] for each in lanjie("list", "waiting", "--json").json["imports"]] == ["local/authority"]
+    receipt = entered.json["receipt_id"]
+    assert "***" in lanjie("list", "waiting", receipt).out
+    assert lanjie("list", "confirm", receipt, "--json").code == 0
+    (listing,) = lanjie("list", "find", subject, "--json").json
+    why = ("--reason", "r", "--document", "d", "--json")
+    act = lanjie("list", "amend", listing["id"], "--set", "reason=更正", *why)
+    assert act.code == 4
+    act_id = act.json["waiting"]["act_id"]
+    shown = lanjie("list", "waiting", act_id).out
+    assert "would be corrected" in shown
+    assert "更正" in shown
+    assert lanjie("list", "decline", act_id, "--reason", "no").code == 0
+    assert (lanjie("list", "confirm", act_id).code, lanjie("list", "waiting").out) == (2, "nothing waits\n")
+    assert lanjie("list", "find", subject, "--json").json[0]["reason"] == listing["reason"]
+    bad = lanjie("list", "amend", listing["id"], "--set", "list_type=TAX", *why)
+    assert (bad.code, "column" in bad.err) == (2, True)
+
+
 def test_a_refused_catalogue_names_file_entry_and_rule(lanjie: Lanjie, tmp_path: Path) -> None:
     text = (DATA / "municipal.yaml").read_text()
     file = tmp_path / "unfiled.yaml"
@@ -353,9 +397,11 @@ def test_a_dry_run_shows_what_an_edition_changes(lanjie: Lanjie, tmp_path: Path)
     (change,) = period["matters"]
     assert (period["first_date"], change["matter"]) == ("2099-01-10", "funds.fiscal")
     assert change["grows"] == [{"list_type": "TAX", "kinds": ["enterprise", "natural_person"]}]
-    assert {each["list_type"]: each["live"] for each in change["listings"]} == {"TAX": 0, "WAGE": 61}
+    sources = lanjie("status", "--json").json["lists"]["sources"]
+    live = sum(each["live_listings"] for each in sources if each["list_type"] == "WAGE")
+    assert {each["list_type"]: each["live"] for each in change["listings"]} == {"TAX": 0, "WAGE": live}
     shown = lanjie("catalogue", "publish", str(file), "--dry-run")
-    assert all(each in shown.out for each in ("from 2099-01-10", "funds.fiscal", "N-5", "scope grows", "WAGE 61"))
+    assert all(each in shown.out for each in ("from 2099-01-10", "funds.fiscal", "N-5", "scope grows", f"WAGE {live}"))
     (one,) = lanjie("catalogue", "show", "test-national", "--on", "2026-01-09", "--json").json
     assert (one["state"], one["approver"]) == ("not_yet_in_force", "测试机关")
     assert "in force" in lanjie("catalogue", "show", "test-national").out
@@ -413,6 +459,47 @@ def test_metrics_stand_where_the_gateway_file_says(gateway_file: Path) -> None:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with direct.open(f"http://{address}/metrics", timeout=5) as answer:
         assert b"lanjie_sync_current 1.0" in answer.read()
+
+
+def test_another_department_writes_its_own_and_publishes_what_it_signs(
+    lanjie: Lanjie, gateway_file: Path, tmp_path: Path
+) -> None:
+    tokens = gateway_file.parent / "tokens"
+    anna, mara = (("--token-file", str(tokens / path)) for path in ("city-market/anna.token", "city-credit/mara.token"))
+    rows = [row(uscc(7_001), "WAGE", source=""), row(uscc(7_002), "COURT", source="")]
+    done = lanjie("list", "import", str(write_list(tmp_path / "list.csv", rows)), *anna, "--json")
+    assert done.code == 4
+    assert [(bad["column"], bad["rule"]) for bad in done.json["quarantine"]] == [("list_type", "not-permitted")]
+    assert "--token-file THEIR_TOKEN_FILE" in done.json["confirm_command"]
+    one = write_list(tmp_path / "one.csv", rows[:1])
+    assert lanjie("list", "import", str(one), *anna).code == 0
+    (own,) = lanjie("list", "find", uscc(7_001), *anna, "--json").json
+    (other,) = lanjie("list", "find", LISTED, "--json").json
+    assert lanjie("list", "find", LISTED, *anna, "--json").json == []
+    why = ("--reason", "test", "--document", "1", *anna)
+    refused, unknown = (lanjie("list", "remove", listing, *why) for listing in (other["id"], "0" * 16))
+    assert (refused.code, refused.out, refused.err) == (unknown.code, unknown.out, unknown.err)
+    assert lanjie("list", "remove", own["id"], *why).code == 0
+
+    # An edition that acts in 2031 only.
+    later = (DATA / "municipal.yaml").read_text().replace("2026-01-10", "2031-01-10")
+    file, key, signature = tmp_path / "later.yaml", tmp_path / "mara.key", tmp_path / "later.sig"
+    file.write_text(later.replace('edition: "2026"', 'edition: "2031"'))
+    key.write_bytes(bytes(range(32)))
+    assert lanjie("catalogue", "publish", str(DATA / "provincial.yaml"), *mara, "--dry-run").code == 2
+    assert lanjie("catalogue", "publish", str(file), *mara, "--dry-run").code == 0
+    unsigned = lanjie("catalogue", "publish", str(file), *mara)
+    assert (unsigned.code, "--signing-key" in unsigned.err) == (2, True)
+    signature.write_text(signed(b"another file").text)
+    assert "signature-invalid" in lanjie("catalogue", "publish", str(file), *mara, "--signature", str(signature)).err
+    assert lanjie("catalogue", "sign", str(file), "--signing-key", str(key), "-o", str(signature)).code == 0
+    assert lanjie("catalogue", "publish", str(file), *mara, "--signature", str(signature)).code == 0
+    assert lanjie("catalogue", "publish", str(file), *mara, "--signing-key", str(key)).code == 0
+    show = ("catalogue", "show", "test-municipal", "--edition", "2031")
+    assert "signed by city-credit/mara with key ed25519-" in " ".join(lanjie(*show).out.split())
+    signature.write_text(lanjie(*show, "--signature").out)
+    verify = ("catalogue", "verify", str(file), "--signature", str(signature), "--public-key", KEY.public.text)
+    assert lanjie(*verify).code == 0
 
 
 @pytest.mark.parametrize("address", ["9464", "0.0.0.0:9464", "127.0.0.1:x"])

@@ -18,6 +18,7 @@ from lanjie_gateway.services import imports
 from lanjie_gateway.services.catalogue import CatalogueService
 from tests.support.ledger import cells, csv_file, desk, person
 from tests.support.postgres import PostgresServer
+from tests.support.signing import signed
 
 CATALOGUES = Path(__file__).parents[2] / "examples" / "catalogues"
 
@@ -106,11 +107,13 @@ async def test_catalogues_published_at_once_are_judged_one_after_the_other(tmp_p
         services = [CatalogueService(host.thread, told, host.clock, allow_examples=True) for host in (one, two)]
         manager = person("mara", Role.MANAGER)
         national = (CATALOGUES / "national-example.yaml").read_bytes()
-        both = await asyncio.gather(*(each.publish(national, "national.yaml", manager) for each in services))
+        both = await asyncio.gather(
+            *(each.publish(national, "national.yaml", manager, signature=signed(national)) for each in services)
+        )
         assert [each.revision for each in both] == [1, 1]
         # The other edition refers to what the first one defines.
         other = (CATALOGUES / "jiangsu-example.yaml").read_bytes()
-        done = await services[1].publish(other, "jiangsu.yaml", manager)
+        done = await services[1].publish(other, "jiangsu.yaml", manager, signature=signed(other))
         assert done.revision == 2
 
 

@@ -69,7 +69,9 @@ def metrics(gateway: RunningGateway) -> list[str]:
     address = json.loads(gateway.file.read_text())["metrics"]
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with direct.open(f"http://{address}/metrics", timeout=5) as told:
-        return [line for line in told.read().decode().splitlines() if line.startswith(("lanjie_source", "lanjie_imp"))]
+        return [
+            line for line in told.read().decode().splitlines() if line.startswith(("lanjie_source", "lanjie_waiting"))
+        ]
 
 
 def test_the_clock_alone_makes_a_source_old_and_the_same_rows_make_it_young(gateway: RunningGateway) -> None:
@@ -128,7 +130,7 @@ async def test_what_is_known_grows_older_while_the_ledger_cannot_be_read(
 ) -> None:
     known = catalogue.catalogues(catalogue.edition(list_types=(catalogue.list_type(source_max_age_days=1),)))
     async with desk(tmp_path, known) as at:
-        lists = ListStatusService(at.thread, lambda: known, at.clock)
+        lists = ListStatusService(at.thread, lambda: known, at.clock, at.duties, lambda: 0)
         async with busy(at.thread, monkeypatch):
             assert await lists.watch() is None
         await at.take(csv_file([cells(1)]))

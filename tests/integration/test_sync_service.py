@@ -30,6 +30,7 @@ from lanjie_gateway.services.sync import Report, SyncService
 from lanjie_gateway.settings import Settings
 from tests.support.gateway import MovableClock, csv_file, person
 from tests.support.load import wage_row
+from tests.support.signing import signed
 from tests.support.subjects import uscc
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -48,7 +49,9 @@ class Ledger:
         self._listings: list[str] = []
 
     async def publish(self, name: str, text: str) -> None:
-        await self.control.catalogues.publish(text.encode(), name, person("manager", Role.MANAGER))
+        file = text.encode()
+        manager = person("manager", Role.MANAGER)
+        await self.control.catalogues.publish(file, name, manager, signature=signed(file))
 
     async def add(self, numbers: range) -> None:
         file = csv_file([wage_row(uscc(number), number) for number in numbers])

@@ -17,6 +17,7 @@ from lanjie_gateway.domain.errors import Unanswerable
 from tests.support.gateway import RunningGateway, person, running
 from tests.support.load import MATTER, wage_row
 from tests.support.postgres import PostgresServer
+from tests.support.signing import signed_year
 from tests.support.subjects import uscc
 from tests.support.valkey import valkey
 from tests.support.years import INVENTED
@@ -104,7 +105,9 @@ def test_the_views_of_the_sdks_are_one(hosts: tuple[RunningGateway, RunningGatew
         assert outcome(client, uscc(751)) == "RESTRICT"
         # Working days that one host publishes are known on the other, and move nothing but the revision.
         manager = person("manager", Role.MANAGER)
-        second.run(second.inner.control.calendar.publish(INVENTED, "2027.yaml", manager))
+        second.run(
+            second.inner.control.calendar.publish(INVENTED, "2027.yaml", manager, signature=signed_year(INVENTED))
+        )
         until(lambda: 2027 in first.inner.control.calendar.current().years, "the year is not known there")
         until(lambda: views[0].revision == first.inner.worker.index.revision == 3, "the commit is not followed")
         assert views[0].head() == views[1].head()

@@ -42,6 +42,7 @@ from lanjie_matcher.shards import (
     split,
 )
 from lanjie_matcher.subjects import SubjectKind
+from lanjie_matcher.tracing import Trace
 from lanjie_matcher.views import Manifest, Mark, accept_snapshot
 from tests.support.core import (
     HEFEI,
@@ -677,6 +678,37 @@ def test_wrong_name_never_adds_a_measure(world, data):
     assert doubted.outcome in (plain.outcome, Outcome.UNDETERMINED)
     if doubted.reason is Reason.NAME_MISMATCH:
         assert (doubted.measures, doubted.listings, doubted.missing) == ((), (), ())
+
+
+# The trace: one algorithm, so an explanation can tell nothing else than what decides
+
+
+@given(worlds(), st.data())
+@settings(max_examples=400)
+def test_a_trace_changes_nothing_and_accounts_for_every_listing_and_measure(world, data):
+    known, subject, asked = world
+    wrong = data.draw(st.sets(st.sampled_from([each.id for each in subject] or ["none"])))
+    asked = replaced(asked, name_mismatches=frozenset(wrong))
+    trace = Trace()
+    ruling = decide(subject, known, asked, trace)
+    assert ruling == decide(subject, known, asked)
+    if ruling.reason is Reason.CATALOGUE_MISSING:
+        assert {each.step for each in trace.findings} <= {0}
+        assert all(each.verdict == "edition_not_in_force" for each in trace.at(0))
+        return
+    assert any(each.verdict == "edition_in_force" for each in trace.at(0))
+    assert [each.listing for each in trace.at(1)] == [each.id for each in subject]
+    counted = {each.listing for each in trace.at(1) if each.verdict == Standing.IN_FORCE}
+    looked_at = [each for step in (2, 3, 4) for each in trace.at(step)]
+    assert {each.listing for each in looked_at} == counted
+    places = [(each.listing, each.edition, each.measure) for each in looked_at]
+    assert len(places) == len(set(places))
+    applied = {(each.edition, each.measure) for each in looked_at if each.verdict == "applies"}
+    if ruling.reason is not Reason.NAME_MISMATCH:
+        assert applied == names(ruling)
+        missing = {(each.listing, each.measure) for each in trace.at(5) if each.verdict == "may_be_stronger"}
+        assert missing == {(each.listing.id, each.measure.code) for each in ruling.missing}
+    assert bool(trace.at(6)) is (ruling.outcome is Outcome.PASS)
 
 
 # What leaves the views by date

@@ -10,6 +10,7 @@ from typing import Any
 
 from lanjie_gateway.adapters.ledger import Ledger
 from lanjie_gateway.domain.access import Role
+from lanjie_gateway.domain.event_detail import ObjectionOutcome
 from lanjie_gateway.domain.events import BURDENS, EventKind
 from lanjie_gateway.services.event_facts import EventFacts
 from tests.support.gateway import RunningGateway, person
@@ -44,13 +45,15 @@ def act(gateway: RunningGateway, listing_id: str, kind: EventKind, effective_dat
     control, document = gateway.inner.control, f"测试〔2026〕{next(_numbers)}号"
     if kind in BURDENS:
         order = control.listings.act(kind, ("测试事由", document, effective_date), AUTHORITY)
-        waits = gateway.run(control.waiting.propose(listing_id, order, {}))
+        waits = gateway.run(control.waiting.propose(listing_id, order, {}, AUTHORITY))
         return gateway.run(control.waiting.confirm(waits.id, person("reviewer", Role.AUTHORITY))).revision
     grounds: dict[str, Any] = {"reason": "测试事由", "document": document, "effective_date": effective_date}
     if kind is EventKind.REMOVED:
         recorded = control.listings.remove(listing_id, **grounds, principal=AUTHORITY)
     else:
         facts = EventFacts(until_date=until)
+        if kind is EventKind.OBJECTION_CLOSED:
+            facts = EventFacts(objection_outcome=ObjectionOutcome.UNFOUNDED, reply="测试答复")
         recorded = control.listings.record_event(listing_id, kind, **grounds, principal=AUTHORITY, facts=facts)
     return gateway.run(recorded)[0]
 

@@ -14,6 +14,7 @@ from lanjie_gateway.bootstrap import Gateway, build
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.import_rules import FileFormat, ImportHeader, Receipt
 from lanjie_gateway.settings import Settings, configure_logs
+from tests.support.signing import KEY, signed
 
 T = TypeVar("T")
 COLUMNS = (
@@ -35,8 +36,10 @@ class MovableClock:
 
 
 def person(name: str, *roles: Role) -> Principal:
-    """Return a caller of department `local`."""
-    return Principal(department="local", person=name, roles=frozenset(roles), region="320000")
+    """Return a caller of department `local`, who signs with the key of `tests.support.signing`."""
+    return Principal(
+        department="local", person=name, roles=frozenset(roles), region="320000", signing_keys=(KEY.public,)
+    )
 
 
 class RunningGateway:
@@ -81,7 +84,9 @@ class RunningGateway:
         """Publish catalogues."""
         manager = person("manager", Role.MANAGER)
         for file in files:
-            self.run(self.inner.control.catalogues.publish(file.read_bytes(), file.name, manager))
+            content = file.read_bytes()
+            service = self.inner.control.catalogues
+            self.run(service.publish(content, file.name, manager, signature=signed(content)))
 
     def import_rows(self, rows: list[dict[str, str]], **header: Any) -> Receipt:
         """Import rows as a CSV file; returns the receipt."""

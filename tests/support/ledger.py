@@ -28,6 +28,7 @@ from lanjie_gateway.services.waiting import WaitingService
 from lanjie_matcher.catalogues import CatalogueSet
 from tests.support import catalogues as catalogue
 from tests.support.core import uscc
+from tests.support.signing import KEY
 
 NOON = datetime.datetime(2026, 11, 2, 4, tzinfo=datetime.UTC)
 COLUMNS = (
@@ -59,7 +60,9 @@ def open_ledger(state: Path, clock: Clock | None = None, url: str = "") -> Ledge
 
 
 def person(name: str, *roles: Role) -> Principal:
-    return Principal(department="tax", person=name, roles=frozenset(roles or (Role.AUTHORITY,)), region="320000")
+    """A caller without bounds, who signs with the key of `tests.support.signing`."""
+    roles_of = frozenset(roles or (Role.AUTHORITY,))
+    return Principal(department="tax", person=name, roles=roles_of, region="320000", signing_keys=(KEY.public,))
 
 
 def cells(number: int, **changes: Any) -> dict[str, Any]:
@@ -184,20 +187,22 @@ class Desk:
         calendar = CalendarService(self.thread, self._publish, self.clock, allow_examples=True)
         self.duties = DutyService(self.thread, calendar, self.clock)
 
-    async def take(self, file: bytes, who: str = "anna", **order: Any) -> Any:
+    async def take(self, file: bytes, who: str | Principal = "anna", **order: Any) -> Any:
         """Import a file; a repeated call takes it a minute later."""
         self.clock.pass_by(minutes=1)
         header = ImportHeader(
             **{"file_name": "list.csv", "format": FileFormat.CSV, "list_type": "TAX", "source": "tax", **order}
         )
-        return await self.imports.run(header, chunks(file), person(who))
+        return await self.imports.run(header, chunks(file), person(who) if isinstance(who, str) else who)
 
     async def record(self, listing_id: str, kind: EventKind, **order: Any) -> Any:
         """Record an event, by a second person where it waits for one; return the listing as it then stands."""
         if kind not in BURDENS:
             return (await self.listings.record_event(listing_id, kind, **order))[1]
         grounds = (order["reason"], order["document"], order["effective_date"])
-        waits = await self.waiting.propose(listing_id, self.listings.act(kind, grounds, order["principal"]), {})
+        waits = await self.waiting.propose(
+            listing_id, self.listings.act(kind, grounds, order["principal"]), {}, order["principal"]
+        )
         await self.waiting.confirm(waits.id, person("bert"))
         return await self.listings.seen(listing_id)
 

@@ -278,7 +278,7 @@ class LedgerMachine(Checked):
         assert batch is not None
         self.left = True
         header = ImportHeader(file_name="a", format=FileFormat.CSV)
-        work = _Work(header, "tax/anna", self.clock.now, batch, Tally(), self.ledger.keys)
+        work = _Work(header, "tax/anna", self.clock.now, batch, Tally(), self.ledger.keys, person("anna"))
         good, _ = parsed(self.imports._order(work), file, 2)
         document, generation = "file a", self.ledger.generation
         self.ledger.stage(

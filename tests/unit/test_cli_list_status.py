@@ -47,18 +47,30 @@ def test_what_is_wrong_is_said_in_words():
             pb.UndeliveredListType(list_type="DUTY"),
         ],
         waiting=2,
+        duties=[
+            pb.DutyCount(rule="objection-reply", bound="the provider", open=3, overdue=1),
+            pb.DutyCount(rule="contested", bound="who acted", open=1),
+            pb.DutyCount(rule="repair-decision", bound="the department", open=2),
+        ],
+        missing_year=2027,
     )
     told.oldest_waiting_time.FromDatetime(datetime.datetime(2026, 3, 8, 16, tzinfo=datetime.UTC))
     old = (
         "a has vouched for WAGE up to 2026-03-01 only, 8 days ago; 3 days allowed: new listings may be missing, "
         "answers say verify-at-source"
     )
+    waits = "2 imports and acts wait for a second person, the oldest since 2026-03-09 00:00:00 +08:00: "
     assert list_status.troubles(told) == [
         old,
         "no delivery is known for TAX, which must be kept fresh: listings may be missing",
         "no delivery is known for DUTY",
-        "2 imports and acts wait for a second person, the oldest since 2026-03-09 00:00:00 +08:00: `lanjie list waiting`",
+        waits + "`lanjie list waiting`",
+        "objection-reply: 1 of 3 overdue: the provider; `lanjie duties --overdue`",
+        "1 acts are contested by a second person: who acted",
+        "the working days of 2027 are not published here: last days beyond are provisional; `lanjie calendar publish`",
     ]
+    for part in ("objection-reply", "repair-decision"):
+        assert part in shown(told)
     assert "not known" in shown(told)
 
 

@@ -604,7 +604,8 @@ def test_contradicting_record_wants_an_officer():
 
 
 def test_decide_takes_listings_catalogues_and_a_question_and_nothing_else():
-    assert list(inspect.signature(decide).parameters) == ["listings", "catalogues", "question"]
+    # A trace only takes: `test_a_trace_changes_nothing_and_accounts_for_every_listing_and_measure`.
+    assert list(inspect.signature(decide).parameters) == ["listings", "catalogues", "question", "trace"]
     assert set(Question.__slots__) == {
         "matter",
         "at",

@@ -174,10 +174,10 @@ def write(order: Order, snapshot_ready: Callable[[], None], told: Callable[[str,
         finally:
             engine.dispose()
         for directory in ("keys", "tokens"):  # (3)
-            for path in sorted((state / directory).glob("*")):
+            for path in sorted((state / directory).rglob("*")):
                 # What begins with a dot was being made when a process ended.
-                if path.name != RESTORING and not path.name.startswith("."):
-                    archive.add(f"{directory}/{path.name}", path.read_bytes())
+                if path.name != RESTORING and not path.name.startswith(".") and path.is_file():
+                    archive.add(path.relative_to(state).as_posix(), path.read_bytes())
         archive.finish()
         file.flush()
         os.fsync(file.fileno())

@@ -24,6 +24,7 @@ import msgpack
 
 from lanjie_gateway.adapters.list_records import ListReader
 from lanjie_gateway.adapters.sealing import Sealer
+from lanjie_gateway.domain.access import WriteScope
 from lanjie_gateway.domain.list_file import (
     FileRefused,
     FileRules,
@@ -140,6 +141,8 @@ def _parse(order: Mapping[str, Any], source: BinaryIO, answers: BinaryIO) -> int
         complete=order["complete"],
         today=datetime.date.fromordinal(order["today"]),
         source_as_of=datetime.date.fromordinal(order["source_as_of"]) if order["source_as_of"] else None,
+        writes=_scope(order["writes"]),
+        department=order["department"],
     )
     maker = _Maker(order)
     if order["format"] == "xlsx":
@@ -168,6 +171,10 @@ def _parse(order: Mapping[str, Any], source: BinaryIO, answers: BinaryIO) -> int
     if good or bad:
         _send(answers, ("rows", good, bad))
     return count
+
+
+def _scope(writes: tuple[tuple[str, ...], str] | None) -> WriteScope | None:
+    return None if writes is None else WriteScope(list_types=frozenset(writes[0]), region=writes[1])
 
 
 def _profile(data: bytes) -> Profile | None:

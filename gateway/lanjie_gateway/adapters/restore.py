@@ -39,7 +39,9 @@ from lanjie_gateway.adapters.ledger.database import migration_config
 from lanjie_gateway.adapters.ledger.tables import BATCH, HEAD
 from lanjie_gateway.adapters.state_lock import LEDGER, SERVE, hold
 
-_NAMES: Final = re.compile(r"segments/[0-9a-z-]+\.segment|(keys|tokens)/[0-9a-z][0-9a-z.-]*|tables/[0-9a-z_]+/[0-9]+")
+_NAMES: Final = re.compile(
+    r"segments/[0-9a-z-]+\.segment|(keys|tokens(/[0-9a-z][0-9a-z-]*)?)/[0-9a-z][0-9a-z.-]*|tables/[0-9a-z_]+/[0-9]+"
+)
 _PIECE_BYTES: Final = 1 << 20
 _HELD: Final = ("keys", "tokens", "inquiry")
 _FIRST_SECOND: Final = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
@@ -115,6 +117,7 @@ def restore(path: Path, state: Path, url: str, now: datetime.datetime, told: Tol
             connection.execute(HEAD.update().values(epoch=epoch))
             _set_sequences(connection, max(epoch - int(_FIRST_SECOND.timestamp()), 0))  # (4)
         for name, value in verified.secrets.items():
+            (state / name).parent.mkdir(mode=0o700, exist_ok=True)
             keep(state / name, value)
         marker.unlink()
         sync_directory(marker.parent)
@@ -250,8 +253,10 @@ def _head(url: str) -> str | None:
 def _clear(state: Path, url: str) -> None:
     """Clear what an interrupted restore left; the marker goes last."""
     for name in ("inquiry", "tokens", "keys"):
-        for path in (state / name).glob("*"):
-            if path.name != RESTORING:
+        for path in sorted((state / name).rglob("*"), reverse=True):
+            if path.is_dir():
+                path.rmdir()
+            elif path.name != RESTORING:
                 path.unlink()
     if sqlite := _sqlite_path(url):
         for path in sqlite.parent.glob(f"{sqlite.name}*"):

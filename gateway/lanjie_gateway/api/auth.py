@@ -1,18 +1,24 @@
 """Who is calling: bearer tokens, on loopback and unix sockets only (later issues add certificates).
 
 The embedded default has one department, `local`, with one token file for each role and a second person, `reviewer`, of
-the listing authority. Tokens are kept as keyed hashes and compared so; the files are 0600.
+the listing authority; others come from the departments file. Tokens are kept as keyed hashes and compared so; the files
+are 0600.
 """
 
+import contextlib
+import fcntl
 import hashlib
+import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
-from lanjie_gateway.adapters.keys import keep
+from lanjie_gateway.adapters.keys import KeysLostError, keep
+from lanjie_gateway.adapters.signing_keys import SigningKey, SigningKeyError
 from lanjie_gateway.domain.access import Principal, Role
+from lanjie_gateway.domain.departments import LOCAL, Department
 from lanjie_gateway.domain.errors import Refused
 
 PERSONS: Final[Mapping[str, Role]] = {
@@ -35,16 +41,33 @@ class Tokens:
         directory: ``DIR/tokens``; missing files are made.
         key: key of the token hashes.
         region: region of department `local`.
+        departments: the others; their files are ``DIR/tokens/DEPARTMENT/PERSON.token``.
+
+    Attributes:
+        files: token files of department `local`, by person.
+        signing_key: file of the private key that its manager signs with.
     """
 
-    def __init__(self, directory: Path, key: bytes, region: str) -> None:
+    def __init__(self, directory: Path, key: bytes, region: str, departments: Iterable[Department] = ()) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._key = key
         self.files = {person: directory / f"{person}.token" for person in PERSONS}
+        self.signing_key = directory / "manager.key"
         self._principals: dict[bytes, Principal] = {}
-        for person, path in self.files.items():
-            principal = Principal(department="local", person=person, roles=frozenset({PERSONS[person]}), region=region)
-            self._principals[self._hash(_open_token(path))] = principal
+        with _alone(directory):
+            for person, path in self.files.items():
+                role = PERSONS[person]
+                keys = (_open_key(self.signing_key).public,) if role is Role.MANAGER else ()
+                self._add(
+                    Principal(
+                        department=LOCAL, person=person, roles=frozenset({role}), region=region, signing_keys=keys
+                    ),
+                    path,
+                )
+            for department in departments:
+                (directory / department.code).mkdir(mode=0o700, exist_ok=True)
+                for principal in department.principals(region):
+                    self._add(principal, directory / department.code / f"{principal.person}.token")
 
     def principal(self, metadata: Iterable[tuple[str, Any]], peer: str) -> Principal:
         """Return the caller that the `authorization` metadata names.
@@ -59,6 +82,9 @@ class Tokens:
                     return found
         raise Refused("CREDENTIALS_INVALID", "no credentials, or none that are known here")
 
+    def _add(self, principal: Principal, path: Path) -> None:
+        self._principals[self._hash(_open_token(path))] = principal
+
     def _hash(self, token: str) -> bytes:
         return hashlib.blake2b(token.encode(), key=self._key, digest_size=32).digest()
 
@@ -72,6 +98,24 @@ def caller(context: object) -> Principal:
 def set_caller(principal: Principal) -> None:
     """Bind the caller to the task that handles a call; the interceptor does it."""
     _caller.set(principal)
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Let no other process make files meanwhile: of two tokens for one person, only one would be on the disk."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open_key(path: Path) -> SigningKey:
+    try:
+        return SigningKey.read(path) if path.exists() else SigningKey.make(path)
+    except SigningKeyError as error:
+        raise KeysLostError(str(error)) from None
 
 
 def _open_token(path: Path) -> str:

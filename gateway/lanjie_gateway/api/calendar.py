@@ -6,7 +6,7 @@ from typing import Any
 from lanjie.v1 import calendar_pb2 as pb
 from lanjie.v1 import calendar_pb2_grpc
 from lanjie_gateway.api.auth import caller
-from lanjie_gateway.api.messages import timestamp
+from lanjie_gateway.api.messages import signature_of, timestamp
 from lanjie_gateway.domain.access import Role
 from lanjie_gateway.domain.errors import invalid_argument
 from lanjie_gateway.services.calendar import CalendarService, YearRecord
@@ -25,7 +25,11 @@ class CalendarServicer(calendar_pb2_grpc.CalendarServiceServicer):
     async def PublishYear(self, request: pb.PublishYearRequest, context: Any) -> pb.PublishYearResponse:
         """Publish the working days of a year."""
         record, warnings = await self._service.publish(
-            request.file, request.file_name or "year", caller(context), dry_run=request.dry_run
+            request.file,
+            request.file_name or "year",
+            caller(context),
+            signature=signature_of(request),
+            dry_run=request.dry_run,
         )
         return pb.PublishYearResponse(year=_message(record), warnings=warnings)
 
@@ -83,5 +87,6 @@ def _message(record: YearRecord) -> pb.WorkYear:
     if stored is not None:
         message.revision = stored.revision
         message.actor = stored.actor
+        message.signer = stored.signed.actor if stored.signed is not None else ""
         message.published_time.CopyFrom(timestamp(stored.published_at))
     return message

@@ -7,7 +7,7 @@ from lanjie.v1 import catalogue_pb2 as pb
 from lanjie.v1 import catalogue_pb2_grpc
 from lanjie_gateway.api.auth import caller
 from lanjie_gateway.api.edition_changes import changes_message
-from lanjie_gateway.api.messages import date_text, timestamp
+from lanjie_gateway.api.messages import date_text, signature_of, timestamp
 from lanjie_gateway.domain.edition_life import EditionLife
 from lanjie_gateway.domain.errors import invalid_argument
 from lanjie_gateway.services.catalogue import CatalogueRecord, CatalogueService
@@ -26,7 +26,11 @@ class CatalogueServicer(catalogue_pb2_grpc.CatalogueServiceServicer):
     async def Publish(self, request: pb.PublishRequest, context: Any) -> pb.PublishResponse:
         """Publish one edition."""
         done = await self._service.publish(
-            request.file, request.file_name or "catalogue", caller(context), dry_run=request.dry_run
+            request.file,
+            request.file_name or "catalogue",
+            caller(context),
+            signature=signature_of(request),
+            dry_run=request.dry_run,
         )
         told = done.foretold
         return pb.PublishResponse(
@@ -90,4 +94,9 @@ def _message(record: CatalogueRecord, life: EditionLife, *, with_file: bool = Fa
     if stored is not None:
         message.actor = stored.actor
         message.published_time.CopyFrom(timestamp(stored.published_at))
+        if stored.signed is not None:
+            message.signer = stored.signed.actor
+            message.signature = stored.signed.value
+            message.signature_algorithm = stored.signed.key.algorithm
+            message.key_id = stored.signed.key.key_id
     return message

@@ -77,7 +77,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         return status
 
     async def GetListStatus(self, request: pb.GetListStatusRequest, context: Any) -> pb.GetListStatusResponse:
-        """Say how old the sources of the lists are, and which imports wait."""
+        """Say how old the sources of the lists are, what waits, and which clocks of the law have run out."""
         del request
         status = await self._lists.get(caller(context))
         told = pb.GetListStatusResponse(
@@ -86,10 +86,21 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             sources=map(_source, status.ages.sources),
             waiting=status.waiting,
             oldest_waiting_time=None if status.waiting_since is None else timestamp(status.waiting_since),
+            missing_year=status.missing_year,
         )
         for each in status.ages.undelivered:
             limit = each.source_max_age_days or 0
             told.undelivered.add(list_type=each.code, list_type_name=each.name, max_age_days=limit)
+        for rule, count in status.duties.items():
+            if count.open or count.late:
+                told.duties.add(
+                    rule=rule.value,
+                    bound=count.bound,
+                    open=count.open,
+                    overdue=count.overdue,
+                    provisional=count.provisional,
+                    late=count.late,
+                )
         return told
 
     async def Backup(self, request: pb.BackupRequest, context: Any) -> AsyncIterator[pb.BackupResponse]:

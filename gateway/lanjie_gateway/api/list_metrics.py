@@ -1,4 +1,4 @@
-"""What Prometheus hears of the lists: how old their sources are, and which imports wait."""
+"""What Prometheus hears of the lists: the age of their sources, what waits, and the clocks of the law."""
 
 import asyncio
 from collections.abc import Iterable
@@ -48,4 +48,14 @@ class ListCollector(Collector):
             overdue.add_metric([each.list_type], int(each.overdue))
         waiting = GaugeMetricFamily("lanjie_waiting", "Imports and acts that wait for a second person.")
         waiting.add_metric([], status.waiting)
-        return age, overdue, waiting
+        duties = GaugeMetricFamily(
+            "lanjie_duties",
+            "Duties of each rule: open, overdue of these, and done too late within twelve months.",
+            labels=["rule", "state"],
+        )
+        for rule, count in status.duties.items():
+            for state in ("open", "overdue", "provisional", "late"):
+                duties.add_metric([rule.value, state], getattr(count, state))
+        year = GaugeMetricFamily("lanjie_calendar_missing_year", "Year whose working days should be here; 0 for none.")
+        year.add_metric([], status.missing_year)
+        return age, overdue, waiting, duties, year

@@ -113,8 +113,9 @@ class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
             )
         if is_act(request.receipt_id):
             act, after = await self._waiting.show(request.receipt_id, principal)
-            view = self._listings.view(after) if after is not None else await self._listings.seen(act.listing_id)
-            return listing_pb2.ListWaitingResponse(acts=[_act(act)], listings=[_listing(view)])
+            corrected = [] if after is None else [_listing(self._listings.view(after))]
+            standing = _listing(await self._listings.seen(act.listing_id))
+            return listing_pb2.ListWaitingResponse(acts=[_act(act)], listings=corrected, standing=standing)
         receipt = await self._imports.receipt(request.receipt_id, principal)
         staged = await self._imports.staged(receipt) if receipt.state is ImportState.WAITING else []
         return listing_pb2.ListWaitingResponse(
@@ -155,7 +156,7 @@ class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
         if kind in BURDENS:
             grounds = (request.reason, request.document, request.effective_date)
             act = self._listings.act(kind, grounds, principal)
-            waiting = await self._waiting.propose(request.listing_id, act, dict(request.corrections))
+            waiting = await self._waiting.propose(request.listing_id, act, dict(request.corrections), principal)
             view = await self._listings.seen(request.listing_id)
             return listing_pb2.RecordEventResponse(listing=_listing(view), waiting=_act(waiting))
         revision, view = await self._listings.record_event(
@@ -235,6 +236,7 @@ def _receipt(receipt: Receipt) -> listing_pb2.ImportReceipt:
         repeated_file=receipt.repeated,
         file_name=receipt.file_name,
         received_time=timestamp(receipt.received_at),
+        importer=receipt.importer,
     )
 
 

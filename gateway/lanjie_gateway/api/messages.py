@@ -1,8 +1,11 @@
 """Instants and days as messages hold them, for every servicer."""
 
 import datetime
+from typing import Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
+
+from lanjie_gateway.domain.signing import Signature
 
 
 def timestamp(at: datetime.datetime) -> Timestamp:
@@ -15,3 +18,18 @@ def timestamp(at: datetime.datetime) -> Timestamp:
 def date_text(day: datetime.date | None) -> str:
     """Return a day as YYYY-MM-DD, empty where it is not known."""
     return "" if day is None else day.isoformat()
+
+
+class Signable(Protocol):
+    """A request that carries a signature over its file."""
+
+    signature: bytes
+    signature_algorithm: str
+    key_id: str
+
+
+def signature_of(request: Signable) -> Signature | None:
+    """Return the signature that came with a file; `None` for none."""
+    if not request.signature:
+        return None
+    return Signature(algorithm=request.signature_algorithm, key_id=request.key_id, value=request.signature)

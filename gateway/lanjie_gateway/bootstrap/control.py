@@ -29,6 +29,7 @@ from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
 from lanjie_gateway.adapters.metrics import Metrics
 from lanjie_gateway.adapters.shared_index import SharedIndex
 from lanjie_gateway.adapters.state_lock import LEDGER, feed_socket, hold
+from lanjie_gateway.api.audit import AuditServicer
 from lanjie_gateway.api.auth import Tokens
 from lanjie_gateway.api.calendar import CalendarServicer
 from lanjie_gateway.api.catalogue import CatalogueServicer
@@ -38,11 +39,12 @@ from lanjie_gateway.api.listing import ListingServicer
 from lanjie_gateway.api.metrics import GatewayCollector
 from lanjie_gateway.api.server import ADMIN_MESSAGE_BYTES, Gate, options
 from lanjie_gateway.api.sync import InquiryServicer, SyncServicer
-from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, describe
+from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, departments_of, describe
 from lanjie_gateway.services.backups import BackupService
 from lanjie_gateway.services.calendar import CalendarService, deadlines_of
 from lanjie_gateway.services.catalogue import CatalogueService
 from lanjie_gateway.services.duty import DutyService
+from lanjie_gateway.services.explaining import ExplanationService
 from lanjie_gateway.services.follower import Follower
 from lanjie_gateway.services.imports import ImportService
 from lanjie_gateway.services.inquiries import InquiryService
@@ -99,7 +101,7 @@ class Control:
         await self.ledger.start()
         self._stack.push_async_callback(self.ledger.close)
         keys = self.ledger.keys
-        self._tokens = Tokens(state / "tokens", keys.token, self._settings.region)
+        self._tokens = Tokens(state / "tokens", keys.token, self._settings.region, departments_of(self._settings))
 
         self.catalogues = CatalogueService(
             self.ledger, self._published, self._clock, allow_examples=self._settings.allow_examples
@@ -135,12 +137,13 @@ class Control:
         self.inquiries = InquiryService(self.ledger, state / "inquiry", self._clock)
         await self.inquiries.start()
         self._stack.push_async_callback(self.inquiries.close)
+        self.explanations = ExplanationService(self.ledger, self.catalogues.current, self.inquiries.load, self._clock)
         shared = (self.ledger, self.catalogues.current, self._clock, self._published)
         self.listings = ListingService(*shared)
         self.imports = ImportService(*shared)
         self.waiting = WaitingService(*shared)
         self.duties = DutyService(self.ledger, self.calendar, self._clock)
-        self.lists = ListStatusService(self.ledger, self.catalogues.current, self._clock)
+        self.lists = ListStatusService(*shared[:3], self.duties, self.calendar.due_year)
         pruning = PruningService(*shared)
         pruning.start()
         self._stack.push_async_callback(pruning.close)
@@ -156,7 +159,7 @@ class Control:
         feed = grpc.aio.server(interceptors=[Gate(self._tokens)], options=options(ADMIN_MESSAGE_BYTES))
         sync_pb2_grpc.add_SyncServiceServicer_to_server(SyncServicer(self.sync, self.views), feed)
         audit_pb2_grpc.add_InquiryServiceServicer_to_server(InquiryServicer(self.inquiries), feed)
-        self.feed_address = await self._listen(feed, self._settings.feed, sync_pb2, audit_pb2)
+        self.feed_address = await self._listen(feed, self._settings.feed, sync_pb2, audit_pb2, without="AuditService")
         self._stack.push_async_callback(self.sync.close)
 
     async def _serve_admin(self) -> None:
@@ -172,8 +175,10 @@ class Control:
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(
             LedgerServicer(backups, rotation, self.views, self.sync, self.lists), admin
         )
+        audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self.explanations), admin)
         self.admin_address = await self._listen(
-            *(admin, self._settings.admin, listing_pb2, catalogue_pb2, calendar_pb2, ledger_pb2)
+            *(admin, self._settings.admin, listing_pb2, catalogue_pb2, calendar_pb2, ledger_pb2, audit_pb2),
+            without="InquiryService",
         )
 
     async def _serve_metrics(self) -> None:
@@ -227,8 +232,8 @@ class Control:
     async def _published(self, revision: int) -> None:
         await self.follower.published(revision)
 
-    async def _listen(self, server: grpc.aio.Server, address: str, *modules: object) -> str:
-        await describe(server, *modules)
+    async def _listen(self, server: grpc.aio.Server, address: str, *modules: object, without: str = "") -> str:
+        await describe(server, *modules, without=without)
         port = server.add_insecure_port(address)
         await server.start()
         self._stack.push_async_callback(server.stop, DRAIN_SECONDS)
@@ -255,6 +260,7 @@ class Control:
             "admin": self.admin_address,
             "metrics": self.metrics_address,
             "tokens": {person: str(path.resolve()) for person, path in self._tokens.files.items()},
+            "signing_key": str(self._tokens.signing_key.resolve()),
             "trusted_keys": {keys.signing_key_id: keys.signing_public.hex()},
             "ledger": "postgresql" if self.ledger.shared else "sqlite",
             "index": self._settings.index,

@@ -21,7 +21,7 @@ from lanjie_gateway.adapters.state_lock import feed_socket
 from lanjie_gateway.api.auth import Tokens
 from lanjie_gateway.api.screening import ScreeningServicer
 from lanjie_gateway.api.server import SCREENING_MESSAGE_BYTES, Gate, options
-from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, describe
+from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, departments_of, describe
 from lanjie_gateway.services.screening import ScreeningService
 from lanjie_gateway.settings import Settings
 from lanjie_matcher.fingerprints import IndexKey
@@ -57,7 +57,7 @@ class Worker:
         self.records = SegmentWriter(state / "inquiry")
         self.records.start()
         self._stack.push_async_callback(self.records.close)
-        tokens = Tokens(state / "tokens", keys.token, self._settings.region)
+        tokens = Tokens(state / "tokens", keys.token, self._settings.region, departments_of(self._settings))
         server = grpc.aio.server(
             interceptors=[Gate(tokens)], options=options(SCREENING_MESSAGE_BYTES, shared_port=True)
         )

@@ -8,7 +8,14 @@ import grpc
 
 from lanjie import _transport
 from lanjie.errors import Unavailable
-from lanjie.v1 import calendar_pb2_grpc, catalogue_pb2_grpc, ledger_pb2_grpc, listing_pb2_grpc, screening_pb2_grpc
+from lanjie.v1 import (
+    audit_pb2_grpc,
+    calendar_pb2_grpc,
+    catalogue_pb2_grpc,
+    ledger_pb2_grpc,
+    listing_pb2_grpc,
+    screening_pb2_grpc,
+)
 from lanjie_gateway.cli.gateway_file import CommandError, Endpoint, unreachable
 
 SECONDS: Final = 30.0
@@ -37,6 +44,7 @@ class Connection:
         self.catalogues = catalogue_pb2_grpc.CatalogueServiceStub(self.channel)
         self.calendar = calendar_pb2_grpc.CalendarServiceStub(self.channel)
         self.ledger = ledger_pb2_grpc.LedgerServiceStub(self.channel)
+        self.audit = audit_pb2_grpc.AuditServiceStub(self.channel)
         self.screening = screening_pb2_grpc.ScreeningServiceStub(self.channel)
 
     def call(self, method: Any, request: Any, *, seconds: float = SECONDS) -> Any:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lanjie_gateway.cli import render
+from lanjie_gateway.cli import render, signatures
 from lanjie_gateway.cli.gateway_file import (
     Address,
     AsJson,
@@ -26,14 +26,17 @@ def publish(
     file: Annotated[Path, typer.Argument(help="Year file, YAML.")],
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file only.")] = False,
+    signing_key: signatures.SigningKeyFile = None,
+    signature: signatures.SignatureFile = None,
     gateway_file: GatewayFile = None,
     address: Address = None,
     token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Publish the working days of one year; of one year the newest file counts."""
+    """Publish the working days of one year, signed; of one year the newest file counts."""
     from lanjie.v1 import calendar_pb2
     from lanjie_gateway.cli.admin import connect
+    from lanjie_gateway.domain.signing import SignedKind
 
     try:
         content = file.read_bytes()
@@ -42,8 +45,15 @@ def publish(
     if len(content) > MAX_FILE_BYTES:
         raise CommandError(f"{file} is larger than 64 KiB")
     target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
+    signed = None
+    if not dry_run:
+        signed = signatures.signature_of(
+            target, SignedKind.YEAR_FILE, content, signing_key=signing_key, signature=signature
+        )
     with connect(target.endpoint(Listener.ADMIN, Person.MANAGER)) as admin:
-        request = calendar_pb2.PublishYearRequest(file=content, file_name=file.name, dry_run=dry_run)
+        request = calendar_pb2.PublishYearRequest(
+            file=content, file_name=file.name, dry_run=dry_run, **signatures.fields(signed)
+        )
         answer = admin.call(admin.calendar.PublishYear, request)
     if as_json:
         render.emit({"year": render.message_dict(answer.year), "dry_run": dry_run, "warnings": list(answer.warnings)})

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lanjie_gateway.cli import editions, render
+from lanjie_gateway.cli import editions, render, signatures
 from lanjie_gateway.cli.gateway_file import (
     Address,
     AsJson,
@@ -18,7 +18,10 @@ from lanjie_gateway.cli.gateway_file import (
 )
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
-app = typer.Typer(help="Measure lists: publish, show.", no_args_is_help=True)
+app = typer.Typer(help="Measure lists: publish, show, sign, verify.", no_args_is_help=True)
+app.command("make-key")(signatures.make_key)
+app.command("sign")(signatures.sign)
+app.command("verify")(signatures.verify)
 
 
 @app.command()
@@ -26,14 +29,17 @@ def publish(
     file: Annotated[Path, typer.Argument(help="Catalogue file, YAML.")],
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file, and say what it changes.")] = False,
+    signing_key: signatures.SigningKeyFile = None,
+    signature: signatures.SignatureFile = None,
     gateway_file: GatewayFile = None,
     address: Address = None,
     token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Publish one edition of a measure list; a refusal names file, entry and rule."""
+    """Publish one edition of a measure list, signed; a refusal names file, entry and rule."""
     from lanjie.v1 import catalogue_pb2
     from lanjie_gateway.cli.admin import connect
+    from lanjie_gateway.domain.signing import SignedKind
 
     try:
         content = file.read_bytes()
@@ -42,10 +48,17 @@ def publish(
     if len(content) > MAX_FILE_BYTES:
         raise CommandError(f"{file} is larger than 4 MiB")
     target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
+    signed = None
+    if not dry_run:
+        signed = signatures.signature_of(
+            target, SignedKind.CATALOGUE, content, signing_key=signing_key, signature=signature
+        )
     with connect(target.endpoint(Listener.ADMIN, Person.MANAGER)) as admin:
         answer = admin.call(
             admin.catalogues.Publish,
-            catalogue_pb2.PublishRequest(file=content, file_name=file.name, dry_run=dry_run),
+            catalogue_pb2.PublishRequest(
+                file=content, file_name=file.name, dry_run=dry_run, **signatures.fields(signed)
+            ),
         )
     if as_json:
         values = {
@@ -74,6 +87,7 @@ def show(
     edition: Annotated[str, typer.Option(help="Edition; the newest when left out.")] = "",
     on: Annotated[str, typer.Option(metavar="DATE", help="Day to show the states on; today when left out.")] = "",
     raw: Annotated[bool, typer.Option("--file", help="Print the published file itself.")] = False,
+    signature: Annotated[bool, typer.Option("--signature", help="Print its signature, for `verify`.")] = False,
     gateway_file: GatewayFile = None,
     address: Address = None,
     token_file: TokenFile = None,
@@ -83,15 +97,20 @@ def show(
     from lanjie.v1 import catalogue_pb2
     from lanjie_gateway.cli.admin import connect
 
-    if raw and not catalogue_id:
-        raise CommandError("--file needs the ID of one catalogue")
+    if (raw or signature) and not catalogue_id:
+        raise CommandError("--file and --signature need the ID of one catalogue")
     target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
         request = catalogue_pb2.GetCatalogueRequest(catalogue_id=catalogue_id, edition=edition, on_date=on)
         found = admin.call(admin.catalogues.GetCatalogue, request).editions
     if raw:
         typer.echo(found[0].file.decode("utf-8"), nl=False)
+    elif signature:
+        typer.echo(signatures.signature_text(found[0]))
     elif as_json:
         render.emit([render.edition_dict(each) for each in found])
     else:
-        render.console().print(render.editions_table(found))
+        console = render.console()
+        console.print(render.editions_table(found))
+        for each in found:
+            console.print(signatures.signature_line(each))

@@ -162,12 +162,16 @@ def _last_line(log: Path) -> str:
 def publish(target: Target, files: list[Path], console: Console) -> None:
     """Publish the example catalogues."""
     from lanjie.v1 import catalogue_pb2
+    from lanjie_gateway.cli import signatures
     from lanjie_gateway.cli.admin import connect
+    from lanjie_gateway.domain.signing import SignedKind
 
     editions: list[Any] = []
     with connect(target.endpoint(Listener.ADMIN, Person.MANAGER)) as admin:
         for file in files:
-            request = catalogue_pb2.PublishRequest(file=file.read_bytes(), file_name=file.name)
+            content = file.read_bytes()
+            signed = signatures.signature_of(target, SignedKind.CATALOGUE, content, signing_key=None, signature=None)
+            request = catalogue_pb2.PublishRequest(file=content, file_name=file.name, **signatures.fields(signed))
             editions.append(admin.call(admin.catalogues.Publish, request).edition)
     _heading(console, "measure lists published")
     console.print(render.editions_table(editions))

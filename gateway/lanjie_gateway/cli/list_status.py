@@ -1,4 +1,4 @@
-"""What `lanjie status` shows of the lists: every source with its age, and in words what is wrong."""
+"""What `lanjie status` shows of the lists: sources with their age, clocks of the law, and in words what is wrong."""
 
 import datetime
 from collections.abc import Iterable
@@ -21,11 +21,13 @@ def lists_view(status: Any) -> RenderableType:
     """Return what a person looks at."""
     parts: list[RenderableType] = [Text(f"! {trouble}", style="bold yellow") for trouble in troubles(status)]
     parts.append(_table(status) if status.sources else Text("No source has delivered yet."))
+    if status.duties:
+        parts.append(_duties(status))
     return Group(*parts)
 
 
 def troubles(status: Any) -> list[str]:
-    """Return a line for each thing that is wrong with the sources, and one for imports that wait."""
+    """Return a line for each thing that is wrong with sources and duties, and one for what waits."""
     lines = [
         f"{each.source} has vouched for {each.list_type} up to {each.vouched_date} only, {_days(each.age_days)} ago; "
         f"{_days(each.max_age_days)} allowed: new listings may be missing, answers say verify-at-source"
@@ -40,7 +42,29 @@ def troubles(status: Any) -> list[str]:
         since = render.local_time(status.oldest_waiting_time.ToDatetime(datetime.UTC))
         waits = "1 import or act waits" if number == 1 else f"{number:,} imports and acts wait"
         lines.append(f"{waits} for a second person, the oldest since {since}: `lanjie list waiting`")
+    for duty in status.duties:
+        if duty.overdue:
+            lines.append(
+                f"{duty.rule}: {duty.overdue:,} of {duty.open:,} overdue: {duty.bound}; `lanjie duties --overdue`"
+            )
+        elif duty.rule == "contested" and duty.open:
+            lines.append(f"{duty.open:,} acts are contested by a second person: {duty.bound}")
+    if status.missing_year:
+        lines.append(
+            f"the working days of {status.missing_year} are not published here: last days beyond are provisional; "
+            "`lanjie calendar publish`"
+        )
     return lines
+
+
+def _duties(status: Any) -> RenderableType:
+    table = Table(box=box.SIMPLE_HEAD, title=Text("duties"), title_justify="left")
+    for heading in ("rule", "open", "overdue", "provisional", "late in 12 months"):
+        table.add_column(heading, justify="left" if heading == "rule" else "right")
+    for duty in status.duties:
+        numbers = (duty.open, duty.overdue, duty.provisional, duty.late)
+        table.add_row(duty.rule, *(f"{each:,}" for each in numbers), style="yellow" if duty.overdue else "")
+    return table
 
 
 def _table(status: Any) -> RenderableType:

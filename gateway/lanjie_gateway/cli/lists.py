@@ -190,7 +190,9 @@ def show_receipt(receipt: "ImportReceipt", target: Target, *, as_json: bool) -> 
 
 def confirm_command(receipt_id: str, target: Target) -> str:
     """Return the command that confirms a waiting import."""
-    extra = ["--token-file", "THEIR_TOKEN_FILE"] if target.gateway_file is None else []
+    # The gateway file names a second person of department `local` only.
+    named = target.gateway_file is not None and target.token_file is None
+    extra = [] if named else ["--token-file", "THEIR_TOKEN_FILE"]
     return shlex.join(["lanjie", "list", "confirm", receipt_id, *target.arguments(), *extra])
 
 

@@ -127,6 +127,7 @@ def waiting(
                 "imports": [render.message_dict(each) for each in found.imports],
                 "acts": [render.message_dict(each) for each in found.acts],
                 "listings": [render.listing_dict(each) for each in found.listings],
+                "standing": render.listing_dict(found.standing) if found.HasField("standing") else None,
             }
         )
         return
@@ -135,10 +136,13 @@ def waiting(
         typer.echo("nothing waits")
         return
     console.print(_table(found))
-    if found.listings:
-        console.print("As it stands, or would stand once it is corrected:")
-        for each in found.listings:
-            console.print(render.listing_panel(each, ()))
+    if found.HasField("standing"):
+        console.print(render.listing_panel(found.standing))
+        for after in found.listings:
+            console.print(_corrections(found.standing, after))
+        return
+    for each in found.listings:
+        console.print(render.listing_panel(each))
 
 
 def confirm(
@@ -204,17 +208,31 @@ def _table(found: Any) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("id", "what", "by", "since", "why"):
-        table.add_column(heading, overflow="fold")
+        # An id is to be copied.
+        table.add_column(heading, overflow="fold", no_wrap=heading == "id")
     for receipt in found.imports:
-        what = f"import: {receipt.added:,} new, {receipt.amended:,} amended, {receipt.absent:,} ended"
+        counts = f"{receipt.added:,} new, {receipt.amended:,} amended, {receipt.absent:,} ended"
+        what = f"{receipt.file_name}: {counts}"
         since = _since(receipt.received_time)
-        table.add_row(*map(Text, (receipt.receipt_id, what, receipt.file_name, since, " ".join(receipt.reasons))))
+        table.add_row(*map(Text, (receipt.receipt_id, what, receipt.importer, since, " ".join(receipt.reasons))))
     for act in found.acts:
         name = pb.ListingEventKind.Name(act.kind).removeprefix("LISTING_EVENT_KIND_").lower()
         columns = f" of {', '.join(act.corrected_columns)}" if act.corrected_columns else ""
         since = _since(act.proposed_time)
         what, why = f"{name}{columns}: {act.listing_id}", f"{act.reason} ({act.document})"
         table.add_row(*map(Text, (act.act_id, what, act.actor, since, why)))
+    return table
+
+
+def _corrections(before: Any, after: Any) -> Table:
+    """Return what a correction would change, field by field."""
+    table = Table(box=box.SIMPLE_HEAD, title=Text("would be corrected"), title_justify="left")
+    for heading in ("field", "now", "then"):
+        table.add_column(heading, overflow="fold")
+    old, new = render.message_dict(before), render.message_dict(after)
+    for name in new:
+        if old[name] != new[name]:
+            table.add_row(*map(Text, (name.replace("_", " "), str(old[name]), str(new[name]))))
     return table
 
 

@@ -24,6 +24,8 @@ from lanjie_gateway.domain.event_detail import ObjectionOutcome, illegal
 from lanjie_matcher.civil_time import day_of, start_of
 from lanjie_matcher.listings import Listing, ended_by_event
 
+_MICROSECOND: Final = datetime.timedelta(microseconds=1)
+
 
 class EventKind(enum.StrEnum):
     """Kinds of events; the names are those of `ListingEventKind` in listing.proto, in lower case."""
@@ -152,6 +154,16 @@ def apply(
         case _:
             # What a correction says is a matter of the facts (`amended`); the others change no answer (7).
             return listing
+
+
+def removal_instant(listing: Listing, at: datetime.datetime) -> datetime.datetime:
+    """Return the instant from which a removal by the listing's own source works.
+
+    At the same instant as a reinstatement, and recorded after it, the end works right after it.
+    """
+    if listing.reinstated_at is not None and at <= listing.reinstated_at:
+        return listing.reinstated_at + _MICROSECOND
+    return at
 
 
 def amended(before: Listing, corrected: Listing) -> Listing:

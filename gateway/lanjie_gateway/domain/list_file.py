@@ -6,6 +6,7 @@
 3. Art. 31: what a list type requires must be there.
 4. Art. 3: nobody under sixteen.
 5. Art. 32, 47: related persons are marks; they are kept sealed and have no effect.
+6. Art. 26-31, 61: a department writes its own list types, within its region, from its own source.
 
 No error carries a value of the file: a message names line, column and rule only.
 """
@@ -18,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from lanjie_gateway.domain.access import WriteScope, is_of
 from lanjie_gateway.domain.packed import pack_details_of, pack_entry
 from lanjie_matcher import identifiers as ids
 from lanjie_matcher.identifiers import Identifier, IdentifierError
@@ -39,6 +41,7 @@ COLUMNS: Final = frozenset((*TEXT_COLUMNS, *DATE_COLUMNS, *OTHER_COLUMNS))
 """The canonical columns; any order, any may be missing but `KEY_COLUMNS`."""
 
 KEY_COLUMNS: Final = ("id_kind", "id_number")
+NOT_PERMITTED: Final = "the department does not write this: another list type, region or source"
 PROHIBITED: Final = tuple(
     "religion faith gene dna fingerprint blood disease illness medical health biometric "
     "宗教 信仰 基因 指纹 血型 疾病 病史 生物识别".split()
@@ -126,6 +129,8 @@ class FileRules:
         complete: the file is the complete list of one type from one source.
         today: day in Asia/Shanghai.
         source_as_of: day up to which the source vouches for the rows, where the order says so.
+        writes: scope of the department that brings the file; `None` for everything.
+        department: its code, which its sources begin with.
     """
 
     list_types: Mapping[str, ListTypeRule]
@@ -134,6 +139,8 @@ class FileRules:
     complete: bool
     today: datetime.date
     source_as_of: datetime.date | None = None
+    writes: WriteScope | None = None
+    department: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -271,6 +278,8 @@ def read_row(row: Mapping[str, str], line: int, rules: FileRules) -> ListingDraf
         _of_age(identifiers, dates, rules.today)
         if texts["region"] and not REGION.fullmatch(texts["region"]):
             raise RowRefused("region", "region", "a region has six digits (GB/T 2260)")
+    if rules.writes is not None:
+        texts["region"] = _permitted(rule.code, source, texts["region"], rules.writes, rules.department)
     return ListingDraft(
         line=line,
         op=op,
@@ -327,6 +336,15 @@ def _belonging(cells: Mapping[str, str], rules: FileRules) -> tuple[ListTypeRule
         if source != rules.source:
             raise RowRefused("source", "other-list", "a complete list is from one source")
     return rule, source
+
+
+def _permitted(list_type: str, source: str, region: str, writes: WriteScope, department: str) -> str:
+    """Return the region of a row within a scope (6): the writer's own where it names none, so that the record tells."""
+    region = region or writes.region
+    column = writes.fault(list_type, region) or ("" if is_of(source, department) else "source")
+    if column:
+        raise RowRefused(column, "not-permitted", NOT_PERMITTED)
+    return region
 
 
 def _identifiers(cells: Mapping[str, str]) -> tuple[Identifier, ...]:

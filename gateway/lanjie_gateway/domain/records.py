@@ -8,15 +8,105 @@ import datetime
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
+from lanjie_matcher.catalogues import APPLICANT
+from lanjie_matcher.decide import Question
+from lanjie_matcher.subjects import SubjectKind
+
 DIGEST_ALGORITHM: Final = "sha-256"
+VERSION: Final = 2
+"""Version of the leaf. The first one does not hold what `replay` needs of a question."""
+_NO_KINDS: Final = "-"
+"""Stands for a caller that is of no implementer kind: an empty field would be left out, which means any."""
 
 
 def leaf(fields: Mapping[str, Any]) -> bytes:
     """Return the canonical bytes of a record; empty fields are left out."""
     kept = {name: value for name, value in fields.items() if value not in ("", None, (), [])}
     return json.dumps(kept, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def about(question: Question, *, kind: str, subject: bytes, bucket: bytes) -> dict[str, Any]:
+    """Return the fields of a leaf that say who was asked about, and what else the answer turned on.
+
+    Args:
+        question: as it was decided.
+        kind: kind of the identifier.
+        subject: index token of the full identifier.
+        bucket: index token of its canonical key.
+    """
+    kinds = question.implementer_kinds
+    return {
+        "subject": subject.hex(),
+        "bucket": bucket.hex(),
+        "id_kind": kind,
+        "kind_hint": question.kind_hint.value if question.kind_hint else "",
+        "implementers": None if kinds is None else sorted(kinds) or [_NO_KINDS],
+        "other_names": sorted(question.name_mismatches),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A question as its record holds it.
+
+    Attributes:
+        question: for `decide`.
+        kind: kind of the identifier.
+        subject: index token of the full identifier.
+        bucket: index token of its canonical key.
+    """
+
+    question: Question
+    kind: str
+    subject: bytes
+    bucket: bytes
+
+
+def replay(fields: Mapping[str, Any]) -> Asked:
+    """Return the question of a leaf that the gateway wrote.
+
+    Raises:
+        KeyError, TypeError, ValueError: it does not hold one; it is of the first version, or was changed.
+    """
+    kinds = fields.get("implementers")
+    hint = fields.get("kind_hint")
+    question = Question(
+        matter=fields["matter"],
+        at=datetime.datetime.fromisoformat(fields["as_of"]),
+        handling_region=fields["region"],
+        role=fields.get("role") or APPLICANT,
+        implementer_kinds=None if kinds is None else frozenset(kinds) - {_NO_KINDS},
+        kind_hint=SubjectKind(hint) if hint else None,
+        name_mismatches=frozenset(fields.get("other_names", ())),
+    )
+    return Asked(
+        question=question,
+        kind=fields["id_kind"],
+        subject=bytes.fromhex(fields["subject"]),
+        bucket=bytes.fromhex(fields["bucket"]),
+    )
+
+
+def row_fields(record: bytes) -> dict[str, Any]:
+    """Return the columns that are derived from a leaf, by their names in `InquiryRow`.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: it is no leaf.
+    """
+    fields = json.loads(record)
+    return {
+        "sequence": int(fields["id"].rpartition("-")[2]),
+        "decision_id": fields["id"],
+        "decided_at": datetime.datetime.fromisoformat(fields["at"]),
+        "department": fields["department"],
+        "matter": fields["matter"],
+        "outcome": fields["outcome"],
+        "kind": fields.get("kind", "gateway"),
+        "subject_token": bytes.fromhex(fields.get("subject", "")),
+    }
 
 
 def digest(record: bytes) -> bytes:

@@ -20,6 +20,7 @@ from lanjie_gateway.domain import deadline_file, year_file
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.catalogue_yaml import CatalogueRefused, Fault
 from lanjie_gateway.domain.errors import invalid_argument, not_found
+from lanjie_gateway.domain.signing import Signature, SignatureRefused, Signed, SignedKind, require_signed
 from lanjie_gateway.domain.year_file import YearFile
 from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.deadlines import DEADLINES, Deadline, due
@@ -135,7 +136,13 @@ class CalendarService:
                 self._refuse_example(record.year, record.stored.file_name)
 
     async def publish(
-        self, file: bytes, file_name: str, principal: Principal, *, dry_run: bool = False
+        self,
+        file: bytes,
+        file_name: str,
+        principal: Principal,
+        *,
+        signature: Signature | None = None,
+        dry_run: bool = False,
     ) -> tuple[YearRecord, tuple[str, ...]]:
         """Check a year file and, unless it is a dry run, publish it (3).
 
@@ -145,6 +152,7 @@ class CalendarService:
             file: its bytes.
             file_name: its name, for messages; at most 255 characters.
             principal: the caller.
+            signature: of one of the caller's keys over the file; a dry run needs none.
             dry_run: check it only.
 
         Returns:
@@ -163,8 +171,12 @@ class CalendarService:
         self._refuse_example(year, file_name)
         if dry_run:
             return YearRecord(year=year, file=file), warnings
+        try:
+            signed = require_signed(principal.actor, principal.signing_keys, SignedKind.YEAR_FILE, file, signature)
+        except SignatureRefused as error:
+            raise CatalogueRefused(file_name, (Fault("file", error.rule, str(error)),)) from None
         # A caller that hangs up must not leave a commit that the years at hand do not show.
-        task = asyncio.create_task(self._publish(year, file, file_name, principal.actor, warnings))
+        task = asyncio.create_task(self._publish(year, file, file_name, signed, warnings))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
@@ -186,9 +198,9 @@ class CalendarService:
         return found
 
     async def _publish(
-        self, year: YearFile, file: bytes, file_name: str, actor: str, warnings: tuple[str, ...]
+        self, year: YearFile, file: bytes, file_name: str, signed: Signed, warnings: tuple[str, ...]
     ) -> tuple[YearRecord, tuple[str, ...]]:
-        revision = await self._ledger.call(Ledger.publish_year, year.year, year.number, file, file_name, actor)
+        revision = await self._ledger.call(Ledger.publish_year, year.year, year.number, file, file_name, signed)
         stored = await self._ledger.call(Ledger.years)
         self._take(stored)
         await self._published(revision)

@@ -1,6 +1,9 @@
 """Publishing measure lists, and the catalogues that are in the ledger (Art. 45).
 
 A catalogue is an event like any other: it takes a revision, and the workers apply it in its place of the one sequence.
+
+1. A manager publishes the lists of one level and region, nobody else does.
+2. What is published bears a signature of who publishes it, by a key that is registered as that person's own.
 """
 
 import asyncio
@@ -16,7 +19,8 @@ from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.catalogue_file import CatalogueRefused, Fault, load
 from lanjie_gateway.domain.edition_changes import EditionChanges, edition_changes
 from lanjie_gateway.domain.edition_life import EditionLife, life_of
-from lanjie_gateway.domain.errors import Unanswerable, invalid_argument, not_found
+from lanjie_gateway.domain.errors import Refused, Unanswerable, invalid_argument, not_found
+from lanjie_gateway.domain.signing import Signature, SignatureRefused, Signed, SignedKind, require_signed
 from lanjie_matcher.catalogues import CatalogueSet, Edition, newly_ended
 from lanjie_matcher.civil_time import day_of
 
@@ -112,7 +116,15 @@ class CatalogueService:
                     message = "the ledger holds this example; start with --allow-examples"
                     raise CatalogueRefused(record.stored.file_name, (Fault("catalogue", "example-refused", message),))
 
-    async def publish(self, file: bytes, file_name: str, principal: Principal, *, dry_run: bool = False) -> Published:
+    async def publish(
+        self,
+        file: bytes,
+        file_name: str,
+        principal: Principal,
+        *,
+        signature: Signature | None = None,
+        dry_run: bool = False,
+    ) -> Published:
         """Check a file and, unless it is a dry run, publish it.
 
         The same file again returns what its first publication did.
@@ -121,18 +133,19 @@ class CatalogueService:
             file: its bytes.
             file_name: its name, for messages; at most 255 characters.
             principal: the caller.
+            signature: of the caller over the file; a dry run needs none.
             dry_run: check it only.
 
         Raises:
-            Refused: NOT_PERMITTED, ARGUMENT_INVALID.
-            CatalogueRefused: it breaks rules.
+            Refused: NOT_PERMITTED, also for a list of another level or region; ARGUMENT_INVALID.
+            CatalogueRefused: it breaks rules, or is not signed.
         """
         principal.require(Role.MANAGER)
         if len(file_name) > MAX_FILE_NAME:
             raise invalid_argument("file_name", "too-long", f"a file name has at most {MAX_FILE_NAME} characters")
         if "\0" in file_name:
             raise invalid_argument("file_name", "characters", "a file name holds no NUL")
-        task = asyncio.create_task(self._publish(file, file_name, principal, dry_run=dry_run))
+        task = asyncio.create_task(self._publish(file, file_name, principal, signature, dry_run=dry_run))
         # A caller that hangs up must not leave a commit that the catalogues at hand do not show.
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -162,13 +175,16 @@ class CatalogueService:
         """Return where a published edition stands on a day (default today), by what is published now."""
         return life_of(edition, self._current, on or day_of(self._clock()))
 
-    async def _publish(self, file: bytes, file_name: str, principal: Principal, *, dry_run: bool) -> Published:
+    async def _publish(
+        self, file: bytes, file_name: str, principal: Principal, signature: Signature | None, *, dry_run: bool
+    ) -> Published:
         async with self._one_at_a_time:
             for _ in range(_ATTEMPTS):
                 # Another host may have published since.
                 self._take(await asyncio.to_thread(_read, await self._ledger.call(Ledger.editions)))
                 for record in self._records:
                     if record.file == file and not dry_run:
+                        _require_own(record.edition, principal)  # (1)
                         earlier = [e for e in self._current.editions if e.revision < record.edition.revision]
                         told = await self._foretell(record.edition, earlier)
                         return Published(record=record, revision=record.edition.revision, warnings=(), foretold=told)
@@ -176,11 +192,13 @@ class CatalogueService:
                 edition, warnings = await asyncio.to_thread(
                     load, file, file_name, known, allow_examples=self._allow_examples
                 )
+                _require_own(edition, principal)  # (1)
                 # Before the commit: after it nothing may fail any more.
                 told = await self._foretell(edition, known)
                 if dry_run:
                     dry = CatalogueRecord(edition=edition, file=file)
                     return Published(record=dry, revision=0, warnings=tuple(warnings), foretold=told)
+                signed = _signed(file, file_name, principal, signature)  # (2)
                 # Whoever has pruned did so by what counts until then, whatever the time of day was there.
                 until = day_of(self._clock()) + _PRUNED_AHEAD
                 revision = await self._ledger.call(
@@ -191,6 +209,7 @@ class CatalogueService:
                     principal.actor,
                     known=len(known),
                     unprune=newly_ended(CatalogueSet.of(known), edition, until),
+                    signed=signed,
                 )
                 if revision is not None:
                     break
@@ -211,6 +230,19 @@ class CatalogueService:
     def _take(self, records: tuple[CatalogueRecord, ...]) -> None:
         self._records = records
         self._current = CatalogueSet.of(record.edition for record in records)
+
+
+def _require_own(edition: Edition, principal: Principal) -> None:
+    if not principal.may_publish(edition.level, edition.region):
+        required = f"{edition.level.name.lower()} {edition.region}"
+        raise Refused("NOT_PERMITTED", "the manager publishes lists of another level or region", required=required)
+
+
+def _signed(file: bytes, file_name: str, principal: Principal, signature: Signature | None) -> Signed:
+    try:
+        return require_signed(principal.actor, principal.signing_keys, SignedKind.CATALOGUE, file, signature)
+    except SignatureRefused as error:
+        raise CatalogueRefused(file_name, (Fault("file", error.rule, str(error)),)) from None
 
 
 def _read(stored: Sequence[StoredEdition]) -> tuple[CatalogueRecord, ...]:

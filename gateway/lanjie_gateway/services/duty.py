@@ -26,13 +26,17 @@ class DutyCount:
     """Duties of one rule.
 
     Attributes:
+        bound: who has to act, in words.
         open: not done yet.
         overdue: of these, past their last day.
+        provisional: of the open ones, the last day hangs on a year that is not published yet.
         late: done after their last day within the last twelve months.
     """
 
+    bound: str
     open: int
     overdue: int
+    provisional: int
     late: int
 
 
@@ -55,6 +59,8 @@ class DutyService:
     ) -> list[DutyView]:
         """Return duties that are not done, the one that is due last first; 10,000 at the most.
 
+        An authority is told those about listings that it may change (Art. 40).
+
         Args:
             principal: the caller.
             overdue_only: those alone whose last day is past.
@@ -67,7 +73,7 @@ class DutyService:
         principal.require(Role.AUTHORITY, Role.AGENCY, Role.MANAGER)
         if rule and rule not in set(DutyRule):
             raise invalid_argument("rule", "unknown", "there is no such rule")
-        found = await self._read((rule,) if rule else (), late=late)
+        found = await self._read((rule,) if rule else (), late=late, principal=principal)
         kept = [each for each in found if not overdue_only or each.overdue or each.late]
         kept.sort(key=lambda each: (each.due_on or datetime.date.max, each.started_on, each.revision), reverse=True)
         return kept[:MOST]
@@ -79,8 +85,10 @@ class DutyService:
         for rule in DutyRule:
             mine = [each for each in found if each.rule is rule]
             counts[rule] = DutyCount(
+                bound=self.bound(rule),
                 open=sum(each.closed_on is None for each in mine),
                 overdue=sum(each.overdue for each in mine),
+                provisional=sum(each.provisional and each.closed_on is None for each in mine),
                 late=sum(each.late for each in mine),
             )
         return counts
@@ -91,10 +99,12 @@ class DutyService:
             return "the unit that acted: a document of its own undoes the act, or it stands"
         return self._calendar.deadlines[rule.value].bound
 
-    async def _read(self, rules: tuple[str, ...], *, late: bool) -> list[DutyView]:
+    async def _read(self, rules: tuple[str, ...], *, late: bool, principal: Principal | None = None) -> list[DutyView]:
         since = self._clock() - LATE_SINCE if late else None
         stored = await self._ledger.call(Ledger.duties, since, rules=rules)
-        views = [self._view(each) for each in stored]
+        views = [
+            self._view(each) for each in stored if principal is None or principal.reaches(each.list_type, each.region)
+        ]
         return [each for each in views if each.closed_on is None or each.late]
 
     def _view(self, stored: StoredDuty) -> DutyView:

@@ -9,6 +9,8 @@
 5. With its commit the sources that the file names vouch for their list types. The same bytes on a later day are a new
    delivery: a complete list is taken anew; changes vouch where they say what is known, and else are an old file.
 6. The answer leaves when the workers have applied the commit.
+7. A department writes its list types, within its region, from its own source (Art. 26-31, 61): an order outside is
+   refused, a row outside or about a listing outside is quarantined, and a complete list ends nothing outside.
 """
 
 import asyncio
@@ -64,6 +66,7 @@ class _Work:
     batch: int
     tally: Tally
     keys: KeyRing
+    principal: Principal
     sources: set[Source] = dataclasses.field(default_factory=set)
     rows: int = 0
     sha256: bytes = b""
@@ -141,7 +144,7 @@ class ImportService:
                 while await self._ledger.call(Ledger.purge, _PURGE_CHUNK):
                     pass
                 # Not before: the turn brings the newest view key.
-                work = _Work(header, principal.actor, self._clock(), batch, Tally(), self._ledger.keys)
+                work = _Work(header, principal.actor, self._clock(), batch, Tally(), self._ledger.keys, principal)
                 await self._read(work, chunks)
                 return await carried_through(self._settle(work))
             finally:
@@ -154,7 +157,8 @@ class ImportService:
             The receipt; a second confirmation returns it unchanged.
 
         Raises:
-            Refused: NOT_PERMITTED, NOT_FOUND, SECOND_PERSON_REQUIRED or IMPORT_OUTDATED.
+            Refused: NOT_FOUND, also for an import of another department; NOT_PERMITTED, also where the scope of the
+                department has become too narrow for it; SECOND_PERSON_REQUIRED or IMPORT_OUTDATED.
         """
         principal.require(Role.AUTHORITY)
         async with self._lock:
@@ -167,13 +171,14 @@ class ImportService:
                 receipt = await self._waiting(receipt_id, principal)
                 if receipt.state is ImportState.COMMITTED:
                     return receipt
+                await self._require_within(receipt, principal)
                 return await carried_through(self._commit(receipt, principal.actor))
             finally:
                 await self._end_turn()
 
     async def _waiting(self, receipt_id: str, principal: Principal) -> Receipt:
         receipt = await self._ledger.call(Ledger.receipt, receipt_id)
-        if receipt is None:
+        if receipt is None or not principal.shares(receipt.importer):
             raise not_found("no such receipt")
         if receipt.importer == principal.actor:
             raise Refused("SECOND_PERSON_REQUIRED", "another person than the importer confirms (Art. 61)")
@@ -205,7 +210,7 @@ class ImportService:
             Refused: NOT_PERMITTED.
         """
         principal.require(Role.AUTHORITY, Role.AGENCY)
-        return await self._ledger.call(Ledger.waiting_imports)
+        return [each for each in await self._ledger.call(Ledger.waiting_imports) if principal.sees(each.importer)]
 
     async def receipt(self, receipt_id: str, principal: Principal) -> Receipt:
         """Return a receipt.
@@ -215,13 +220,22 @@ class ImportService:
         """
         principal.require(Role.AUTHORITY, Role.AGENCY)
         receipt = await self._ledger.call(Ledger.receipt, receipt_id)
-        if receipt is None:
+        if receipt is None or not principal.sees(receipt.importer):
             raise not_found("no such receipt")
         return receipt
 
     async def staged(self, receipt: Receipt) -> list[StoredListing]:
         """Return what a waiting import would enter and correct, as it would stand: the first 100 listings."""
         return await self._ledger.call(Ledger.staged_listings, receipt.batch, SHOWN_STAGED)
+
+    async def _require_within(self, receipt: Receipt, principal: Principal) -> None:
+        """Refuse to commit what the department may not write any more (7)."""
+        after: int | None = 0
+        while principal.writes is not None and after is not None:
+            outside, after = await self._ledger.call(Ledger.strays, receipt.batch, after, principal.writes)
+            if outside:
+                message = "the department no longer writes all that is in this file; import what it may"
+                raise Refused("NOT_PERMITTED", message, required="list type and region")
 
     async def _turn(
         self, take: Callable[Concatenate[Ledger, _P], int | None], *args: _P.args, **kwargs: _P.kwargs
@@ -258,12 +272,17 @@ class ImportService:
                 message = "no catalogue in force today defines the list type of the order"
                 raise Refused("FILE_REFUSED", message, rule="list-type-unknown", line="0")
             list_type = known.code
+            if not principal.may_write(list_type, ""):  # (6)
+                raise Refused("NOT_PERMITTED", "the department does not write this list type", required=list_type)
         if header.mode is ImportMode.FULL:
             if not list_type or not header.source:
                 raise invalid_argument("list_type", "required", "a complete list names its list type and its source")
             if header.as_of is not None and header.as_of > now:
                 raise invalid_argument("as_of_time", "future", "a list cannot be complete as of a future instant")
-        return dataclasses.replace(header, list_type=list_type, source=header.source or principal.department)
+        source = header.source or principal.department
+        if not principal.speaks_for(source):
+            raise Refused("NOT_PERMITTED", "the source is not the department's own", required=principal.department)
+        return dataclasses.replace(header, list_type=list_type, source=source)
 
     async def _taken(self, header: ImportHeader, sha256: bytes, received_at: datetime.datetime) -> _Taken:
         """Find what became of the same file under the same order before."""
@@ -401,12 +420,14 @@ class ImportService:
             as_of=header.as_of or work.received_at,
             document=work.document,
             limit=_ABSENT_CHUNK,
+            writes=work.principal.writes,
         ):
             work.tally.absent += count
             work.tally.altered[header.list_type] = work.tally.altered.get(header.list_type, 0) + count
 
     def _order(self, work: _Work) -> dict[str, Any]:
         today = day_of(work.received_at)
+        writes = work.principal.writes
         catalogues = self._catalogues()
         known = {code: catalogues.list_type(code, today) for code in catalogues.list_type_codes()}
         return {
@@ -419,6 +440,8 @@ class ImportService:
             "list_type": work.header.list_type,
             "source": work.header.source,
             "complete": work.header.mode is ImportMode.FULL,
+            "writes": (sorted(writes.list_types), writes.region) if writes else None,
+            "department": work.principal.department,
             "store_key": work.keys.store,
             "index_key": work.keys.index,
             "view_key": work.keys.view,
@@ -434,6 +457,7 @@ def _stage_rows(ledger: Ledger, work: _Work, rows: tuple[Any, ...]) -> Staged:
         received_at=work.received_at,
         document=work.document,
         generation=work.keys.generation,
+        writes=work.principal.writes,
     )
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import datetime
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from lanjie_gateway.adapters.ledger import InquiryRow, Ledger, LedgerThread
 from lanjie_gateway.adapters.segments import is_closed, read_records, segments
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.errors import invalid_argument
-from lanjie_gateway.domain.records import digest, instant, leaf
+from lanjie_gateway.domain.records import VERSION, digest, instant, leaf, row_fields
 
 LOAD_SECONDS: Final = 1.0
 MAX_UPLOAD: Final = 1_000
@@ -55,6 +54,8 @@ class InquiryService:
         self._directory = directory
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
+        # Who explains an answer loads too: two at once would delete the same segment.
+        self._one_at_a_time = asyncio.Lock()
 
     async def start(self) -> None:
         """Begin to load segments every second."""
@@ -70,6 +71,10 @@ class InquiryService:
 
     async def load(self) -> int:
         """Load what the segments hold beyond what the ledger has; return the number of records."""
+        async with self._one_at_a_time:
+            return await self._loaded()
+
+    async def _loaded(self) -> int:
         loaded = 0
         for path in segments(self._directory):
             closed = is_closed(path)
@@ -123,26 +128,14 @@ class InquiryService:
 
 
 def _row(record: bytes) -> InquiryRow:
-    fields = json.loads(record)
-    return InquiryRow(
-        sequence=int(fields["id"].rpartition("-")[2]),
-        decision_id=fields["id"],
-        decided_at=datetime.datetime.fromisoformat(fields["at"]),
-        department=fields["department"],
-        matter=fields["matter"],
-        outcome=fields["outcome"],
-        kind=fields.get("kind", "gateway"),
-        subject_token=bytes.fromhex(fields.get("subject", "")),
-        record=record,
-        digest=digest(record),
-    )
+    return InquiryRow(**row_fields(record), record=record, digest=digest(record))
 
 
 def _local_row(asker: Principal, sdk_id: str, lineage: str, each: UploadedPass, gap: int) -> InquiryRow:
     return _row(
         leaf(
             {
-                "v": 1,
+                "v": VERSION,
                 "id": f"{sdk_id[:12]}-{each.sequence}",
                 "kind": "local",
                 "spool": sdk_id,

@@ -1,4 +1,4 @@
-"""How old the sources of the lists are, and which imports wait: for those who run the gateway, and for alarms."""
+"""How old the sources are, what waits, which clocks of the law run and have run out: for operators, and for alarms."""
 
 import asyncio
 import datetime
@@ -8,8 +8,10 @@ from typing import Final
 
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
 from lanjie_gateway.domain.access import Principal, Role
+from lanjie_gateway.domain.duties import DutyRule
 from lanjie_gateway.domain.errors import Unanswerable
 from lanjie_gateway.domain.source_ages import Delivery, Source, SourceAges, source_ages
+from lanjie_gateway.services.duty import DutyCount, DutyService
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.civil_time import day_of
 
@@ -27,6 +29,8 @@ class ListStatus:
         ages: of the sources.
         waiting: number of imports and acts that wait for a second person.
         waiting_since: aware instant at which the oldest of them began.
+        duties: how many of each rule are open, overdue or were late.
+        missing_year: year whose working days should be here by now; 0 for none.
     """
 
     revision: int
@@ -34,6 +38,8 @@ class ListStatus:
     ages: SourceAges
     waiting: int
     waiting_since: datetime.datetime | None
+    duties: Mapping[DutyRule, DutyCount]
+    missing_year: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +54,14 @@ class _Read:
 
 
 class ListStatusService:
-    """Tells the state of the lists; ages are computed when asked.
+    """Tells the state of the lists; ages and last days are computed when asked.
 
     Args:
         ledger: the ledger's thread.
         catalogues: gives the catalogues as they stand.
         clock: aware instants.
+        duties: counts the clocks of the law.
+        missing_year: gives the year whose working days should be here by now, 0 for none.
     """
 
     def __init__(
@@ -61,11 +69,15 @@ class ListStatusService:
         ledger: LedgerThread,
         catalogues: Callable[[], CatalogueSet],
         clock: Callable[[], datetime.datetime],
+        duties: DutyService,
+        missing_year: Callable[[], int],
     ) -> None:
         self._ledger = ledger
         self._catalogues = catalogues
         self._clock = clock
-        self._known: _Read | None = None
+        self._duties = duties
+        self._missing_year = missing_year
+        self._known: tuple[_Read, Mapping[DutyRule, DutyCount]] | None = None
 
     async def get(self, principal: Principal) -> ListStatus:
         """Return the state of the lists, every live listing counted.
@@ -75,7 +87,7 @@ class ListStatusService:
             Unanswerable: LEDGER_UNAVAILABLE.
         """
         principal.require(Role.AGENCY)
-        return self._status(await self._ledger.call(_read_all))
+        return self._status(await self._ledger.call(_read_all), await self._duties.overdue_by_rule())
 
     async def watch(self) -> ListStatus | None:
         """Return the state of the lists cheaply: `live` tells whether there are live listings, not how many.
@@ -84,13 +96,14 @@ class ListStatusService:
         """
         try:
             async with asyncio.timeout(READ_SECONDS):
-                self._known = await self._ledger.call(_read_on, self._known)
+                read = await self._ledger.call(_read_on, self._known and self._known[0])
+                self._known = read, await self._duties.overdue_by_rule()
         except (TimeoutError, Unanswerable):
             if self._known is None:
                 return None
-        return self._status(self._known)
+        return self._status(*self._known)
 
-    def _status(self, read: _Read) -> ListStatus:
+    def _status(self, read: _Read, duties: Mapping[DutyRule, DutyCount]) -> ListStatus:
         today = day_of(self._clock())
         return ListStatus(
             revision=read.revision,
@@ -98,6 +111,8 @@ class ListStatusService:
             ages=source_ages(read.deliveries, read.live, self._catalogues(), today),
             waiting=read.waiting,
             waiting_since=read.waiting_since,
+            duties=duties,
+            missing_year=self._missing_year(),
         )
 
 

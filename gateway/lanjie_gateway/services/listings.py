@@ -1,4 +1,9 @@
-"""Listings as those see them who may read them, and the events that end them (Art. 24, 40, 61, 64-66)."""
+"""Listings as those see them who may read them, and the events that end them (Art. 24, 40, 61, 64-66).
+
+1. A listing that is not the caller's is told like one that is not there (Art. 40).
+2. Its scope is looked at inside the transaction of the event (Art. 61).
+3. Only the unit that identified the subject repairs (Art. 66).
+"""
 
 import datetime
 from collections.abc import Awaitable, Callable
@@ -7,7 +12,7 @@ from dataclasses import dataclass, field
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread, StoredEvent, StoredListing
 from lanjie_gateway.domain import events, retention
 from lanjie_gateway.domain.access import Principal, Role
-from lanjie_gateway.domain.errors import invalid_argument, invalid_identifier, not_found
+from lanjie_gateway.domain.errors import Refused, invalid_argument, invalid_identifier, not_found
 from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.packed import Details
 from lanjie_gateway.services import event_facts
@@ -20,6 +25,7 @@ from lanjie_matcher.identifiers import IdentifierError
 from lanjie_matcher.listings import Listing, Standing, standing
 from lanjie_matcher.subjects import SubjectKind
 
+_NONE = "no such listing"
 _NO_DETAILS = Details(identifiers=(), name="")
 
 
@@ -65,7 +71,7 @@ class ListingService:
         self._published = published
 
     async def find(self, identifier: str, purpose: str, principal: Principal) -> list[ListingView]:
-        """Return the listings of an identifier, newest first, the ended ones included.
+        """Return those listings of an identifier that the caller may read, newest first, the ended ones included.
 
         Raises:
             Refused: NOT_PERMITTED, ARGUMENT_INVALID (purpose, Art. 24) or IDENTIFIER_INVALID.
@@ -77,7 +83,8 @@ class ListingService:
         except IdentifierError as error:
             raise invalid_identifier(error) from None
         found = await self._ledger.call(Ledger.find, parsed)
-        return [self.view(stored) for stored in found if not self._hidden(stored)]
+        mine = (each for each in found if principal.may_read(each.packed.listing))  # (1)
+        return [self.view(stored) for stored in mine if not self._hidden(stored)]
 
     async def get(self, listing_id: str, purpose: str, principal: Principal) -> tuple[ListingView, list[StoredEvent]]:
         """Return a listing and its events, oldest first.
@@ -88,8 +95,8 @@ class ListingService:
         principal.require(Role.AUTHORITY, Role.AGENCY)
         stated("purpose", purpose, 200)
         found = await self._get(listing_id)
-        if self._hidden(found[0]):
-            raise not_found("no such listing")
+        if self._hidden(found[0]) or not principal.may_read(found[0].packed.listing):  # (1)
+            raise not_found(_NONE)
         return self.view(found[0]), found[1]
 
     async def remove(
@@ -173,8 +180,12 @@ class ListingService:
     ) -> tuple[int, ListingView]:
         act = self.act(kind, grounds, principal, facts)
 
+        def permit(stored: StoredListing) -> None:
+            require_permitted(stored, kind, principal)
+
         async def record() -> int:
-            recorded = await self._ledger.call(Ledger.record, listing_id, act)
+            bounded = None if principal.writes is None else permit
+            recorded = await self._ledger.call(Ledger.record, listing_id, act, bounded)  # (2)
             await self._published(recorded)
             return recorded
 
@@ -192,7 +203,7 @@ class ListingService:
     async def _get(self, listing_id: str) -> tuple[StoredListing, list[StoredEvent]]:
         found = await self._ledger.call(Ledger.get, listing_id)
         if found is None:
-            raise not_found("no such listing")
+            raise not_found(_NONE)
         return found
 
     def _hidden(self, stored: StoredListing) -> bool:
@@ -244,6 +255,21 @@ class ListingService:
             return "list_type_unknown"
         stands = standing(listing, list_type.ends_with, now)
         return "" if stands is Standing.IN_FORCE else stands.value
+
+
+def require_permitted(stored: StoredListing, kind: EventKind, principal: Principal) -> None:
+    """Refuse an event on a listing that the caller may not change (1, 3).
+
+    Raises:
+        Refused: NOT_FOUND, NOT_PERMITTED.
+    """
+    listing = stored.packed.listing
+    if not principal.may_change(listing):
+        raise not_found(_NONE)  # (1)
+    uscc = stored.details.authority_uscc if stored.details is not None else ""
+    if kind is EventKind.REPAIRED and not principal.identified(listing.authority, uscc):  # (3)
+        message = "only the unit that identified the subject repairs its credit (Art. 66)"
+        raise Refused("NOT_PERMITTED", message, required="identifying unit")
 
 
 def stated(name: str, text: str, limit: int) -> None:

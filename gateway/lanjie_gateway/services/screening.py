@@ -1,7 +1,7 @@
 """Checks (比对): the numbered steps of one answer, free of transport."""
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ from lanjie_gateway.adapters.segments import SegmentWriter
 from lanjie_gateway.domain.access import Principal
 from lanjie_gateway.domain.errors import Refused, Unanswerable, invalid_argument
 from lanjie_gateway.domain.packed import PackedListing, unpack_bucket
-from lanjie_gateway.domain.records import digest, instant, leaf
+from lanjie_gateway.domain.records import VERSION, about, digest, instant, leaf
 from lanjie_matcher.catalogues import APPLICANT, CatalogueSet, Matter
 from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.decide import Outcome, Question, Reason, Ruling, UnknownMatterError, decide
@@ -182,7 +182,7 @@ class ScreeningService:
             rests_on = [each for each, value in zip(buckets, values, strict=True) if value or not pinned]
             if not self._stands(admitted, rests_on, pinned):
                 continue
-            answers = self._judged(admitted, asked, values, overtaken)
+            answers = self._judged(admitted, asked, zip(buckets, values, strict=True), overtaken)
             if all(answer.ruling.outcome is Outcome.PASS for answer in answers):
                 return answers, revision
             await self._records.durable()  # (5)
@@ -232,7 +232,8 @@ class ScreeningService:
         if not catalogues.ever_knew(inquiry.matter):
             raise UnknownMatterError(inquiry.matter)
         matter = catalogues.matter(inquiry.matter, day_of(at))
-        self._admit_as_of(inquiry, matter, now)
+        # Where no catalogue of then knows the matter, the one of now says whether it may be asked about the past.
+        self._admit_as_of(inquiry, matter or catalogues.matter(inquiry.matter, day_of(now)), now)
         if matter is not None and matter.case_no_required and not inquiry.case_no.strip():
             raise invalid_argument("case_no", "required", "this matter wants a case number")
         return _Admitted(asker=asker, inquiry=inquiry, revision=revision, at=at)
@@ -247,10 +248,16 @@ class ScreeningService:
             raise invalid_argument("as_of_time", "future", "as_of lies in the future")
 
     def _judged(
-        self, admitted: _Admitted, asked: Sequence[_Asked], values: Sequence[bytes], overtaken: Sequence[Answer]
+        self,
+        admitted: _Admitted,
+        asked: Sequence[_Asked],
+        found: Iterator[tuple[bytes, bytes]],
+        overtaken: Sequence[Answer],
     ) -> list[Answer]:
-        """Steps 3 to 6 for each question; `overtaken` are the answers to the same ones that did not leave."""
-        found = iter(values)
+        """Steps 3 to 6 for each question: `found` is bucket and value of each that names an identifier.
+
+        `overtaken` are the answers to the same questions that did not leave.
+        """
         replaced = iter(overtaken)
         answers = []
         for each, name in asked:
@@ -262,10 +269,14 @@ class ScreeningService:
                 answers.append(self._unreadable(admitted, each, replaces))
         return answers
 
-    def _answer(self, admitted: _Admitted, identifier: Identifier, value: bytes, name: str, replaces: str) -> Answer:
+    def _answer(
+        self, admitted: _Admitted, identifier: Identifier, found: tuple[bytes, bytes], name: str, replaces: str
+    ) -> Answer:
+        bucket, value = found
         token = self._key.token(identifier.reveal())
         # (3)
-        own = [packed for packed in unpack_bucket(value) if _same(packed, identifier, token)] if value else []
+        kind = identifier.kind.value
+        own = [packed for packed in unpack_bucket(value) if packed.concerns(kind, token)] if value else []
         # (4)
         admitted = _not_before_events(admitted, own)
         stated = self._key.token(normalise_name(name)) if name.strip() else None
@@ -282,8 +293,9 @@ class ScreeningService:
             ),
         )
         ruling = decide([packed.listing for packed in own], self._index.catalogues(admitted.revision), question)
+        asked = about(question, kind=kind, subject=token, bucket=bucket)
         warnings = (*identifier.warnings, *ruling.warnings)
-        return self._recorded(admitted, ruling, warnings, identifier.masked, token, replaces=replaces)
+        return self._recorded(admitted, ruling, warnings, identifier.masked, asked, replaces=replaces)
 
     def _unreadable(self, admitted: _Admitted, error: IdentifierError, replaces: str) -> Answer:
         ruling = Ruling(
@@ -291,7 +303,7 @@ class ScreeningService:
             reason=Reason.IDENTIFIER_INVALID,
             instruction="待核：证件号码无法识别，请核对后重新比对，期间不影响受理。",
         )
-        return self._recorded(admitted, ruling, (f"identifier-{error.rule}",), "", b"", replaces=replaces)
+        return self._recorded(admitted, ruling, (f"identifier-{error.rule}",), "", {}, replaces=replaces)
 
     def _recorded(
         self,
@@ -299,7 +311,7 @@ class ScreeningService:
         ruling: Ruling,
         warnings: tuple[str, ...],
         masked: str,
-        token: bytes,
+        asked: Mapping[str, Any],
         *,
         replaces: str,
     ) -> Answer:
@@ -310,7 +322,7 @@ class ScreeningService:
         decision_id = self._records.next_id()
         record = leaf(
             {
-                "v": 1,
+                "v": VERSION,
                 "id": decision_id,
                 "replaces": replaces,
                 "at": instant(now),
@@ -324,7 +336,7 @@ class ScreeningService:
                 "case_no": inquiry.case_no,
                 "role": inquiry.role,
                 "region": admitted.region,
-                "subject": token.hex(),
+                **asked,
                 "lineage": lineage,
                 "epoch": epoch,
                 "revision": revision,
@@ -386,12 +398,3 @@ def _not_before_events(admitted: _Admitted, own: Sequence[PackedListing]) -> _Ad
         if instant is not None and instant > admitted.at
     ]
     return replace(admitted, at=max(known)) if known else admitted
-
-
-def _same(packed: PackedListing, identifier: Identifier, token: bytes) -> bool:
-    """Whether a listing is the asked subject's: the same number where both know one of this kind.
-
-    A bucket is shared by a company's USCC and its organisation code; two different USCCs in it are two subjects.
-    """
-    of_kind = [known for kind, known in packed.identities if kind == identifier.kind.value]
-    return token in of_kind if of_kind else True

@@ -2,6 +2,7 @@
 
 from lanjie_gateway.adapters.ledger.copy import OnlineCopy
 from lanjie_gateway.adapters.ledger.ledger import Ledger
+from lanjie_gateway.adapters.ledger.lives import Life
 from lanjie_gateway.adapters.ledger.rows import (
     BucketState,
     CommitInfo,
@@ -29,6 +30,7 @@ __all__ = [
     "Ledger",
     "LedgerError",
     "LedgerThread",
+    "Life",
     "OnlineCopy",
     "Proposal",
     "Pruned",

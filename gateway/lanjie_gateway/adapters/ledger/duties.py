@@ -80,7 +80,7 @@ def read(connection: sa.Connection, *, closed_since: int | None, rules: Iterable
         .scalar_subquery()
     )
     query = (
-        sa.select(DUTY.c.rule, DUTY.c.listing_id, DUTY.c.started_on, LISTING.c.list_type)
+        sa.select(DUTY.c.rule, DUTY.c.listing_id, DUTY.c.started_on, LISTING.c.list_type, LISTING.c.packed)
         .add_columns(opened.c.revision, sa.func.coalesce(arrived, closed.c.committed_at).label("closed_at"))
         .join(LISTING, LISTING.c.id == DUTY.c.listing_id)
         .join(opened, opened.c.id == DUTY.c.opened_by)
@@ -96,6 +96,7 @@ def read(connection: sa.Connection, *, closed_since: int | None, rules: Iterable
             rule=row.rule,
             listing_id=f"{row.listing_id:016x}",
             list_type=row.list_type,
+            region=packed.unpack(row.packed).listing.region,
             started_on=datetime.date.fromordinal(row.started_on),
             closed_on=None if row.closed_at is None else day_of(packed.instant(row.closed_at)),
             revision=row.revision,

@@ -10,6 +10,7 @@ from lanjie_gateway.adapters.ledger.rows import StoredEdition
 from lanjie_gateway.adapters.ledger.tables import BATCH, EDITION
 from lanjie_gateway.domain import packed
 from lanjie_gateway.domain.errors import Refused
+from lanjie_gateway.domain.signing import Signed
 from lanjie_matcher.catalogues import Edition
 
 LOCK: Final = "publish"
@@ -25,6 +26,7 @@ def publish(
     known: int,
     now: int,
     also: Callable[[int], None],
+    signed: Signed | None = None,
 ) -> int | None:
     """Keep an edition; arguments, result and errors as for `Ledger.publish_edition`.
 
@@ -53,6 +55,8 @@ def publish(
             file_name=file_name,
             actor=actor,
             published_at=now,
+            signature=signed.value if signed else None,
+            signer=signed.signer if signed else None,
         )
     )
     also(batch)
@@ -78,6 +82,7 @@ def read(connection: sa.Connection) -> list[StoredEdition]:
             actor=row.actor,
             published_at=packed.instant(row.published_at),
             revision=row.revision,
+            signed=Signed.of(row.signer, row.signature),
         )
         for row in rows
     ]

@@ -103,7 +103,7 @@ def touched_since(
     Raises:
         GenerationGoneError: the ledger holds none under that key.
     """
-    digest = _column(connection, generation)
+    digest = digest_column(connection, generation)
     older = sa.select(sa.func.max(BATCH.c.revision)).where(BATCH.c.committed_at < since)
     begin = connection.execute(older).scalar() or 0
     rows = connection.execute(
@@ -126,7 +126,7 @@ def listed_digests(connection: sa.Connection, generation: int) -> "array[int]":
     Raises:
         GenerationGoneError: the ledger holds none under that key.
     """
-    digest = _column(connection, generation)
+    digest = digest_column(connection, generation)
     hidden = sa.select(BATCH.c.id).where(BATCH.c.revision.is_(None))
     # The few that do not count are set aside first: to look every key's listing up would take ten times as long.
     ended = set(connection.execute(sa.select(LISTING.c.id).where(_AWAY | LISTING.c.batch_id.in_(hidden))).scalars())
@@ -148,7 +148,7 @@ def listed_digests(connection: sa.Connection, generation: int) -> "array[int]":
 
 def listed_digests_of(connection: sa.Connection, generation: int, number: int) -> "array[int]":
     """Return those of `listed_digests` whose bucket's token begins with the byte `number`."""
-    digest = _column(connection, generation)
+    digest = digest_column(connection, generation)
     rows = connection.execute(
         sa.select(digest)
         .join(LISTING, LISTING.c.id == LISTING_KEY.c.listing_id)
@@ -159,7 +159,12 @@ def listed_digests_of(connection: sa.Connection, generation: int, number: int) -
     return array("Q", sorted({value + _TWO_64 if value < 0 else value for value in rows.scalars()}))
 
 
-def _column(connection: sa.Connection, generation: int) -> sa.Column[int]:
+def digest_column(connection: sa.Connection, generation: int) -> sa.Column[int]:
+    """Return the column that holds the view digests under the key of a generation.
+
+    Raises:
+        GenerationGoneError: the ledger holds none under that key.
+    """
     head = connection.execute(sa.select(HEAD.c.view_slot, HEAD.c.generation, HEAD.c.other_generation)).one()
     if generation not in (head.generation, head.other_generation):
         raise GenerationGoneError(generation)

@@ -29,21 +29,28 @@ def position(connection: sa.Connection, source: str) -> int:
 def read(connection: sa.Connection, limit: int, after: int) -> list[InquiryRow]:
     """Return records in the order they were kept, behind the `after` first ones."""
     rows = connection.execute(sa.select(INQUIRY).order_by(INQUIRY.c.id).limit(limit).offset(after))
-    return [
-        InquiryRow(
-            sequence=row.sequence,
-            decision_id=row.decision_id,
-            decided_at=packed.instant(row.decided_at),
-            department=row.department,
-            matter=row.matter,
-            outcome=row.outcome,
-            kind=row.kind,
-            subject_token=row.subject_token,
-            record=row.record,
-            digest=row.digest,
-        )
-        for row in rows
-    ]
+    return [_row(row) for row in rows]
+
+
+def find(connection: sa.Connection, decision_id: str) -> list[InquiryRow]:
+    """Return the records of a decision id, in the order they were kept; several where a spool's name was made up."""
+    rows = connection.execute(sa.select(INQUIRY).where(INQUIRY.c.decision_id == decision_id).order_by(INQUIRY.c.id))
+    return [_row(row) for row in rows]
+
+
+def _row(row: Any) -> InquiryRow:
+    return InquiryRow(
+        sequence=row.sequence,
+        decision_id=row.decision_id,
+        decided_at=packed.instant(row.decided_at),
+        department=row.department,
+        matter=row.matter,
+        outcome=row.outcome,
+        kind=row.kind,
+        subject_token=row.subject_token,
+        record=row.record,
+        digest=row.digest,
+    )
 
 
 def _values(source: str, row: InquiryRow) -> dict[str, Any]:

@@ -22,15 +22,18 @@ from lanjie_gateway.adapters.ledger import (
     heads,
     inquiries,
     life,
+    lives,
     locks,
     proposals,
     pruning,
+    reach,
     receipts,
     rotation,
     staging,
     years,
 )
 from lanjie_gateway.adapters.ledger.copy import OnlineCopy
+from lanjie_gateway.adapters.ledger.lives import Life
 from lanjie_gateway.adapters.ledger.rows import (
     BucketState,
     CommitInfo,
@@ -53,21 +56,24 @@ from lanjie_gateway.adapters.ledger.tables import (
     HEAD,
     LISTING,
     LISTING_KEY,
+    RECEIPT,
     SEEN,
     STAGED_CHANGE,
     STAGED_KEY,
 )
-from lanjie_gateway.adapters.sealing import Sealer
-from lanjie_gateway.domain import packed
+from lanjie_gateway.adapters.sealing import SealBrokenError, Sealer
+from lanjie_gateway.domain import history, packed
+from lanjie_gateway.domain.access import WriteScope
 from lanjie_gateway.domain.errors import Refused, Unanswerable, not_found
 from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.import_rules import ImportMode, ImportState, QuarantinedRow, Receipt
 from lanjie_gateway.domain.list_file import ListingDraft
+from lanjie_gateway.domain.signing import Signed
 from lanjie_gateway.domain.source_ages import Delivery, Source
 from lanjie_gateway.domain.staged import StagedRow
 from lanjie_matcher.catalogues import Edition
 from lanjie_matcher.fingerprints import IndexKey
-from lanjie_matcher.identifiers import Identifier
+from lanjie_matcher.identifiers import Identifier, IdentifierError, parse
 from lanjie_matcher.listings import Listing
 from lanjie_matcher.subjects import normalise_name
 
@@ -75,6 +81,9 @@ _ANALYSED_FROM: Final = 5_000
 """Rows of an import from which PostgreSQL is told to look at the tables anew, rather than at its own time."""
 _PURGE_AT_START: Final = 20_000
 """Rows of a crashed import that a start clears; the rest goes in small steps with the next import."""
+
+Permit = Callable[[StoredListing], None]
+"""Looks at the listing that an act is about, and raises what refuses it."""
 
 
 class Ledger:
@@ -278,15 +287,37 @@ class Ledger:
             if row is None:
                 return None
             told = connection.execute(
-                sa.select(EVENT, BATCH.c.revision, BATCH.c.committed_at)
+                sa.select(EVENT, BATCH.c.revision, BATCH.c.committed_at, _CONFIRMER)
                 .join(BATCH, BATCH.c.id == EVENT.c.batch_id)
-                .where(EVENT.c.listing_id == number, BATCH.c.revision.is_not(None), EVENT.c.kind.not_in(pruning.SILENT))
+                .where(EVENT.c.listing_id == number, BATCH.c.revision.is_not(None), EVENT.c.kind.not_in(history.SILENT))
                 .order_by(BATCH.c.revision, EVENT.c.seq)
             ).all()
         return self._stored(row), [_event(each) for each in told]
 
-    def record(self, listing_id: str, act: Act) -> int:
+    def lives(self, bucket: bytes, revision: int) -> list[Life]:
+        """Return the lives of the listings whose key stands or stood in a bucket; see `lives.of_bucket`."""
+        with database.transaction(self._engine) as connection:
+            return lives.of_bucket(connection, bucket, revision, self._buckets)
+
+    def lives_of_digest(self, generation: int, digest: int, revision: int) -> list[Life]:
+        """Return the lives of the listings of a company by its view digest; see `lives.of_digest`."""
+        with database.transaction(self._engine) as connection:
+            return lives.of_digest(connection, generation, digest, revision, self._buckets)
+
+    def lives_of(self, listing_ids: Iterable[str]) -> list[Life]:
+        """Return the lives of listings by id; unknown ids are passed over."""
+        numbers = [number for number in map(row_id, listing_ids) if number is not None]
+        with database.transaction(self._engine) as connection:
+            return lives.of_listings(connection, numbers)
+
+    def record(self, listing_id: str, act: Act, permit: Permit | None = None) -> int:
         """Record one event as a commit of its own; return the revision.
+
+        Args:
+            listing_id: of the listing.
+            act: what is ordered.
+            permit: looks at the listing that the event is about and raises what refuses it; nobody changes the listing
+                in between.
 
         Raises:
             Refused: NOT_FOUND; TRANSITION_ILLEGAL: it was to be reinstated, and its details can no longer be read; or
@@ -296,6 +327,7 @@ class Ledger:
         """
         now = packed.micros(self._clock())
         with database.transaction(self._engine) as connection:
+            self._permitted(connection, row_id(listing_id), permit)
             return life.record(connection, row_id(listing_id), act, now)
 
     # Acts of two persons; see `adapters.ledger.proposals`.
@@ -325,16 +357,20 @@ class Ledger:
         sealed, wrapped = self._sealer.seal(draft.details(), row.natural_key)
         return Corrected(packed=made, sealed=sealed, wrapped_key=wrapped)
 
-    def propose(self, listing_id: str, act: Act, corrected: Corrected | None) -> Proposal:
-        """Let an act wait for a second person. Raises as `proposals.propose`."""
+    def propose(self, listing_id: str, act: Act, corrected: Corrected | None, permit: Permit | None = None) -> Proposal:
+        """Let an act wait for a second person; `permit` as for `record`. Raises as `proposals.propose`."""
         now = packed.micros(self._clock())
         with database.transaction(self._engine) as connection:
+            self._permitted(connection, row_id(listing_id), permit)
             return proposals.propose(connection, row_id(listing_id), act, corrected, now)
 
-    def confirm_proposal(self, proposal_id: str, person: str) -> Proposal:
-        """Record a waiting act as a commit of its own. Raises as `proposals.confirm`."""
+    def confirm_proposal(self, proposal_id: str, person: str, permit: Permit | None = None) -> Proposal:
+        """Record a waiting act as a commit of its own; `permit` as for `record`. Raises as `proposals.confirm`."""
         now = packed.micros(self._clock())
         with database.transaction(self._engine) as connection:
+            found = proposals.find(connection, proposal_number(proposal_id) or 0)
+            if found is not None:
+                self._permitted(connection, found.number, permit)
             return proposals.confirm(connection, proposal_number(proposal_id) or 0, person, now)
 
     def decline_proposal(self, proposal_id: str, person: str, reason: str) -> Proposal:
@@ -428,12 +464,18 @@ class Ledger:
         received_at: datetime.datetime,
         document: str,
         generation: int,
+        writes: WriteScope | None = None,
     ) -> staging.Staged:
         """Stage one chunk of good rows, about 2,000, with view digests of `generation`; see `staging.stage`."""
         now = packed.micros(received_at)
         with database.transaction(self._engine) as connection:
             return staging.stage(
-                connection, batch, rows, actor=actor, now=now, document=document, generation=generation
+                *(connection, batch, rows),
+                actor=actor,
+                now=now,
+                document=document,
+                generation=generation,
+                writes=writes,
             )
 
     def quarantine(self, batch: int, rows: Sequence[QuarantinedRow]) -> None:
@@ -443,12 +485,24 @@ class Ledger:
             staging.quarantine(connection, batch, rows)
 
     def stage_absent(
-        self, batch: int, list_type: str, source: str, *, as_of: datetime.datetime, document: str, limit: int
+        self,
+        batch: int,
+        list_type: str,
+        source: str,
+        *,
+        as_of: datetime.datetime,
+        document: str,
+        limit: int,
+        writes: WriteScope | None = None,
     ) -> int:
         """Stage the end of some live listings that a complete list does not hold; return how many, 0 when done."""
         with database.transaction(self._engine) as connection:
             return staging.stage_absent(
-                connection, batch, list_type, source, as_of=packed.micros(as_of), document=document, limit=limit
+                *(connection, batch, list_type, source),
+                as_of=packed.micros(as_of),
+                document=document,
+                limit=limit,
+                writes=writes,
             )
 
     def stage_deliveries(self, batch: int, sources: Iterable[Source], vouched_on: datetime.date) -> None:
@@ -470,6 +524,11 @@ class Ledger:
         begun = [] if since is None else [packed.instant(since)]
         begun += [each.proposed_at for each in acts[:1]]
         return imports + len(acts), min(begun, default=None)
+
+    def strays(self, batch: int, after: int, writes: WriteScope) -> tuple[bool, int | None]:
+        """Look for something outside of a scope in what an import would do; see `reach.strays`."""
+        with database.transaction(self._engine) as connection:
+            return reach.strays(connection, batch, after, writes)
 
     def live_counts(self, list_types: Iterable[str]) -> dict[str, int]:
         """Return the number of live listings by list type."""
@@ -668,6 +727,7 @@ class Ledger:
         *,
         known: int,
         unprune: Collection[str] = (),
+        signed: Signed | None = None,
     ) -> int | None:
         """Keep an edition as a commit of its own.
 
@@ -679,6 +739,7 @@ class Ledger:
             known: number of editions that it was judged with.
             unprune: list types that it ends otherwise than they were pruned by; their listings come back into the view
                 with this commit.
+            signed: who signed the file.
 
         Returns:
             The revision, the first one where it was kept before; `None` when another host has published since, and
@@ -695,6 +756,7 @@ class Ledger:
                 known=known,
                 now=now,
                 also=lambda batch: pruning.unprune(connection, batch, unprune),
+                signed=signed,
             )
 
     def editions(self) -> list[StoredEdition]:
@@ -704,7 +766,7 @@ class Ledger:
 
     # Working days.
 
-    def publish_year(self, year: int, notice: str, file: bytes, file_name: str, actor: str) -> int:
+    def publish_year(self, year: int, notice: str, file: bytes, file_name: str, signed: Signed) -> int:
         """Keep a year file as a commit of its own; of one year the newest counts.
 
         Args:
@@ -712,14 +774,14 @@ class Ledger:
             notice: number of the State Council's notice.
             file: its bytes.
             file_name: its name.
-            actor: who publishes it.
+            signed: who publishes it, and the signature.
 
         Returns:
             The revision; that of the newest file of the year where this is the same.
         """
         now = packed.micros(self._clock())
         with database.transaction(self._engine) as connection:
-            return years.publish(connection, year, notice, file, file_name, actor=actor, now=now)
+            return years.publish(connection, year, notice, file, file_name, signed=signed, now=now)
 
     def years(self) -> list[StoredYear]:
         """Return all year files in the order of their publication."""
@@ -743,6 +805,21 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             return inquiries.read(connection, limit, after)
 
+    def inquiries_of(self, decision_id: str) -> list[InquiryRow]:
+        """Return the inquiry records of a decision id, in the order they were kept."""
+        with database.transaction(self._engine) as connection:
+            return inquiries.find(connection, decision_id)
+
+    def _buckets(self, natural_key: bytes, before: history.Before) -> frozenset[bytes] | None:
+        """Return the buckets of details as a payload keeps them; `None` where they cannot be read any more."""
+        if before.sealed is None or before.wrapped_key is None:
+            return None
+        try:
+            details = packed.unpack_details(self._sealer.open(before.sealed, before.wrapped_key, natural_key))
+            return frozenset(self._index.token(parse(each).key) for each in details.identifiers)
+        except (SealBrokenError, IdentifierError, ValueError):
+            return None
+
     def _yield_turn(self) -> None:
         # What is committed is committed; a lock goes with a connection that is lost.
         with contextlib.suppress(Unanswerable):
@@ -755,6 +832,12 @@ class Ledger:
             # A small sample tells that hashes are distinct; removals wait meanwhile.
             connection.exec_driver_sql("SET LOCAL default_statistics_target = 10")
             connection.exec_driver_sql(f"ANALYZE {names}")
+
+    def _permitted(self, connection: sa.Connection, number: int | None, permit: Permit | None) -> None:
+        """Let `permit` look at a listing that nobody changes until the end of the transaction."""
+        if permit is not None:
+            held = life.hold(connection, number)
+            permit(self._stored(connection.execute(_STORED.where(LISTING.c.id == held.id)).one()))
 
     def _stored(self, row: Any) -> StoredListing:
         return StoredListing(
@@ -771,6 +854,10 @@ class Ledger:
         return packed.unpack_details(self._sealer.open(sealed, wrapped_key, natural_key))
 
 
+_CONFIRMER: Final = (
+    sa.select(RECEIPT.c.confirmer).where(RECEIPT.c.batch_id == EVENT.c.batch_id).limit(1).scalar_subquery()
+).label("confirmer")
+"""Who confirmed the import that brought an event."""
 _CHANGED_BY: Final = BATCH.alias("changed_by_batch")
 _STORED: Final = (
     sa.select(
@@ -803,5 +890,5 @@ def _event(row: Any) -> StoredEvent:
         document=row.document,
         revision=row.revision,
         detail=row.detail or {},
-        second=row.second or "",
+        second=row.second or row.confirmer or "",
     )

@@ -2,7 +2,6 @@
 
 from typing import Any, Final
 
-import msgpack
 import sqlalchemy as sa
 
 from lanjie_gateway.adapters.ledger import commits, duties, rotation
@@ -11,6 +10,7 @@ from lanjie_gateway.adapters.ledger.tables import BATCH, EVENT, LISTING
 from lanjie_gateway.domain import events, packed, retention
 from lanjie_gateway.domain.errors import Refused, not_found
 from lanjie_gateway.domain.events import Act, EventKind
+from lanjie_gateway.domain.history import Before, payload_of
 from lanjie_matcher.listings import ended_by_event
 
 _COMMITTED: Final = (
@@ -71,7 +71,7 @@ def record(
             detail=dict(act.detail) or sa.null(),
             second=act.second or None,
             # The facts before a correction, as an import keeps them.
-            payload=msgpack.packb((1, row.packed, row.sealed, row.wrapped_key)) if corrected is not None else None,
+            payload=payload_of(Before(row.packed, row.sealed, row.wrapped_key)) if corrected is not None else None,
         )
     )
     duties.write(connection, batch, row.id, act, due)

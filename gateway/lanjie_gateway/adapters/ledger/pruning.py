@@ -20,12 +20,9 @@ from lanjie_gateway.adapters.ledger import commits, editions, locks
 from lanjie_gateway.adapters.ledger.rows import Pruned
 from lanjie_gateway.adapters.ledger.tables import BATCH, EVENT, LISTING
 from lanjie_gateway.domain import packed
+from lanjie_gateway.domain.history import PRUNED, UNPRUNED
 from lanjie_matcher.listings import Listing
 
-PRUNED: Final = "pruned"
-UNPRUNED: Final = "unpruned"
-SILENT: Final = (PRUNED, UNPRUNED)
-"""Kinds in ``event`` that only the view hears of."""
 ACTOR: Final = "gateway"
 _LIVE: Final = LISTING.c.ended.is_(False) & LISTING.c.annulled.is_(False)
 

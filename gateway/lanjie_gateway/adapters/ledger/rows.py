@@ -7,6 +7,7 @@ from typing import Any
 
 from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.packed import Details, PackedListing
+from lanjie_gateway.domain.signing import Signed
 
 
 class LedgerError(RuntimeError):
@@ -89,7 +90,7 @@ class Pruned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEdition:
-    """One published edition as it was handed in."""
+    """One published edition as it was handed in; `signed` is `None` where it was published before signatures."""
 
     catalogue_id: str
     edition: str
@@ -98,6 +99,7 @@ class StoredEdition:
     actor: str
     published_at: datetime.datetime
     revision: int
+    signed: Signed | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +112,7 @@ class StoredYear:
     actor: str
     published_at: datetime.datetime
     revision: int
+    signed: Signed | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +194,7 @@ class StoredDuty:
     rule: str
     listing_id: str
     list_type: str
+    region: str
     started_on: datetime.date
     closed_on: datetime.date | None
     revision: int

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import msgpack
 import sqlalchemy as sa
 from psycopg import sql
 
-from lanjie_gateway.adapters.ledger import commits, feed, locks
+from lanjie_gateway.adapters.ledger import commits, feed, locks, reach
 from lanjie_gateway.adapters.ledger.rows import signed64
 from lanjie_gateway.adapters.ledger.tables import (
     BATCH,
@@ -22,10 +21,11 @@ from lanjie_gateway.adapters.ledger.tables import (
     STAGED_CHANGE,
     STAGED_KEY,
 )
-from lanjie_gateway.domain import events, packed
+from lanjie_gateway.domain import events, history, packed
+from lanjie_gateway.domain.access import WriteScope
 from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.domain.import_rules import Effect, Known, QuarantinedRow, judge
-from lanjie_gateway.domain.list_file import Op, RowRefused
+from lanjie_gateway.domain.list_file import NOT_PERMITTED, Op, RowRefused
 from lanjie_gateway.domain.source_ages import Source
 from lanjie_gateway.domain.staged import StagedRow, listing_number
 from lanjie_matcher.listings import ended_by_event
@@ -77,6 +77,7 @@ def stage(
     now: int,
     document: str,
     generation: int,
+    writes: WriteScope | None = None,
 ) -> Staged:
     """Stage one chunk.
 
@@ -88,6 +89,7 @@ def stage(
         now: instant at which the file was received; explicit removals work from it.
         document: what stands for the document of an explicit removal: the file.
         generation: of the view key that the rows' digests were made with.
+        writes: what the department may change; a listing outside is left alone. `None` for everything.
 
     Raises:
         Refused: IMPORT_OUTDATED: the ledger has another view key; these rows would be missing from the view.
@@ -95,6 +97,10 @@ def stage(
     """
     commits.fence(connection, batch, commits.STAGING)
     known = _known(connection, batch, rows)
+    numbers = {number: key for key, (number, own, _) in known.items() if not own}
+    foreign = reach.foreign(connection, numbers, writes)
+    # What is not the writer's reads, to a removal, like what is not there.
+    known = {key: there for key, there in known.items() if key not in foreign}
     told = _told(connection, batch, known)
     done = Staged(sources={(row.list_type, row.source) for row in rows})
     chunk = _Chunk(batch, actor, now, document, _slot_of(connection, generation))
@@ -108,7 +114,7 @@ def stage(
                 done.bad.append(QuarantinedRow(row.line, "", "duplicate-key", message))
             continue
         try:
-            _take(row, known.get(row.natural_key), chunk, done)
+            _take(row, known.get(row.natural_key), chunk, done, foreign.get(row.natural_key, ""))
         except RowRefused as error:
             done.bad.append(QuarantinedRow(row.line, error.column, error.rule, str(error)))
             if row.natural_key not in known:
@@ -154,13 +160,31 @@ def stage_absent(
     as_of: int,
     document: str,
     limit: int,
+    writes: WriteScope | None = None,
 ) -> int:
     """Stage the end of live listings that a complete list does not hold; return how many, 0 when done.
 
-    Listings that came or were reinstated after the instant the list is complete as of are left alone.
+    Listings that came or were reinstated after the instant the list is complete as of are left alone, and so are those
+    outside of `writes`.
     """
     commits.fence(connection, batch, commits.STAGING)
-    live = (
+    ends: list[Any] = []
+    while not ends and (absent := _absent(connection, batch, list_type, source, as_of=as_of, limit=limit)):
+        _bulk(connection, SEEN, _SEEN_COLUMNS, [(batch, each.id, b"") for each in absent])
+        mine = (each for each in absent if writes is None or not reach.fault(list_type, each.packed, writes))
+        ends = [each for each in mine if not reinstated_after(each.packed, as_of)]
+    if not ends:
+        return 0
+    grounds = ("absent from the complete list of its source", document)
+    changes = [_removal(batch, each.id, each, line=0, effective_at=as_of, grounds=grounds) for each in ends]
+    _bulk(connection, STAGED_CHANGE, tuple(changes[0]), [tuple(each.values()) for each in changes])
+    return len(ends)
+
+
+def _absent(
+    connection: sa.Connection, batch: int, list_type: str, source: str, *, as_of: int, limit: int
+) -> Sequence[Any]:
+    return connection.execute(
         sa.select(LISTING.c.id, *_CHANGEABLE)
         .join(BATCH, BATCH.c.id == LISTING.c.batch_id)
         .where(
@@ -172,19 +196,7 @@ def stage_absent(
         )
         .order_by(LISTING.c.batch_id, LISTING.c.id)
         .limit(limit)
-    )
-    grounds = ("absent from the complete list of its source", document)
-    while absent := connection.execute(live).all():
-        _bulk(connection, SEEN, _SEEN_COLUMNS, [(batch, each.id, b"") for each in absent])
-        changes = [
-            _removal(batch, each.id, each, line=0, effective_at=as_of, grounds=grounds)
-            for each in absent
-            if not reinstated_after(each.packed, as_of)
-        ]
-        if changes:
-            _bulk(connection, STAGED_CHANGE, tuple(changes[0]), [tuple(each.values()) for each in changes])
-            return len(changes)
-    return 0
+    ).all()
 
 
 _CHANGEABLE = (
@@ -237,7 +249,11 @@ def _told(connection: sa.Connection, batch: int, known: dict[bytes, tuple[int, b
     return told
 
 
-def _take(row: StagedRow, there: tuple[int, bool, Known] | None, chunk: _Chunk, done: Staged) -> None:
+def _take(
+    row: StagedRow, there: tuple[int, bool, Known] | None, chunk: _Chunk, done: Staged, outside: str = ""
+) -> None:
+    if outside and row.op != Op.DELETE:
+        raise RowRefused(outside, "not-permitted", NOT_PERMITTED)
     if there is not None:
         chunk.seen.append((chunk.batch, there[0], row.content))
     effect = judge(Op(row.op), row.content, row.source_version, there[2] if there else None)
@@ -340,7 +356,7 @@ def _correction(chunk: _Chunk, number: int, old: Any, row: StagedRow) -> dict[st
         "effective_at": None,
         "reason": "corrected by its source",
         "document": chunk.document,
-        "payload": msgpack.packb((1, old.packed, old.sealed, old.wrapped_key)),
+        "payload": history.payload_of(history.Before(old.packed, old.sealed, old.wrapped_key)),
     }
 
 
@@ -387,9 +403,6 @@ def merge_correction(before: bytes, corrected: bytes) -> bytes:
 def merge_removal(before: bytes, effective_at: int) -> tuple[bytes, bool]:
     """Return the packed form of a removed listing, and whether it counts as ended."""
     old = packed.unpack(before)
-    at = packed.instant(effective_at)
-    # At the same instant as the reinstatement, and recorded after it: the end works right after it.
-    if old.listing.reinstated_at is not None and at <= old.listing.reinstated_at:
-        at = packed.instant(packed.micros(old.listing.reinstated_at) + 1)
+    at = events.removal_instant(old.listing, packed.instant(effective_at))
     listing = events.apply(old.listing, events.EventKind.REMOVED, at)
     return packed.pack(packed.PackedListing(listing, old.identities, old.name_token)), ended_by_event(listing)

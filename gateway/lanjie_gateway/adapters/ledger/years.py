@@ -8,6 +8,7 @@ from lanjie_gateway.adapters.ledger import commits, locks
 from lanjie_gateway.adapters.ledger.rows import StoredYear
 from lanjie_gateway.adapters.ledger.tables import BATCH, YEAR_FILE
 from lanjie_gateway.domain import packed
+from lanjie_gateway.domain.signing import Signed
 
 KIND: Final = "calendar"
 """Kind of these commits. They touch no listing and no view: only deadlines are counted by them."""
@@ -15,7 +16,7 @@ LOCK: Final = "calendar"
 
 
 def publish(
-    connection: sa.Connection, year: int, notice: str, file: bytes, file_name: str, *, actor: str, now: int
+    connection: sa.Connection, year: int, notice: str, file: bytes, file_name: str, *, signed: Signed, now: int
 ) -> int:
     """Keep a year file; arguments and result as for `Ledger.publish_year`."""
     # Two hosts that publish one file at once make one commit of it.
@@ -29,7 +30,7 @@ def publish(
     ).first()
     if newest is not None and newest.file == file:
         return int(newest.revision)
-    batch = commits.begin(connection, actor, now, kind=KIND)
+    batch = commits.begin(connection, signed.actor, now, kind=KIND)
     connection.execute(
         YEAR_FILE.insert().values(
             batch_id=batch,
@@ -37,8 +38,10 @@ def publish(
             notice=notice,
             file=file,
             file_name=file_name,
-            actor=actor,
+            actor=signed.actor,
             published_at=now,
+            signature=signed.value,
+            signer=signed.signer,
         )
     )
     return commits.commit(connection, batch, now)
@@ -59,6 +62,7 @@ def read(connection: sa.Connection) -> list[StoredYear]:
             actor=row.actor,
             published_at=packed.instant(row.published_at),
             revision=row.revision,
+            signed=Signed.of(row.signer, row.signature),
         )
         for row in rows
     ]

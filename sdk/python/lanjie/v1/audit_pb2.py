@@ -22,22 +22,37 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from lanjie.v1 import screening_pb2 as lanjie_dot_v1_dot_screening__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15lanjie/v1/audit.proto\x12\tlanjie.v1\x1a\x19lanjie/v1/screening.proto\"a\n\x18UploadLocalPassesRequest\x12\x0e\n\x06sdk_id\x18\x01 \x01(\t\x12$\n\x06passes\x18\x02 \x03(\x0b\x32\x14.lanjie.v1.LocalPass\x12\x0f\n\x07lineage\x18\x03 \x01(\t\"\xc0\x01\n\tLocalPass\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nunix_nanos\x18\x02 \x01(\x03\x12\x13\n\x0bview_digest\x18\x03 \x01(\x06\x12\r\n\x05\x65poch\x18\x04 \x01(\r\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12*\n\x07\x63ontext\x18\x06 \x01(\x0b\x32\x19.lanjie.v1.InquiryContext\x12\x12\n\ngeneration\x18\x07 \x01(\r\x12\x17\n\x0fset_age_seconds\x18\x08 \x01(\r\"G\n\x19UploadLocalPassesResponse\x12\x1d\n\x15\x61\x63knowledged_sequence\x18\x01 \x01(\x04\x12\x0b\n\x03gap\x18\x02 \x01(\x04\x32p\n\x0eInquiryService\x12^\n\x11UploadLocalPasses\x12#.lanjie.v1.UploadLocalPassesRequest\x1a$.lanjie.v1.UploadLocalPassesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15lanjie/v1/audit.proto\x12\tlanjie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19lanjie/v1/screening.proto\"a\n\x18UploadLocalPassesRequest\x12\x0e\n\x06sdk_id\x18\x01 \x01(\t\x12$\n\x06passes\x18\x02 \x03(\x0b\x32\x14.lanjie.v1.LocalPass\x12\x0f\n\x07lineage\x18\x03 \x01(\t\"\xc0\x01\n\tLocalPass\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nunix_nanos\x18\x02 \x01(\x03\x12\x13\n\x0bview_digest\x18\x03 \x01(\x06\x12\r\n\x05\x65poch\x18\x04 \x01(\r\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12*\n\x07\x63ontext\x18\x06 \x01(\x0b\x32\x19.lanjie.v1.InquiryContext\x12\x12\n\ngeneration\x18\x07 \x01(\r\x12\x17\n\x0fset_age_seconds\x18\x08 \x01(\r\"G\n\x19UploadLocalPassesResponse\x12\x1d\n\x15\x61\x63knowledged_sequence\x18\x01 \x01(\x04\x12\x0b\n\x03gap\x18\x02 \x01(\x04\"6\n\x0e\x45xplainRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\"\x96\x04\n\x0f\x45xplainResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x30\n\x0c\x64\x65\x63ided_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nas_of_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ndepartment\x18\x05 \x01(\t\x12\x0e\n\x06matter\x18\x06 \x01(\t\x12\x0c\n\x04role\x18\x07 \x01(\t\x12\x17\n\x0fhandling_region\x18\x08 \x01(\t\x12\x0f\n\x07lineage\x18\t \x01(\t\x12\r\n\x05\x65poch\x18\n \x01(\r\x12\x10\n\x08revision\x18\x0b \x01(\x04\x12\x12\n\nreproduced\x18\x0c \x01(\x08\x12,\n\x08recorded\x18\r \x01(\x0b\x32\x1a.lanjie.v1.ExplainedAnswer\x12,\n\x08replayed\x18\x0e \x01(\x0b\x32\x1a.lanjie.v1.ExplainedAnswer\x12\x13\n\x0b\x64ifferences\x18\x0f \x03(\t\x12\x11\n\tobstacles\x18\x10 \x03(\t\x12\'\n\x05steps\x18\x11 \x03(\x0b\x32\x18.lanjie.v1.ExplainedStep\x12-\n\x08listings\x18\x12 \x03(\x0b\x32\x1b.lanjie.v1.ExplainedListing\x12\x11\n\trecord_id\x18\x13 \x01(\t\"|\n\x0f\x45xplainedAnswer\x12\x0f\n\x07outcome\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08measures\x18\x03 \x03(\t\x12\x10\n\x08listings\x18\x04 \x03(\t\x12\x12\n\ncatalogues\x18\x05 \x03(\t\x12\x10\n\x08warnings\x18\x06 \x03(\t\"n\n\rExplainedStep\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07\x61rticle\x18\x03 \x01(\t\x12-\n\x08\x66indings\x18\x04 \x03(\x0b\x32\x1b.lanjie.v1.ExplainedFinding\"y\n\x10\x45xplainedFinding\x12\x0f\n\x07verdict\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x12\n\nlisting_id\x18\x03 \x01(\t\x12\x0f\n\x07measure\x18\x04 \x01(\t\x12\x11\n\tcatalogue\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"v\n\x10\x45xplainedListing\x12\x12\n\nlisting_id\x18\x01 \x01(\t\x12\x11\n\tlist_type\x18\x02 \x01(\t\x12\x11\n\tauthority\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_no\x18\x04 \x01(\t\x12\x13\n\x0b\x62\x65gins_date\x18\x05 \x01(\t2p\n\x0eInquiryService\x12^\n\x11UploadLocalPasses\x12#.lanjie.v1.UploadLocalPassesRequest\x1a$.lanjie.v1.UploadLocalPassesResponse2P\n\x0c\x41uditService\x12@\n\x07\x45xplain\x12\x19.lanjie.v1.ExplainRequest\x1a\x1a.lanjie.v1.ExplainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lanjie.v1.audit_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_UPLOADLOCALPASSESREQUEST']._serialized_start=63
-  _globals['_UPLOADLOCALPASSESREQUEST']._serialized_end=160
-  _globals['_LOCALPASS']._serialized_start=163
-  _globals['_LOCALPASS']._serialized_end=355
-  _globals['_UPLOADLOCALPASSESRESPONSE']._serialized_start=357
-  _globals['_UPLOADLOCALPASSESRESPONSE']._serialized_end=428
-  _globals['_INQUIRYSERVICE']._serialized_start=430
-  _globals['_INQUIRYSERVICE']._serialized_end=542
+  _globals['_UPLOADLOCALPASSESREQUEST']._serialized_start=96
+  _globals['_UPLOADLOCALPASSESREQUEST']._serialized_end=193
+  _globals['_LOCALPASS']._serialized_start=196
+  _globals['_LOCALPASS']._serialized_end=388
+  _globals['_UPLOADLOCALPASSESRESPONSE']._serialized_start=390
+  _globals['_UPLOADLOCALPASSESRESPONSE']._serialized_end=461
+  _globals['_EXPLAINREQUEST']._serialized_start=463
+  _globals['_EXPLAINREQUEST']._serialized_end=517
+  _globals['_EXPLAINRESPONSE']._serialized_start=520
+  _globals['_EXPLAINRESPONSE']._serialized_end=1054
+  _globals['_EXPLAINEDANSWER']._serialized_start=1056
+  _globals['_EXPLAINEDANSWER']._serialized_end=1180
+  _globals['_EXPLAINEDSTEP']._serialized_start=1182
+  _globals['_EXPLAINEDSTEP']._serialized_end=1292
+  _globals['_EXPLAINEDFINDING']._serialized_start=1294
+  _globals['_EXPLAINEDFINDING']._serialized_end=1415
+  _globals['_EXPLAINEDLISTING']._serialized_start=1417
+  _globals['_EXPLAINEDLISTING']._serialized_end=1535
+  _globals['_INQUIRYSERVICE']._serialized_start=1537
+  _globals['_INQUIRYSERVICE']._serialized_end=1649
+  _globals['_AUDITSERVICE']._serialized_start=1651
+  _globals['_AUDITSERVICE']._serialized_end=1731
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.message
+import google.protobuf.timestamp_pb2
 import lanjie.v1.screening_pb2
 import typing
 
@@ -111,3 +112,284 @@ class UploadLocalPassesResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["acknowledged_sequence", b"acknowledged_sequence", "gap", b"gap"]) -> None: ...
 
 global___UploadLocalPassesResponse = UploadLocalPassesResponse
+
+@typing.final
+class ExplainRequest(google.protobuf.message.Message):
+    """An answer to explain."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: builtins.int
+    PURPOSE_FIELD_NUMBER: builtins.int
+    decision_id: builtins.str
+    """Id of the decision, as the answer carried it."""
+    purpose: builtins.str
+    """Why it is asked (Art. 24), 1 to 200 characters."""
+    def __init__(
+        self,
+        *,
+        decision_id: builtins.str = ...,
+        purpose: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["decision_id", b"decision_id", "purpose", b"purpose"]) -> None: ...
+
+global___ExplainRequest = ExplainRequest
+
+@typing.final
+class ExplainResponse(google.protobuf.message.Message):
+    """A past answer, what the same question gives now that it is asked of the same revision, and each step on the way.
+    Holds no identifier, no name and no text that the inquirer wrote.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    DECIDED_TIME_FIELD_NUMBER: builtins.int
+    AS_OF_TIME_FIELD_NUMBER: builtins.int
+    DEPARTMENT_FIELD_NUMBER: builtins.int
+    MATTER_FIELD_NUMBER: builtins.int
+    ROLE_FIELD_NUMBER: builtins.int
+    HANDLING_REGION_FIELD_NUMBER: builtins.int
+    LINEAGE_FIELD_NUMBER: builtins.int
+    EPOCH_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    REPRODUCED_FIELD_NUMBER: builtins.int
+    RECORDED_FIELD_NUMBER: builtins.int
+    REPLAYED_FIELD_NUMBER: builtins.int
+    DIFFERENCES_FIELD_NUMBER: builtins.int
+    OBSTACLES_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    LISTINGS_FIELD_NUMBER: builtins.int
+    RECORD_ID_FIELD_NUMBER: builtins.int
+    decision_id: builtins.str
+    """Id of the decision."""
+    kind: builtins.str
+    """`gateway`, or `local` for a pass that an SDK answered from its set."""
+    department: builtins.str
+    """Department that asked."""
+    matter: builtins.str
+    """Matter asked for."""
+    role: builtins.str
+    """Part the subject played; empty for the applicant."""
+    handling_region: builtins.str
+    """Region of the authority that handles the matter, GB/T 2260."""
+    lineage: builtins.str
+    """Identity of the ledger it was answered from."""
+    epoch: builtins.int
+    """Epoch of that ledger then."""
+    revision: builtins.int
+    """Revision it was answered on."""
+    reproduced: builtins.bool
+    """Whether the same question gives the same answer, and nothing stands in the way of saying so."""
+    record_id: builtins.str
+    """Id of the inquiry record that this explanation left."""
+    @property
+    def decided_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was answered."""
+
+    @property
+    def as_of_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """The instant it was judged at; unset for a local pass."""
+
+    @property
+    def recorded(self) -> global___ExplainedAnswer:
+        """What the record says was answered."""
+
+    @property
+    def replayed(self) -> global___ExplainedAnswer:
+        """What deciding again gives; unset where that is not possible."""
+
+    @property
+    def differences(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What differs, in English; empty when nothing does."""
+
+    @property
+    def obstacles(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What cannot be replayed or proved, and why, in English."""
+
+    @property
+    def steps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ExplainedStep]:
+        """Steps 0 to 8, in order; none where nothing was decided again."""
+
+    @property
+    def listings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ExplainedListing]:
+        """The listings that the steps name, as they stood at the revision."""
+
+    def __init__(
+        self,
+        *,
+        decision_id: builtins.str = ...,
+        kind: builtins.str = ...,
+        decided_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        as_of_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        department: builtins.str = ...,
+        matter: builtins.str = ...,
+        role: builtins.str = ...,
+        handling_region: builtins.str = ...,
+        lineage: builtins.str = ...,
+        epoch: builtins.int = ...,
+        revision: builtins.int = ...,
+        reproduced: builtins.bool = ...,
+        recorded: global___ExplainedAnswer | None = ...,
+        replayed: global___ExplainedAnswer | None = ...,
+        differences: collections.abc.Iterable[builtins.str] | None = ...,
+        obstacles: collections.abc.Iterable[builtins.str] | None = ...,
+        steps: collections.abc.Iterable[global___ExplainedStep] | None = ...,
+        listings: collections.abc.Iterable[global___ExplainedListing] | None = ...,
+        record_id: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["as_of_time", b"as_of_time", "decided_time", b"decided_time", "recorded", b"recorded", "replayed", b"replayed"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["as_of_time", b"as_of_time", "decided_time", b"decided_time", "decision_id", b"decision_id", "department", b"department", "differences", b"differences", "epoch", b"epoch", "handling_region", b"handling_region", "kind", b"kind", "lineage", b"lineage", "listings", b"listings", "matter", b"matter", "obstacles", b"obstacles", "record_id", b"record_id", "recorded", b"recorded", "replayed", b"replayed", "reproduced", b"reproduced", "revision", b"revision", "role", b"role", "steps", b"steps"]) -> None: ...
+
+global___ExplainResponse = ExplainResponse
+
+@typing.final
+class ExplainedAnswer(google.protobuf.message.Message):
+    """An answer by its codes."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    MEASURES_FIELD_NUMBER: builtins.int
+    LISTINGS_FIELD_NUMBER: builtins.int
+    CATALOGUES_FIELD_NUMBER: builtins.int
+    WARNINGS_FIELD_NUMBER: builtins.int
+    outcome: builtins.str
+    """Name of an `Outcome` without its prefix."""
+    reason: builtins.str
+    """Name of an `UndeterminedReason` without its prefix; empty unless undetermined."""
+    @property
+    def measures(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Codes of the measures, the strongest first."""
+
+    @property
+    def listings(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Ids of the listings that bear them."""
+
+    @property
+    def catalogues(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Editions of the measures, `id@edition`."""
+
+    @property
+    def warnings(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Doubts that changed nothing."""
+
+    def __init__(
+        self,
+        *,
+        outcome: builtins.str = ...,
+        reason: builtins.str = ...,
+        measures: collections.abc.Iterable[builtins.str] | None = ...,
+        listings: collections.abc.Iterable[builtins.str] | None = ...,
+        catalogues: collections.abc.Iterable[builtins.str] | None = ...,
+        warnings: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["catalogues", b"catalogues", "listings", b"listings", "measures", b"measures", "outcome", b"outcome", "reason", b"reason", "warnings", b"warnings"]) -> None: ...
+
+global___ExplainedAnswer = ExplainedAnswer
+
+@typing.final
+class ExplainedStep(google.protobuf.message.Message):
+    """One numbered step of a decision."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    TITLE_FIELD_NUMBER: builtins.int
+    ARTICLE_FIELD_NUMBER: builtins.int
+    FINDINGS_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    """0 to 8."""
+    title: builtins.str
+    """What the step is about, in English."""
+    article: builtins.str
+    """Articles it carries out."""
+    @property
+    def findings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ExplainedFinding]:
+        """What it found, in order; a step that was not reached, or had nothing to find, is empty."""
+
+    def __init__(
+        self,
+        *,
+        number: builtins.int = ...,
+        title: builtins.str = ...,
+        article: builtins.str = ...,
+        findings: collections.abc.Iterable[global___ExplainedFinding] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["article", b"article", "findings", b"findings", "number", b"number", "title", b"title"]) -> None: ...
+
+global___ExplainedStep = ExplainedStep
+
+@typing.final
+class ExplainedFinding(google.protobuf.message.Message):
+    """One finding of a step."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VERDICT_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    LISTING_ID_FIELD_NUMBER: builtins.int
+    MEASURE_FIELD_NUMBER: builtins.int
+    CATALOGUE_FIELD_NUMBER: builtins.int
+    DETAIL_FIELD_NUMBER: builtins.int
+    verdict: builtins.str
+    """A code, for instance `in_force`, `removed`, `other_role`, `applies`, `gave_way`."""
+    text: builtins.str
+    """The same in English."""
+    listing_id: builtins.str
+    """Id of the listing it is about."""
+    measure: builtins.str
+    """Code of the measure it is about."""
+    catalogue: builtins.str
+    """Edition it is about, `id@edition`."""
+    detail: builtins.str
+    """A code, date or number that belongs to the verdict."""
+    def __init__(
+        self,
+        *,
+        verdict: builtins.str = ...,
+        text: builtins.str = ...,
+        listing_id: builtins.str = ...,
+        measure: builtins.str = ...,
+        catalogue: builtins.str = ...,
+        detail: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["catalogue", b"catalogue", "detail", b"detail", "listing_id", b"listing_id", "measure", b"measure", "text", b"text", "verdict", b"verdict"]) -> None: ...
+
+global___ExplainedFinding = ExplainedFinding
+
+@typing.final
+class ExplainedListing(google.protobuf.message.Message):
+    """A listing as it stood at the revision of an answer."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LISTING_ID_FIELD_NUMBER: builtins.int
+    LIST_TYPE_FIELD_NUMBER: builtins.int
+    AUTHORITY_FIELD_NUMBER: builtins.int
+    DECISION_NO_FIELD_NUMBER: builtins.int
+    BEGINS_DATE_FIELD_NUMBER: builtins.int
+    listing_id: builtins.str
+    """Its id."""
+    list_type: builtins.str
+    """Its list type."""
+    authority: builtins.str
+    """The deciding authority."""
+    decision_no: builtins.str
+    """Number of the decision document."""
+    begins_date: builtins.str
+    """First day, YYYY-MM-DD."""
+    def __init__(
+        self,
+        *,
+        listing_id: builtins.str = ...,
+        list_type: builtins.str = ...,
+        authority: builtins.str = ...,
+        decision_no: builtins.str = ...,
+        begins_date: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["authority", b"authority", "begins_date", b"begins_date", "decision_no", b"decision_no", "list_type", b"list_type", "listing_id", b"listing_id"]) -> None: ...
+
+global___ExplainedListing = ExplainedListing

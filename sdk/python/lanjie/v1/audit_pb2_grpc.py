@@ -99,3 +99,80 @@ class InquiryService(object):
             timeout,
             metadata,
             _registered_method=True)
+
+
+class AuditServiceStub(object):
+    """What was answered, and why (Art. 39, 65; PIPL 24). Served on the admin listener.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Explain = channel.unary_unary(
+                '/lanjie.v1.AuditService/Explain',
+                request_serializer=lanjie_dot_v1_dot_audit__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=lanjie_dot_v1_dot_audit__pb2.ExplainResponse.FromString,
+                _registered_method=True)
+
+
+class AuditServiceServicer(object):
+    """What was answered, and why (Art. 39, 65; PIPL 24). Served on the admin listener.
+    """
+
+    def Explain(self, request, context):
+        """Decides a past question again, on the listings and catalogues of the revision that it was answered on, and tells
+        every step. Role `agency`; leaves an inquiry record of its own. `NOT_FOUND` for an id that no record has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_AuditServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=lanjie_dot_v1_dot_audit__pb2.ExplainRequest.FromString,
+                    response_serializer=lanjie_dot_v1_dot_audit__pb2.ExplainResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'lanjie.v1.AuditService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('lanjie.v1.AuditService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class AuditService(object):
+    """What was answered, and why (Art. 39, 65; PIPL 24). Served on the admin listener.
+    """
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lanjie.v1.AuditService/Explain',
+            lanjie_dot_v1_dot_audit__pb2.ExplainRequest.SerializeToString,
+            lanjie_dot_v1_dot_audit__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

@@ -48,3 +48,41 @@ class InquiryServiceServicer(metaclass=abc.ABCMeta):
         """Takes records of local passes from an SDK, in order. Idempotent by (SDK, sequence)."""
 
 def add_InquiryServiceServicer_to_server(servicer: InquiryServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
+
+class AuditServiceStub:
+    """What was answered, and why (Art. 39, 65; PIPL 24). Served on the admin listener."""
+
+    def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
+    Explain: grpc.UnaryUnaryMultiCallable[
+        lanjie.v1.audit_pb2.ExplainRequest,
+        lanjie.v1.audit_pb2.ExplainResponse,
+    ]
+    """Decides a past question again, on the listings and catalogues of the revision that it was answered on, and tells
+    every step. Role `agency`; leaves an inquiry record of its own. `NOT_FOUND` for an id that no record has.
+    """
+
+class AuditServiceAsyncStub:
+    """What was answered, and why (Art. 39, 65; PIPL 24). Served on the admin listener."""
+
+    Explain: grpc.aio.UnaryUnaryMultiCallable[
+        lanjie.v1.audit_pb2.ExplainRequest,
+        lanjie.v1.audit_pb2.ExplainResponse,
+    ]
+    """Decides a past question again, on the listings and catalogues of the revision that it was answered on, and tells
+    every step. Role `agency`; leaves an inquiry record of its own. `NOT_FOUND` for an id that no record has.
+    """
+
+class AuditServiceServicer(metaclass=abc.ABCMeta):
+    """What was answered, and why (Art. 39, 65; PIPL 24). Served on the admin listener."""
+
+    @abc.abstractmethod
+    def Explain(
+        self,
+        request: lanjie.v1.audit_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lanjie.v1.audit_pb2.ExplainResponse, collections.abc.Awaitable[lanjie.v1.audit_pb2.ExplainResponse]]:
+        """Decides a past question again, on the listings and catalogues of the revision that it was answered on, and tells
+        every step. Role `agency`; leaves an inquiry record of its own. `NOT_FOUND` for an id that no record has.
+        """
+
+def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

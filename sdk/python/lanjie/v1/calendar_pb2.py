@@ -25,29 +25,29 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lanjie/v1/calendar.proto\x12\tlanjie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"F\n\x12PublishYearRequest\x12\x0c\n\x04\x66ile\x18\x01 \x01(\x0c\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\"J\n\x13PublishYearResponse\x12!\n\x04year\x18\x01 \x01(\x0b\x32\x13.lanjie.v1.WorkYear\x12\x10\n\x08warnings\x18\x02 \x03(\t\"\x1f\n\x0fGetYearsRequest\x12\x0c\n\x04year\x18\x01 \x01(\r\"H\n\x10GetYearsResponse\x12\"\n\x05years\x18\x01 \x03(\x0b\x32\x13.lanjie.v1.WorkYear\x12\x10\n\x08\x64ue_year\x18\x02 \x01(\r\"\x8e\x02\n\x08WorkYear\x12\x0c\n\x04year\x18\x01 \x01(\r\x12\x15\n\rnotice_number\x18\x02 \x01(\t\x12\x13\n\x0bnotice_date\x18\x03 \x01(\t\x12\x15\n\rnotice_issuer\x18\x04 \x01(\t\x12\x0f\n\x07\x65xample\x18\x05 \x01(\x08\x12$\n\x08\x64\x61ys_off\x18\x06 \x03(\x0b\x32\x12.lanjie.v1.Holiday\x12\x15\n\rworking_dates\x18\x07 \x03(\t\x12\x0e\n\x06sha256\x18\x08 \x01(\x0c\x12\x10\n\x08revision\x18\t \x01(\x04\x12\r\n\x05\x61\x63tor\x18\n \x01(\t\x12\x32\n\x0epublished_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\";\n\x07Holiday\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tfrom_date\x18\x02 \x01(\t\x12\x0f\n\x07to_date\x18\x03 \x01(\t\"3\n\rGetDueRequest\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x14\n\x0cstarted_date\x18\x02 \x01(\t\"\x95\x01\n\x0eGetDueResponse\x12\x10\n\x08\x64ue_date\x18\x01 \x01(\t\x12\x13\n\x0bprovisional\x18\x02 \x01(\x08\x12\x0e\n\x06number\x18\x03 \x01(\r\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x0f\n\x07\x61ssumed\x18\x06 \x01(\x08\x12\r\n\x05\x62ound\x18\x07 \x01(\t\x12\x0e\n\x06starts\x18\x08 \x01(\t2\xe3\x01\n\x0f\x43\x61lendarService\x12L\n\x0bPublishYear\x12\x1d.lanjie.v1.PublishYearRequest\x1a\x1e.lanjie.v1.PublishYearResponse\x12\x43\n\x08GetYears\x12\x1a.lanjie.v1.GetYearsRequest\x1a\x1b.lanjie.v1.GetYearsResponse\x12=\n\x06GetDue\x12\x18.lanjie.v1.GetDueRequest\x1a\x19.lanjie.v1.GetDueResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lanjie/v1/calendar.proto\x12\tlanjie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x86\x01\n\x12PublishYearRequest\x12\x0c\n\x04\x66ile\x18\x01 \x01(\x0c\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x11\n\tsignature\x18\x04 \x01(\x0c\x12\x1b\n\x13signature_algorithm\x18\x05 \x01(\t\x12\x0e\n\x06key_id\x18\x06 \x01(\t\"J\n\x13PublishYearResponse\x12!\n\x04year\x18\x01 \x01(\x0b\x32\x13.lanjie.v1.WorkYear\x12\x10\n\x08warnings\x18\x02 \x03(\t\"\x1f\n\x0fGetYearsRequest\x12\x0c\n\x04year\x18\x01 \x01(\r\"H\n\x10GetYearsResponse\x12\"\n\x05years\x18\x01 \x03(\x0b\x32\x13.lanjie.v1.WorkYear\x12\x10\n\x08\x64ue_year\x18\x02 \x01(\r\"\x9e\x02\n\x08WorkYear\x12\x0c\n\x04year\x18\x01 \x01(\r\x12\x15\n\rnotice_number\x18\x02 \x01(\t\x12\x13\n\x0bnotice_date\x18\x03 \x01(\t\x12\x15\n\rnotice_issuer\x18\x04 \x01(\t\x12\x0f\n\x07\x65xample\x18\x05 \x01(\x08\x12$\n\x08\x64\x61ys_off\x18\x06 \x03(\x0b\x32\x12.lanjie.v1.Holiday\x12\x15\n\rworking_dates\x18\x07 \x03(\t\x12\x0e\n\x06sha256\x18\x08 \x01(\x0c\x12\x10\n\x08revision\x18\t \x01(\x04\x12\r\n\x05\x61\x63tor\x18\n \x01(\t\x12\x32\n\x0epublished_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06signer\x18\x0c \x01(\t\";\n\x07Holiday\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tfrom_date\x18\x02 \x01(\t\x12\x0f\n\x07to_date\x18\x03 \x01(\t\"3\n\rGetDueRequest\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x14\n\x0cstarted_date\x18\x02 \x01(\t\"\x95\x01\n\x0eGetDueResponse\x12\x10\n\x08\x64ue_date\x18\x01 \x01(\t\x12\x13\n\x0bprovisional\x18\x02 \x01(\x08\x12\x0e\n\x06number\x18\x03 \x01(\r\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x0f\n\x07\x61ssumed\x18\x06 \x01(\x08\x12\r\n\x05\x62ound\x18\x07 \x01(\t\x12\x0e\n\x06starts\x18\x08 \x01(\t2\xe3\x01\n\x0f\x43\x61lendarService\x12L\n\x0bPublishYear\x12\x1d.lanjie.v1.PublishYearRequest\x1a\x1e.lanjie.v1.PublishYearResponse\x12\x43\n\x08GetYears\x12\x1a.lanjie.v1.GetYearsRequest\x1a\x1b.lanjie.v1.GetYearsResponse\x12=\n\x06GetDue\x12\x18.lanjie.v1.GetDueRequest\x1a\x19.lanjie.v1.GetDueResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lanjie.v1.calendar_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PUBLISHYEARREQUEST']._serialized_start=72
-  _globals['_PUBLISHYEARREQUEST']._serialized_end=142
-  _globals['_PUBLISHYEARRESPONSE']._serialized_start=144
-  _globals['_PUBLISHYEARRESPONSE']._serialized_end=218
-  _globals['_GETYEARSREQUEST']._serialized_start=220
-  _globals['_GETYEARSREQUEST']._serialized_end=251
-  _globals['_GETYEARSRESPONSE']._serialized_start=253
-  _globals['_GETYEARSRESPONSE']._serialized_end=325
-  _globals['_WORKYEAR']._serialized_start=328
-  _globals['_WORKYEAR']._serialized_end=598
-  _globals['_HOLIDAY']._serialized_start=600
-  _globals['_HOLIDAY']._serialized_end=659
-  _globals['_GETDUEREQUEST']._serialized_start=661
-  _globals['_GETDUEREQUEST']._serialized_end=712
-  _globals['_GETDUERESPONSE']._serialized_start=715
-  _globals['_GETDUERESPONSE']._serialized_end=864
-  _globals['_CALENDARSERVICE']._serialized_start=867
-  _globals['_CALENDARSERVICE']._serialized_end=1094
+  _globals['_PUBLISHYEARREQUEST']._serialized_start=73
+  _globals['_PUBLISHYEARREQUEST']._serialized_end=207
+  _globals['_PUBLISHYEARRESPONSE']._serialized_start=209
+  _globals['_PUBLISHYEARRESPONSE']._serialized_end=283
+  _globals['_GETYEARSREQUEST']._serialized_start=285
+  _globals['_GETYEARSREQUEST']._serialized_end=316
+  _globals['_GETYEARSRESPONSE']._serialized_start=318
+  _globals['_GETYEARSRESPONSE']._serialized_end=390
+  _globals['_WORKYEAR']._serialized_start=393
+  _globals['_WORKYEAR']._serialized_end=679
+  _globals['_HOLIDAY']._serialized_start=681
+  _globals['_HOLIDAY']._serialized_end=740
+  _globals['_GETDUEREQUEST']._serialized_start=742
+  _globals['_GETDUEREQUEST']._serialized_end=793
+  _globals['_GETDUERESPONSE']._serialized_start=796
+  _globals['_GETDUERESPONSE']._serialized_end=945
+  _globals['_CALENDARSERVICE']._serialized_start=948
+  _globals['_CALENDARSERVICE']._serialized_end=1175
 # @@protoc_insertion_point(module_scope)

@@ -22,20 +22,32 @@ class PublishYearRequest(google.protobuf.message.Message):
     FILE_FIELD_NUMBER: builtins.int
     FILE_NAME_FIELD_NUMBER: builtins.int
     DRY_RUN_FIELD_NUMBER: builtins.int
+    SIGNATURE_FIELD_NUMBER: builtins.int
+    SIGNATURE_ALGORITHM_FIELD_NUMBER: builtins.int
+    KEY_ID_FIELD_NUMBER: builtins.int
     file: builtins.bytes
     """The file, YAML, UTF-8, at most 64 KiB."""
     file_name: builtins.str
     """Its name, for messages."""
     dry_run: builtins.bool
     """Check it only."""
+    signature: builtins.bytes
+    """Signature over it by a registered key of the caller; not for a dry run. See docs/catalogue-file.md, "Signing"."""
+    signature_algorithm: builtins.str
+    """Algorithm of the signature, `ed25519`."""
+    key_id: builtins.str
+    """Name of the key."""
     def __init__(
         self,
         *,
         file: builtins.bytes = ...,
         file_name: builtins.str = ...,
         dry_run: builtins.bool = ...,
+        signature: builtins.bytes = ...,
+        signature_algorithm: builtins.str = ...,
+        key_id: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["dry_run", b"dry_run", "file", b"file", "file_name", b"file_name"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dry_run", b"dry_run", "file", b"file", "file_name", b"file_name", "key_id", b"key_id", "signature", b"signature", "signature_algorithm", b"signature_algorithm"]) -> None: ...
 
 global___PublishYearRequest = PublishYearRequest
 
@@ -125,6 +137,7 @@ class WorkYear(google.protobuf.message.Message):
     REVISION_FIELD_NUMBER: builtins.int
     ACTOR_FIELD_NUMBER: builtins.int
     PUBLISHED_TIME_FIELD_NUMBER: builtins.int
+    SIGNER_FIELD_NUMBER: builtins.int
     year: builtins.int
     """The year."""
     notice_number: builtins.str
@@ -141,6 +154,8 @@ class WorkYear(google.protobuf.message.Message):
     """Revision that published it; 0 when it came with the gateway, or for a dry run."""
     actor: builtins.str
     """Who published it; empty when it came with the gateway."""
+    signer: builtins.str
+    """Who signed it, department and person; empty when it came with the gateway."""
     @property
     def days_off(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Holiday]:
         """Days off."""
@@ -167,9 +182,10 @@ class WorkYear(google.protobuf.message.Message):
         revision: builtins.int = ...,
         actor: builtins.str = ...,
         published_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        signer: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["published_time", b"published_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["actor", b"actor", "days_off", b"days_off", "example", b"example", "notice_date", b"notice_date", "notice_issuer", b"notice_issuer", "notice_number", b"notice_number", "published_time", b"published_time", "revision", b"revision", "sha256", b"sha256", "working_dates", b"working_dates", "year", b"year"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["actor", b"actor", "days_off", b"days_off", "example", b"example", "notice_date", b"notice_date", "notice_issuer", b"notice_issuer", "notice_number", b"notice_number", "published_time", b"published_time", "revision", b"revision", "sha256", b"sha256", "signer", b"signer", "working_dates", b"working_dates", "year", b"year"]) -> None: ...
 
 global___WorkYear = WorkYear
 

@@ -25,39 +25,39 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19lanjie/v1/catalogue.proto\x12\tlanjie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"B\n\x0ePublishRequest\x12\x0c\n\x04\x66ile\x18\x01 \x01(\x0c\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\"\x8f\x01\n\x0fPublishResponse\x12,\n\x07\x65\x64ition\x18\x01 \x01(\x0b\x32\x1b.lanjie.v1.CatalogueEdition\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x10\n\x08warnings\x18\x03 \x03(\t\x12*\n\x07\x63hanges\x18\x04 \x01(\x0b\x32\x19.lanjie.v1.EditionChanges\"M\n\x13GetCatalogueRequest\x12\x14\n\x0c\x63\x61talogue_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65\x64ition\x18\x02 \x01(\t\x12\x0f\n\x07on_date\x18\x03 \x01(\t\"E\n\x14GetCatalogueResponse\x12-\n\x08\x65\x64itions\x18\x01 \x03(\x0b\x32\x1b.lanjie.v1.CatalogueEdition\"\xb6\x04\n\x10\x43\x61talogueEdition\x12\x14\n\x0c\x63\x61talogue_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65\x64ition\x18\x02 \x01(\t\x12\r\n\x05level\x18\x03 \x01(\t\x12\x0e\n\x06region\x18\x04 \x01(\t\x12\x0f\n\x07\x65xample\x18\x05 \x01(\x08\x12\x1a\n\x12publication_number\x18\x06 \x01(\t\x12\x18\n\x10publication_date\x18\x07 \x01(\t\x12\x1b\n\x13\x65\x66\x66\x65\x63tive_from_date\x18\x08 \x01(\t\x12\x19\n\x11\x65\x66\x66\x65\x63tive_to_date\x18\t \x01(\t\x12\x0e\n\x06sha256\x18\n \x01(\x0c\x12\x12\n\nlist_types\x18\x0b \x01(\r\x12\x0f\n\x07matters\x18\x0c \x01(\r\x12\x10\n\x08measures\x18\r \x01(\r\x12\x10\n\x08revision\x18\x0e \x01(\x04\x12\r\n\x05\x61\x63tor\x18\x0f \x01(\t\x12\x32\n\x0epublished_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x66ile\x18\x11 \x01(\x0c\x12\x10\n\x08\x61pprover\x18\x14 \x01(\t\x12\x15\n\rfiling_number\x18\x15 \x01(\t\x12\x13\n\x0b\x66iling_date\x18\x16 \x01(\t\x12\r\n\x05state\x18\x17 \x01(\t\x12\x12\n\nfirst_date\x18\x18 \x01(\t\x12\x11\n\tlast_date\x18\x19 \x01(\t\x12\x15\n\rsuperseded_by\x18\x1a \x01(\t\x12\x17\n\x0fsuperseded_date\x18\x1b \x01(\t\x12\x0f\n\x07\x63losing\x18\x1c \x01(\x08\"s\n\x0e\x45\x64itionChanges\x12(\n\x07periods\x18\x01 \x03(\x0b\x32\x17.lanjie.v1.ChangePeriod\x12\x13\n\x0bnew_matters\x18\x02 \x03(\t\x12\x10\n\x08listings\x18\x03 \x01(\x04\x12\x10\n\x08left_out\x18\x04 \x01(\r\"\x8e\x01\n\x0c\x43hangePeriod\x12\x12\n\nfirst_date\x18\x01 \x01(\t\x12\x11\n\tlast_date\x18\x02 \x01(\t\x12(\n\x07matters\x18\x03 \x03(\x0b\x32\x17.lanjie.v1.MatterChange\x12-\n\nlist_types\x18\x04 \x03(\x0b\x32\x19.lanjie.v1.ListTypeChange\"\x9c\x02\n\x0cMatterChange\x12\x0e\n\x06matter\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cknown_before\x18\x03 \x01(\x08\x12\x13\n\x0bknown_after\x18\x04 \x01(\x08\x12*\n\x08measures\x18\x05 \x03(\x0b\x32\x18.lanjie.v1.MeasureChange\x12)\n\x08settings\x18\x06 \x03(\x0b\x32\x17.lanjie.v1.AlteredField\x12\x16\n\x0eread_otherwise\x18\x07 \x03(\t\x12%\n\x05grows\x18\x08 \x03(\x0b\x32\x16.lanjie.v1.ScopeGrowth\x12-\n\x08listings\x18\t \x03(\x0b\x32\x1b.lanjie.v1.ListTypeListings\"\xc8\x01\n\rMeasureChange\x12\x0e\n\x06\x63hange\x18\x01 \x01(\t\x12\x11\n\tcatalogue\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\x15\n\reffect_before\x18\x05 \x01(\t\x12\x14\n\x0c\x65\x66\x66\x65\x63t_after\x18\x06 \x01(\t\x12\r\n\x05turns\x18\x07 \x03(\t\x12\x12\n\nlist_types\x18\x08 \x03(\t\x12\'\n\x06\x66ields\x18\t \x03(\x0b\x32\x17.lanjie.v1.AlteredField\"<\n\x0c\x41lteredField\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\"/\n\x0bScopeGrowth\x12\x11\n\tlist_type\x18\x01 \x01(\t\x12\r\n\x05kinds\x18\x02 \x03(\t\"3\n\x10ListTypeListings\x12\x11\n\tlist_type\x18\x01 \x01(\t\x12\x0c\n\x04live\x18\x02 \x01(\x04\"e\n\x0eListTypeChange\x12\x0e\n\x06\x63hange\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\'\n\x06\x66ields\x18\x04 \x03(\x0b\x32\x17.lanjie.v1.AlteredField2\xa5\x01\n\x10\x43\x61talogueService\x12@\n\x07Publish\x12\x19.lanjie.v1.PublishRequest\x1a\x1a.lanjie.v1.PublishResponse\x12O\n\x0cGetCatalogue\x12\x1e.lanjie.v1.GetCatalogueRequest\x1a\x1f.lanjie.v1.GetCatalogueResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19lanjie/v1/catalogue.proto\x12\tlanjie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x01\n\x0ePublishRequest\x12\x0c\n\x04\x66ile\x18\x01 \x01(\x0c\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x11\n\tsignature\x18\x04 \x01(\x0c\x12\x1b\n\x13signature_algorithm\x18\x05 \x01(\t\x12\x0e\n\x06key_id\x18\x06 \x01(\t\"\x8f\x01\n\x0fPublishResponse\x12,\n\x07\x65\x64ition\x18\x01 \x01(\x0b\x32\x1b.lanjie.v1.CatalogueEdition\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x10\n\x08warnings\x18\x03 \x03(\t\x12*\n\x07\x63hanges\x18\x04 \x01(\x0b\x32\x19.lanjie.v1.EditionChanges\"M\n\x13GetCatalogueRequest\x12\x14\n\x0c\x63\x61talogue_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65\x64ition\x18\x02 \x01(\t\x12\x0f\n\x07on_date\x18\x03 \x01(\t\"E\n\x14GetCatalogueResponse\x12-\n\x08\x65\x64itions\x18\x01 \x03(\x0b\x32\x1b.lanjie.v1.CatalogueEdition\"\x86\x05\n\x10\x43\x61talogueEdition\x12\x14\n\x0c\x63\x61talogue_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65\x64ition\x18\x02 \x01(\t\x12\r\n\x05level\x18\x03 \x01(\t\x12\x0e\n\x06region\x18\x04 \x01(\t\x12\x0f\n\x07\x65xample\x18\x05 \x01(\x08\x12\x1a\n\x12publication_number\x18\x06 \x01(\t\x12\x18\n\x10publication_date\x18\x07 \x01(\t\x12\x1b\n\x13\x65\x66\x66\x65\x63tive_from_date\x18\x08 \x01(\t\x12\x19\n\x11\x65\x66\x66\x65\x63tive_to_date\x18\t \x01(\t\x12\x0e\n\x06sha256\x18\n \x01(\x0c\x12\x12\n\nlist_types\x18\x0b \x01(\r\x12\x0f\n\x07matters\x18\x0c \x01(\r\x12\x10\n\x08measures\x18\r \x01(\r\x12\x10\n\x08revision\x18\x0e \x01(\x04\x12\r\n\x05\x61\x63tor\x18\x0f \x01(\t\x12\x32\n\x0epublished_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x66ile\x18\x11 \x01(\x0c\x12\x10\n\x08\x61pprover\x18\x14 \x01(\t\x12\x15\n\rfiling_number\x18\x15 \x01(\t\x12\x13\n\x0b\x66iling_date\x18\x16 \x01(\t\x12\r\n\x05state\x18\x17 \x01(\t\x12\x12\n\nfirst_date\x18\x18 \x01(\t\x12\x11\n\tlast_date\x18\x19 \x01(\t\x12\x15\n\rsuperseded_by\x18\x1a \x01(\t\x12\x17\n\x0fsuperseded_date\x18\x1b \x01(\t\x12\x0f\n\x07\x63losing\x18\x1c \x01(\x08\x12\x0e\n\x06signer\x18( \x01(\t\x12\x11\n\tsignature\x18) \x01(\x0c\x12\x0e\n\x06key_id\x18* \x01(\t\x12\x1b\n\x13signature_algorithm\x18+ \x01(\t\"s\n\x0e\x45\x64itionChanges\x12(\n\x07periods\x18\x01 \x03(\x0b\x32\x17.lanjie.v1.ChangePeriod\x12\x13\n\x0bnew_matters\x18\x02 \x03(\t\x12\x10\n\x08listings\x18\x03 \x01(\x04\x12\x10\n\x08left_out\x18\x04 \x01(\r\"\x8e\x01\n\x0c\x43hangePeriod\x12\x12\n\nfirst_date\x18\x01 \x01(\t\x12\x11\n\tlast_date\x18\x02 \x01(\t\x12(\n\x07matters\x18\x03 \x03(\x0b\x32\x17.lanjie.v1.MatterChange\x12-\n\nlist_types\x18\x04 \x03(\x0b\x32\x19.lanjie.v1.ListTypeChange\"\x9c\x02\n\x0cMatterChange\x12\x0e\n\x06matter\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cknown_before\x18\x03 \x01(\x08\x12\x13\n\x0bknown_after\x18\x04 \x01(\x08\x12*\n\x08measures\x18\x05 \x03(\x0b\x32\x18.lanjie.v1.MeasureChange\x12)\n\x08settings\x18\x06 \x03(\x0b\x32\x17.lanjie.v1.AlteredField\x12\x16\n\x0eread_otherwise\x18\x07 \x03(\t\x12%\n\x05grows\x18\x08 \x03(\x0b\x32\x16.lanjie.v1.ScopeGrowth\x12-\n\x08listings\x18\t \x03(\x0b\x32\x1b.lanjie.v1.ListTypeListings\"\xc8\x01\n\rMeasureChange\x12\x0e\n\x06\x63hange\x18\x01 \x01(\t\x12\x11\n\tcatalogue\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\x15\n\reffect_before\x18\x05 \x01(\t\x12\x14\n\x0c\x65\x66\x66\x65\x63t_after\x18\x06 \x01(\t\x12\r\n\x05turns\x18\x07 \x03(\t\x12\x12\n\nlist_types\x18\x08 \x03(\t\x12\'\n\x06\x66ields\x18\t \x03(\x0b\x32\x17.lanjie.v1.AlteredField\"<\n\x0c\x41lteredField\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\"/\n\x0bScopeGrowth\x12\x11\n\tlist_type\x18\x01 \x01(\t\x12\r\n\x05kinds\x18\x02 \x03(\t\"3\n\x10ListTypeListings\x12\x11\n\tlist_type\x18\x01 \x01(\t\x12\x0c\n\x04live\x18\x02 \x01(\x04\"e\n\x0eListTypeChange\x12\x0e\n\x06\x63hange\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\'\n\x06\x66ields\x18\x04 \x03(\x0b\x32\x17.lanjie.v1.AlteredField2\xa5\x01\n\x10\x43\x61talogueService\x12@\n\x07Publish\x12\x19.lanjie.v1.PublishRequest\x1a\x1a.lanjie.v1.PublishResponse\x12O\n\x0cGetCatalogue\x12\x1e.lanjie.v1.GetCatalogueRequest\x1a\x1f.lanjie.v1.GetCatalogueResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lanjie.v1.catalogue_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PUBLISHREQUEST']._serialized_start=73
-  _globals['_PUBLISHREQUEST']._serialized_end=139
-  _globals['_PUBLISHRESPONSE']._serialized_start=142
-  _globals['_PUBLISHRESPONSE']._serialized_end=285
-  _globals['_GETCATALOGUEREQUEST']._serialized_start=287
-  _globals['_GETCATALOGUEREQUEST']._serialized_end=364
-  _globals['_GETCATALOGUERESPONSE']._serialized_start=366
-  _globals['_GETCATALOGUERESPONSE']._serialized_end=435
-  _globals['_CATALOGUEEDITION']._serialized_start=438
-  _globals['_CATALOGUEEDITION']._serialized_end=1004
-  _globals['_EDITIONCHANGES']._serialized_start=1006
-  _globals['_EDITIONCHANGES']._serialized_end=1121
-  _globals['_CHANGEPERIOD']._serialized_start=1124
-  _globals['_CHANGEPERIOD']._serialized_end=1266
-  _globals['_MATTERCHANGE']._serialized_start=1269
-  _globals['_MATTERCHANGE']._serialized_end=1553
-  _globals['_MEASURECHANGE']._serialized_start=1556
-  _globals['_MEASURECHANGE']._serialized_end=1756
-  _globals['_ALTEREDFIELD']._serialized_start=1758
-  _globals['_ALTEREDFIELD']._serialized_end=1818
-  _globals['_SCOPEGROWTH']._serialized_start=1820
-  _globals['_SCOPEGROWTH']._serialized_end=1867
-  _globals['_LISTTYPELISTINGS']._serialized_start=1869
-  _globals['_LISTTYPELISTINGS']._serialized_end=1920
-  _globals['_LISTTYPECHANGE']._serialized_start=1922
-  _globals['_LISTTYPECHANGE']._serialized_end=2023
-  _globals['_CATALOGUESERVICE']._serialized_start=2026
-  _globals['_CATALOGUESERVICE']._serialized_end=2191
+  _globals['_PUBLISHREQUEST']._serialized_start=74
+  _globals['_PUBLISHREQUEST']._serialized_end=204
+  _globals['_PUBLISHRESPONSE']._serialized_start=207
+  _globals['_PUBLISHRESPONSE']._serialized_end=350
+  _globals['_GETCATALOGUEREQUEST']._serialized_start=352
+  _globals['_GETCATALOGUEREQUEST']._serialized_end=429
+  _globals['_GETCATALOGUERESPONSE']._serialized_start=431
+  _globals['_GETCATALOGUERESPONSE']._serialized_end=500
+  _globals['_CATALOGUEEDITION']._serialized_start=503
+  _globals['_CATALOGUEEDITION']._serialized_end=1149
+  _globals['_EDITIONCHANGES']._serialized_start=1151
+  _globals['_EDITIONCHANGES']._serialized_end=1266
+  _globals['_CHANGEPERIOD']._serialized_start=1269
+  _globals['_CHANGEPERIOD']._serialized_end=1411
+  _globals['_MATTERCHANGE']._serialized_start=1414
+  _globals['_MATTERCHANGE']._serialized_end=1698
+  _globals['_MEASURECHANGE']._serialized_start=1701
+  _globals['_MEASURECHANGE']._serialized_end=1901
+  _globals['_ALTEREDFIELD']._serialized_start=1903
+  _globals['_ALTEREDFIELD']._serialized_end=1963
+  _globals['_SCOPEGROWTH']._serialized_start=1965
+  _globals['_SCOPEGROWTH']._serialized_end=2012
+  _globals['_LISTTYPELISTINGS']._serialized_start=2014
+  _globals['_LISTTYPELISTINGS']._serialized_end=2065
+  _globals['_LISTTYPECHANGE']._serialized_start=2067
+  _globals['_LISTTYPECHANGE']._serialized_end=2168
+  _globals['_CATALOGUESERVICE']._serialized_start=2171
+  _globals['_CATALOGUESERVICE']._serialized_end=2336
 # @@protoc_insertion_point(module_scope)

@@ -22,20 +22,32 @@ class PublishRequest(google.protobuf.message.Message):
     FILE_FIELD_NUMBER: builtins.int
     FILE_NAME_FIELD_NUMBER: builtins.int
     DRY_RUN_FIELD_NUMBER: builtins.int
+    SIGNATURE_FIELD_NUMBER: builtins.int
+    SIGNATURE_ALGORITHM_FIELD_NUMBER: builtins.int
+    KEY_ID_FIELD_NUMBER: builtins.int
     file: builtins.bytes
     """The file, YAML, UTF-8, at most 4 MiB."""
     file_name: builtins.str
     """Its name, for messages."""
     dry_run: builtins.bool
     """Check it only."""
+    signature: builtins.bytes
+    """Signature of the caller over `lanjie catalogue v1`, a zero byte and the SHA-256 of the file; a dry run needs none."""
+    signature_algorithm: builtins.str
+    """Its algorithm: `ed25519`."""
+    key_id: builtins.str
+    """Name of the key: the algorithm, a hyphen and the first 16 hexadecimal digits of the SHA-256 of the public key."""
     def __init__(
         self,
         *,
         file: builtins.bytes = ...,
         file_name: builtins.str = ...,
         dry_run: builtins.bool = ...,
+        signature: builtins.bytes = ...,
+        signature_algorithm: builtins.str = ...,
+        key_id: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["dry_run", b"dry_run", "file", b"file", "file_name", b"file_name"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dry_run", b"dry_run", "file", b"file", "file_name", b"file_name", "key_id", b"key_id", "signature", b"signature", "signature_algorithm", b"signature_algorithm"]) -> None: ...
 
 global___PublishRequest = PublishRequest
 
@@ -154,6 +166,10 @@ class CatalogueEdition(google.protobuf.message.Message):
     SUPERSEDED_BY_FIELD_NUMBER: builtins.int
     SUPERSEDED_DATE_FIELD_NUMBER: builtins.int
     CLOSING_FIELD_NUMBER: builtins.int
+    SIGNER_FIELD_NUMBER: builtins.int
+    SIGNATURE_FIELD_NUMBER: builtins.int
+    KEY_ID_FIELD_NUMBER: builtins.int
+    SIGNATURE_ALGORITHM_FIELD_NUMBER: builtins.int
     catalogue_id: builtins.str
     """Id of the catalogue."""
     edition: builtins.str
@@ -208,6 +224,14 @@ class CatalogueEdition(google.protobuf.message.Message):
     """First day of that edition, YYYY-MM-DD; empty for none."""
     closing: builtins.bool
     """It has no entries: from its first day on its catalogue is repealed."""
+    signer: builtins.str
+    """Who signed it, department and person; empty where it was published before signatures."""
+    signature: builtins.bytes
+    """The signature, as in `PublishRequest`."""
+    key_id: builtins.str
+    """Name of the key, as in `PublishRequest`."""
+    signature_algorithm: builtins.str
+    """Algorithm of the signature."""
     @property
     def published_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When."""
@@ -241,9 +265,13 @@ class CatalogueEdition(google.protobuf.message.Message):
         superseded_by: builtins.str = ...,
         superseded_date: builtins.str = ...,
         closing: builtins.bool = ...,
+        signer: builtins.str = ...,
+        signature: builtins.bytes = ...,
+        key_id: builtins.str = ...,
+        signature_algorithm: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["published_time", b"published_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["actor", b"actor", "approver", b"approver", "catalogue_id", b"catalogue_id", "closing", b"closing", "edition", b"edition", "effective_from_date", b"effective_from_date", "effective_to_date", b"effective_to_date", "example", b"example", "file", b"file", "filing_date", b"filing_date", "filing_number", b"filing_number", "first_date", b"first_date", "last_date", b"last_date", "level", b"level", "list_types", b"list_types", "matters", b"matters", "measures", b"measures", "publication_date", b"publication_date", "publication_number", b"publication_number", "published_time", b"published_time", "region", b"region", "revision", b"revision", "sha256", b"sha256", "state", b"state", "superseded_by", b"superseded_by", "superseded_date", b"superseded_date"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["actor", b"actor", "approver", b"approver", "catalogue_id", b"catalogue_id", "closing", b"closing", "edition", b"edition", "effective_from_date", b"effective_from_date", "effective_to_date", b"effective_to_date", "example", b"example", "file", b"file", "filing_date", b"filing_date", "filing_number", b"filing_number", "first_date", b"first_date", "key_id", b"key_id", "last_date", b"last_date", "level", b"level", "list_types", b"list_types", "matters", b"matters", "measures", b"measures", "publication_date", b"publication_date", "publication_number", b"publication_number", "published_time", b"published_time", "region", b"region", "revision", b"revision", "sha256", b"sha256", "signature", b"signature", "signature_algorithm", b"signature_algorithm", "signer", b"signer", "state", b"state", "superseded_by", b"superseded_by", "superseded_date", b"superseded_date"]) -> None: ...
 
 global___CatalogueEdition = CatalogueEdition
 

@@ -260,12 +260,16 @@ class GetListStatusResponse(google.protobuf.message.Message):
     UNDELIVERED_FIELD_NUMBER: builtins.int
     WAITING_FIELD_NUMBER: builtins.int
     OLDEST_WAITING_TIME_FIELD_NUMBER: builtins.int
+    DUTIES_FIELD_NUMBER: builtins.int
+    MISSING_YEAR_FIELD_NUMBER: builtins.int
     revision: builtins.int
     """Revision of the ledger."""
     today_date: builtins.str
     """Day in Asia/Shanghai by which ages are counted, YYYY-MM-DD."""
     waiting: builtins.int
     """Imports and acts that wait for a second person."""
+    missing_year: builtins.int
+    """Year whose working days should have been published by now; 0 for none."""
     @property
     def sources(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SourceStatus]:
         """By list type, then source: each that has delivered or has live listings."""
@@ -278,6 +282,10 @@ class GetListStatusResponse(google.protobuf.message.Message):
     def oldest_waiting_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When the oldest of them began; absent when none waits."""
 
+    @property
+    def duties(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___DutyCount]:
+        """Duties by rule: each that is open, or was done too late within the last twelve months."""
+
     def __init__(
         self,
         *,
@@ -287,11 +295,51 @@ class GetListStatusResponse(google.protobuf.message.Message):
         undelivered: collections.abc.Iterable[global___UndeliveredListType] | None = ...,
         waiting: builtins.int = ...,
         oldest_waiting_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        duties: collections.abc.Iterable[global___DutyCount] | None = ...,
+        missing_year: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["oldest_waiting_time", b"oldest_waiting_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["oldest_waiting_time", b"oldest_waiting_time", "revision", b"revision", "sources", b"sources", "today_date", b"today_date", "undelivered", b"undelivered", "waiting", b"waiting"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["duties", b"duties", "missing_year", b"missing_year", "oldest_waiting_time", b"oldest_waiting_time", "revision", b"revision", "sources", b"sources", "today_date", b"today_date", "undelivered", b"undelivered", "waiting", b"waiting"]) -> None: ...
 
 global___GetListStatusResponse = GetListStatusResponse
+
+@typing.final
+class DutyCount(google.protobuf.message.Message):
+    """Duties of one rule, see docs/deadlines.md."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: builtins.int
+    BOUND_FIELD_NUMBER: builtins.int
+    OPEN_FIELD_NUMBER: builtins.int
+    OVERDUE_FIELD_NUMBER: builtins.int
+    PROVISIONAL_FIELD_NUMBER: builtins.int
+    LATE_FIELD_NUMBER: builtins.int
+    rule: builtins.str
+    """Code of the deadline, or `contested`."""
+    bound: builtins.str
+    """Who has to act."""
+    open: builtins.int
+    """Not done yet."""
+    overdue: builtins.int
+    """Of these, past their last day."""
+    provisional: builtins.int
+    """Of those that are open, the last day hangs on a year whose working days are not published yet."""
+    late: builtins.int
+    """Done after their last day, within the last twelve months."""
+    def __init__(
+        self,
+        *,
+        rule: builtins.str = ...,
+        bound: builtins.str = ...,
+        open: builtins.int = ...,
+        overdue: builtins.int = ...,
+        provisional: builtins.int = ...,
+        late: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bound", b"bound", "late", b"late", "open", b"open", "overdue", b"overdue", "provisional", b"provisional", "rule", b"rule"]) -> None: ...
+
+global___DutyCount = DutyCount
 
 @typing.final
 class SourceStatus(google.protobuf.message.Message):

@@ -380,6 +380,7 @@ class ImportReceipt(google.protobuf.message.Message):
     REPEATED_FILE_FIELD_NUMBER: builtins.int
     FILE_NAME_FIELD_NUMBER: builtins.int
     RECEIVED_TIME_FIELD_NUMBER: builtins.int
+    IMPORTER_FIELD_NUMBER: builtins.int
     receipt_id: builtins.str
     """Id of the receipt."""
     state: global___ImportState.ValueType
@@ -404,6 +405,8 @@ class ImportReceipt(google.protobuf.message.Message):
     """The file was taken before: this is its first receipt."""
     file_name: builtins.str
     """Name of the file as first taken."""
+    importer: builtins.str
+    """Who brought it, department and person."""
     @property
     def quarantine(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___QuarantinedRow]:
         """The first 1,000 quarantined rows."""
@@ -434,9 +437,10 @@ class ImportReceipt(google.protobuf.message.Message):
         repeated_file: builtins.bool = ...,
         file_name: builtins.str = ...,
         received_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        importer: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["received_time", b"received_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["absent", b"absent", "added", b"added", "amended", b"amended", "file_name", b"file_name", "quarantine", b"quarantine", "quarantined", b"quarantined", "reasons", b"reasons", "receipt_id", b"receipt_id", "received_time", b"received_time", "removed", b"removed", "repeated_file", b"repeated_file", "revision", b"revision", "rows", b"rows", "state", b"state", "unchanged", b"unchanged"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["absent", b"absent", "added", b"added", "amended", b"amended", "file_name", b"file_name", "importer", b"importer", "quarantine", b"quarantine", "quarantined", b"quarantined", "reasons", b"reasons", "receipt_id", b"receipt_id", "received_time", b"received_time", "removed", b"removed", "repeated_file", b"repeated_file", "revision", b"revision", "rows", b"rows", "state", b"state", "unchanged", b"unchanged"]) -> None: ...
 
 global___ImportReceipt = ImportReceipt
 
@@ -597,6 +601,7 @@ class ListWaitingResponse(google.protobuf.message.Message):
     IMPORTS_FIELD_NUMBER: builtins.int
     ACTS_FIELD_NUMBER: builtins.int
     LISTINGS_FIELD_NUMBER: builtins.int
+    STANDING_FIELD_NUMBER: builtins.int
     @property
     def imports(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ImportReceipt]:
         """Imports."""
@@ -607,7 +612,13 @@ class ListWaitingResponse(google.protobuf.message.Message):
 
     @property
     def listings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Listing]:
-        """When one of them is asked for: the listings as they would stand, the first 100."""
+        """When one of them is asked for and waits: the listings as an import would leave them, the first 100; or the one that
+        an act is about, as a correction would leave it.
+        """
+
+    @property
+    def standing(self) -> global___Listing:
+        """When an act is asked for: the listing as it stands."""
 
     def __init__(
         self,
@@ -615,8 +626,10 @@ class ListWaitingResponse(google.protobuf.message.Message):
         imports: collections.abc.Iterable[global___ImportReceipt] | None = ...,
         acts: collections.abc.Iterable[global___WaitingAct] | None = ...,
         listings: collections.abc.Iterable[global___Listing] | None = ...,
+        standing: global___Listing | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["acts", b"acts", "imports", b"imports", "listings", b"listings"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["standing", b"standing"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["acts", b"acts", "imports", b"imports", "listings", b"listings", "standing", b"standing"]) -> None: ...
 
 global___ListWaitingResponse = ListWaitingResponse
 
