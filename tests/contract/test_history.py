@@ -16,7 +16,7 @@ from lanjie_gateway.domain.packed import pack
 from lanjie_matcher.fingerprints import IndexKey, ViewKey
 from lanjie_matcher.identifiers import parse
 from tests.support.core import uscc
-from tests.support.ledger import NOON, Clock, cells, open_ledger, receipt, stage, stage_rows, staged, take
+from tests.support.ledger import Clock, cells, open_ledger, receipt, stage, stage_rows, staged, take
 
 KINDS = [kind for kind in EventKind if kind not in {*BY_IMPORT, EventKind.AMENDED, EventKind.ERASED}]
 GENTLE = [each for each in KINDS if each.name.startswith(("OBJECTION", "STAY", "REINSTATED"))]
@@ -161,14 +161,14 @@ def test_every_listing_at_every_revision_is_told_exactly(ledger, clock, seed, st
             assert listed is (digest in chronicle.views[revision])
 
 
-def test_a_removal_by_a_list_older_than_a_reinstatement_is_told_with_its_microsecond(ledger, clock):
+def test_a_removal_by_a_list_of_the_instant_of_a_reinstatement_is_told_with_its_microsecond(ledger, clock):
     take(ledger, cells(1, source="tax"))
     (listing,) = ledger.find(parse(f"uscc:{uscc(1)}"))
     ledger.record(listing.id, act(EventKind.REMOVED))
     clock.pass_by(hours=1)
     ledger.record(listing.id, act(EventKind.REINSTATED))
     batch, _ = stage(ledger, cells(2, source="tax"))
-    ledger.stage_absent(batch, "TAX", "tax", as_of=NOON + datetime.timedelta(minutes=1), document="full", limit=10)
+    ledger.stage_absent(batch, "TAX", "tax", as_of=clock.now, document="full", limit=10)
     ledger.commit_import(receipt(batch))
     (stored,) = ledger.find(parse(f"uscc:{uscc(1)}"))
     (life,) = ledger.lives_of([listing.id])

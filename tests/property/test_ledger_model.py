@@ -46,7 +46,7 @@ class Thorough(LedgerMachine):
 
 
 def test_any_history(made):
-    run(LedgerMachine, made, max_examples=100, stateful_step_count=20)
+    run(LedgerMachine, made, max_examples=100, stateful_step_count=15)
 
 
 @pytest.mark.long
@@ -170,10 +170,11 @@ def refusal_too_late(patch):
     patch.setattr(Ledger, "record", record)
 
 
-QUICK = (refusal_too_late, end_not_in_view, waits_never, stale_version_taken, annulled_told, half_import_found)
+QUICK = (refusal_too_late, end_not_in_view, waits_never)
 SLOW = (
     *(another_source_ended, reinstated_from_the_past, gap_forgotten, stays_forgotten, digest_forgotten, resurrected),
-    *(pruned_too_early, pruned_while_stayed, unpruned_never, late_list_believed),
+    *(pruned_too_early, pruned_while_stayed, unpruned_never, late_list_believed, stale_version_taken, annulled_told),
+    half_import_found,
 )
 MOST = 400
 """Examples within which each is found."""

@@ -71,7 +71,7 @@ def database_faults(path: Path, recording: Recording, reached: int) -> Iterator[
 def ledger_faults(state: Path, recording: Recording, reached: int) -> Iterator[str]:
     """The ledger opens, says what the last call that returned left or the one on its way would, and goes on."""
     try:
-        ledger = open_ledger(state)
+        ledger = open_ledger(state, migrated=False)
     except (KeysLostError, LedgerError) as error:
         yield f"the ledger does not open: {type(error).__name__}"
         return

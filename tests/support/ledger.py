@@ -3,8 +3,10 @@
 import contextlib
 import csv
 import datetime
+import functools
 import io
 import json
+import tempfile
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import sqlalchemy as sa
 
 from lanjie_gateway.adapters.keys import open_keys
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
+from lanjie_gateway.adapters.ledger.database import migrate
 from lanjie_gateway.adapters.ledger.staging import Staged
 from lanjie_gateway.adapters.list_parser import _Maker
 from lanjie_gateway.domain.access import Principal, Role
@@ -50,13 +53,30 @@ class Clock:
         self.now += datetime.timedelta(**time)
 
 
-def open_ledger(state: Path, clock: Clock | None = None, url: str = "") -> Ledger:
-    """Open a ledger, in a file below `state` unless told otherwise; its keys are below `state`."""
+def open_ledger(state: Path, clock: Clock | None = None, url: str = "", *, migrated: bool = True) -> Ledger:
+    """Open a ledger, in a file below `state` unless told otherwise; its keys are below `state`.
+
+    A new file begins as a copy of one that was migrated before, unless `migrated` says to make it from nothing.
+    """
+    path = Path(sa.make_url(url).database or "") if url else state / "ledger.sqlite3"
+    if migrated and (not url or url.startswith("sqlite")) and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(0o600)
+        path.write_bytes(_migrated())
     return Ledger.open(
-        url or f"sqlite:///{state}/ledger.sqlite3",
+        url or f"sqlite:///{path}",
         lambda generation, fresh: open_keys(state / "keys", generation, fresh=fresh),
         clock or Clock(),
     )
+
+
+@functools.cache
+def _migrated() -> bytes:
+    """A file at the newest schema, nobody's until a ledger opens it. To make it takes longer than most tests do."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "ledger.sqlite3"
+        migrate(f"sqlite:///{path}")
+        return path.read_bytes()
 
 
 def person(name: str, *roles: Role) -> Principal:

@@ -35,14 +35,13 @@ class Checked(RuleBasedStateMachine):
         self.clock = Clock()
         self.ledger = open_ledger(self.state, self.clock)
         self.switched: list[ViewKey] = []
-        self.steps = self.seen = 0
+        self.steps, self.seen = 0, made.model.revision
         self.told: dict[str, list[Any]] = {}
-        self.mirror: dict[bytes, tuple[bytes, bool]] = {}
+        self.mirror = dict(made.mirror)
         index = IndexKey(self.ledger.keys.index)
         self.buckets: dict[bytes, set[str]] = {}
         for text, each in IDENTIFIERS.items():
             self.buckets.setdefault(index.token(each.key), set()).add(text)
-        self.follow()
 
     @invariant()
     def look(self) -> None:

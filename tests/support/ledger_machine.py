@@ -400,6 +400,7 @@ def world() -> Iterator[World]:
         first.publish(dict(zip(TYPES, (EndsWith.TERM, EndsWith.PUBLICITY), strict=True)), -200)
         for row in FIRST:
             first.deliver([row], None, [], "anna")
+        first.follow()
         first.ledger.close()
-        made.model, made.editions = first.model, first.editions
+        made.model, made.editions, made.mirror = first.model, first.editions, first.mirror
         yield made

@@ -88,7 +88,7 @@ class Operator:
         self._recorder.mark("told", len(self._recording.told) - 1)
 
     def _open(self) -> None:
-        self._ledger = open_ledger(self._state, self._clock)
+        self._ledger = open_ledger(self._state, self._clock, migrated=False)
         self._returned()
 
     def _reopen(self) -> None:

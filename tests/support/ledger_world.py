@@ -147,13 +147,14 @@ def parsed(order: dict[str, Any], some: Sequence[Row], first: int) -> tuple[Any,
 
 @dataclasses.dataclass
 class World:
-    """What an example begins with: a directory to copy, and what is in it."""
+    """What an example begins with: a directory to copy, what is in it, and what the feed has told of it."""
 
     root: Path
     engine: sa.Engine
     loop: asyncio.AbstractEventLoop
     model: Model = dataclasses.field(default_factory=Model)
     editions: list[Edition] = dataclasses.field(default_factory=list)
+    mirror: dict[bytes, tuple[bytes, bool]] = dataclasses.field(default_factory=dict)
 
     @property
     def first(self) -> Path:
