@@ -39,6 +39,7 @@ from tests.support.ledger_world import (
     Order,
     World,
     acts,
+    agos,
     empty_world,
     endings,
     few,
@@ -50,7 +51,6 @@ from tests.support.ledger_world import (
     people,
     picks,
     rows,
-    whens,
 )
 
 
@@ -86,8 +86,19 @@ class LedgerMachine(Checked):
         """An event, legal or not."""
         self.act(act)
 
+    @rule(pick=picks, span=st.sampled_from(SPANS[:3]))
+    def overturn(self, pick: int, span: datetime.timedelta) -> None:
+        """A removal that a document undoes after a while."""
+        running = [each for each in self.model.entries.values() if not each.ended]
+        for kind in (EventKind.REMOVED, EventKind.REINSTATED) if running else ():
+            self._act(*self._order(running[pick % len(running)], kind, None))
+            self.pass_by(span if kind is EventKind.REMOVED else datetime.timedelta(0))
+
     def act(self, order: Order) -> None:
-        entry, act = self._ordered(order)
+        """An event, on a listing that takes it three times out of four."""
+        self._act(*self._ordered(order))
+
+    def _act(self, entry: Entry, act: Act) -> None:
         at = act.effective_at or self.clock.now
         expected = self.model.refusal(entry, act.kind, at, act.detail)
         refused = ""
@@ -104,17 +115,18 @@ class LedgerMachine(Checked):
         entries = list(self.model.entries.values())
         likely = [each for each in entries if not each.annulled and KINDS[kind].allowed(each, self.clock.now)]
         some = likely if likely and pick % 4 else entries
-        entry = some[pick % len(some)]
-        today = day_of(self.clock.now)
-        at = None if earlier is None else start_of(today) - earlier
+        return self._order(some[pick % len(some)], kind, earlier, variant)
+
+    def _order(
+        self, entry: Entry, kind: EventKind, earlier: datetime.timedelta | None, variant: int = 0
+    ) -> tuple[Entry, Act]:
+        at = None if earlier is None else start_of(day_of(self.clock.now)) - earlier
         if at is not None and entry.back is not None and at < entry.back and "stay" in kind.value:
             at = None  # of a stay in a time without effect nobody can say what it means
+        outcome = ("unfounded", "corrected", "deleted")[variant]
         details: dict[EventKind, dict[str, Any]] = {
             EventKind.STAYED: {"until": str(day_of(at or self.clock.now) + variant * DAY)} if variant else {},
-            EventKind.OBJECTION_CLOSED: {
-                "outcome": ("unfounded", "corrected", "deleted")[variant],
-                "reply": "so it is",
-            },
+            EventKind.OBJECTION_CLOSED: {"outcome": outcome, "reply": "so it is"},
             EventKind.NOTICED: {"what": "altered", "instrument_date": "2026-10-30"},
             EventKind.REVIEWED: {"revision": entry.reviews[-1] if entry.reviews else 1, "verdict": "agreed"},
         }
@@ -176,13 +188,13 @@ class LedgerMachine(Checked):
     @rule(
         file=st.lists(rows, max_size=2),
         place=st.tuples(st.sampled_from(PLACES), st.integers(0, 7)),
-        as_of=whens,
+        ago=agos,
         meanwhile=few,
         who=people,
     )
-    def deliver_all(self, file: list[Row], place: Any, as_of: Any, meanwhile: list[Any], who: str) -> None:
-        """A complete list, of now or of an earlier day."""
-        self.deliver(file, (*place, as_of), meanwhile, who)
+    def deliver_all(self, file: list[Row], place: Any, ago: Any, meanwhile: list[Any], who: str) -> None:
+        """A complete list, of now or of earlier."""
+        self.deliver(file, (*place, ago), meanwhile, who)
 
     def deliver(self, file: list[Row], complete: Any, meanwhile: list[Order], who: str) -> None:
         """A list file is brought; events go on while it is read."""
@@ -191,8 +203,8 @@ class LedgerMachine(Checked):
         as_of = now
         header: dict[str, Any] = {"file_name": "list.csv", "format": FileFormat.CSV, "source": who}
         if complete is not None:
-            (code, source), kept, earlier = complete
-            as_of = now if earlier is None else start_of(day_of(now)) - earlier
+            (code, source), kept, ago = complete
+            as_of = now - (ago or datetime.timedelta(0))
             complete_of = (code, source)
             header |= {"mode": ImportMode.FULL, "list_type": code, "source": source, "as_of": as_of}
             file = [*self._most_of(code, source, kept), *file]

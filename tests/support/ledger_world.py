@@ -87,6 +87,7 @@ endings = st.tuples(
 picks = st.integers(0, 99)
 _LIKELY = [EventKind.REMOVED, EventKind.REINSTATED, EventKind.STAYED, EventKind.STAY_LIFTED, EventKind.REVOKED]
 kinds = st.sampled_from([*_LIKELY, *KINDS, EventKind.REINSTATED])
+agos = st.sampled_from([None, *(datetime.timedelta(**ago) for ago in ({"minutes": 1}, {"hours": 2}, {"days": 2}))])
 whens = st.one_of(st.none(), st.none(), st.sampled_from(EARLIER))
 acts = st.tuples(picks, kinds, whens, st.integers(0, 2))
 BURDENS = (EventKind.AMENDED, EventKind.STAY_LIFTED, EventKind.REINSTATED)
