@@ -5,6 +5,7 @@ host, READ COMMITTED; `migrate` brings it to the newest schema, and nothing else
 """
 
 import contextlib
+import functools
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -160,6 +161,7 @@ def migration_config() -> Config:
     return config
 
 
+@functools.cache
 def newest() -> str:
     """Return the newest schema's version."""
     return str(ScriptDirectory.from_config(migration_config()).get_current_head())
