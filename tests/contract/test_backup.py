@@ -396,15 +396,16 @@ def test_a_state_in_use_is_left_alone(made: tuple[Path, Path], tmp_path: Path, h
     assert not (tmp_path / "new" / "keys" / "restoring").exists()
 
 
+@pytest.mark.parametrize("apart", [7, pytest.param(3, marks=pytest.mark.long)])
 def test_a_kill_at_any_point_is_seen_and_done_again(
-    made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart: int
 ) -> None:
     """A child does the restore and dies at its nth step; until it is done again, no ledger opens."""
     wanted = without_epoch(tables(url_of(made[0])))
     new = tmp_path / "new"
     steps = ("keep", "_insert", "_set_sequences", "sync_directory")
     died = 0
-    for last in range(1, 100, 3):
+    for last in range(1, 100, apart):
         child = os.fork()
         if not child:
             count = 0

@@ -118,7 +118,11 @@ async def test_publisher_goes_on_from_what_is_there(tmp_path, server, monkeypatc
     assert made == []
 
 
-async def test_publisher_heals_the_copy(tmp_path):
+@pytest.mark.parametrize(
+    "faults",
+    ["flush stale value seal", pytest.param("killed field swap type head", marks=pytest.mark.long)],
+)
+async def test_publisher_heals_the_copy(tmp_path, faults):
     with valkey() as server:
         async with publishing(tmp_path, server, beat=0.01) as (thread, running, shared):
             assert await running.reach(await commit(thread, *map(cells, range(1, 30))), SECONDS)
@@ -126,7 +130,7 @@ async def test_publisher_heals_the_copy(tmp_path):
             revision = await commit(thread, *(cells(number, reason="other") for number in range(10, 40)))
             assert await running.reach(revision, SECONDS)
             now = await thread.call(all_of)
-            for fault in "flush killed stale field value swap type head seal".split():
+            for fault in faults.split():
                 damage(server, shared.codec, sorted(now), fault, kept)
                 answer = await loaded_or_none(shared)
                 if answer is not None and answer[0] == revision:
@@ -354,7 +358,7 @@ async def sealed(server, shared, copy, *, known: bool) -> None:
     assert (seal.content != UNKNOWN) is known
 
 
-@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("known", [True, pytest.param(False, marks=pytest.mark.long)])
 async def test_no_shard_that_was_tampered_with_is_believed(server, known):
     """By somebody who can write to Redis and lacks the key."""
     async with opened(server.url) as shared:

@@ -20,7 +20,14 @@ WHY = ("示例理由", "示例〔2026〕9号", "")
 
 
 @pytest.fixture
-async def at(tmp_path, ledger_url):
+async def at(tmp_path):
+    async with desk(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def on_either(tmp_path, ledger_url):
+    """The same on each database."""
     async with desk(tmp_path, url=ledger_url) as made:
         yield made
 
@@ -46,7 +53,8 @@ async def refused(call, reason):
     assert error.value.reason == reason
 
 
-async def test_a_correction_works_when_another_person_confirms_it(at):
+async def test_a_correction_works_when_another_person_confirms_it(on_either):
+    at = on_either
     await at.take(csv_file([cells(1, reason="示例")]))
     act = await propose(at, EventKind.AMENDED, {"reason": "更正", "expires_on": "2026-12-31"})
     assert act.state == "waiting"
@@ -93,7 +101,8 @@ async def test_what_could_not_be_recorded_now_is_refused_now(at):
     assert await at.waiting.all(ANNA) == []
 
 
-async def test_a_reinstatement_that_was_overtaken_is_refused_and_goes_on_waiting(at):
+async def test_a_reinstatement_that_was_overtaken_is_refused_and_goes_on_waiting(on_either):
+    at = on_either
     await at.take(csv_file([cells(1)]))
     listing = (await one(at)).listing.id
     await at.record(listing, EventKind.REPAIRED, **_order())
@@ -176,7 +185,8 @@ async def test_an_entry_by_hand_waits_and_is_seen_by_the_second_person_only(at):
     assert (events[0].document, events[0].actor, events[0].second) == ("list.csv", "tax/anna", "tax/bert")
 
 
-async def test_a_declined_import_is_never_committed_and_may_be_brought_again(at):
+async def test_a_declined_import_is_never_committed_and_may_be_brought_again(on_either):
+    at = on_either
     waits = await enter(at, cells(1), by_hand=True)
     declined = await at.imports.decline(waits.receipt_id, "twice", BERT)
     assert declined.state is ImportState.REFUSED

@@ -351,7 +351,7 @@ _KEYED = {"id_kind", "id_number", "list_type", "source"}
 
 
 def test_what_is_entered_by_hand_waits_for_another_person(lanjie: Lanjie) -> None:
-    subject = uscc(107)
+    subject = uscc(7_107)
     cells = [f"--set={column}={value}" for column, value in row(subject).items() if column not in _KEYED]
     entered = lanjie("list", "add", subject, "--list-type", "WAGE", *cells, "--json")
     assert entered.code == 4, entered.err

@@ -1,8 +1,8 @@
 """Services of two hosts on one PostgreSQL: files and catalogues wait for each other; `lanjie migrate`."""
 
 import asyncio
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from lanjie_gateway.adapters.ledger import Ledger
 from lanjie_gateway.adapters.ledger.database import newest
 from lanjie_gateway.adapters.state_lock import LEDGER, hold
+from lanjie_gateway.cli.app import main
 from lanjie_gateway.domain.access import Role
 from lanjie_gateway.domain.errors import Unanswerable
 from lanjie_gateway.domain.import_rules import ImportState
@@ -117,29 +118,38 @@ async def test_catalogues_published_at_once_are_judged_one_after_the_other(tmp_p
         assert done.revision == 2
 
 
-def migrate(*arguments: str, url: str = "") -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "lanjie_gateway.cli", "migrate", *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, env={"LANJIE_LEDGER_URL": url, "LC_ALL": "C.UTF-8"}
-    )
+Migrate = Callable[..., tuple[int, str, str]]
 
 
-def test_migrate_brings_postgresql_up_and_says_what_it_did(postgres: PostgresServer) -> None:
+@pytest.fixture
+def migrate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Migrate:
+    """`lanjie migrate`: exit code, output, errors."""
+
+    def run(*arguments: str, url: str = "") -> tuple[int, str, str]:
+        monkeypatch.setenv("LANJIE_LEDGER_URL", url)
+        monkeypatch.setattr(sys, "argv", ["lanjie", "migrate", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return run
+
+
+def test_migrate_brings_postgresql_up_and_says_what_it_did(postgres: PostgresServer, migrate: Migrate) -> None:
     url = postgres.empty()
-    first, second = migrate(url=url), migrate(url=url)
-    assert (first.returncode, first.stdout) == (0, f"schema: empty → {newest()}\n")
-    assert (second.returncode, second.stdout) == (0, f"schema: {newest()}, nothing to do\n")
+    assert migrate(url=url)[:2] == (0, f"schema: empty → {newest()}\n")
+    assert migrate(url=url)[:2] == (0, f"schema: {newest()}, nothing to do\n")
     postgres.drop(url)
-    gone = migrate(url=url)
-    assert gone.returncode == 2
-    assert gone.stderr.startswith("error: the ledger's database cannot be reached")
+    code, _, error = migrate(url=url)
+    assert code == 2
+    assert error.startswith("error: the ledger's database cannot be reached")
 
 
-def test_migrate_leaves_a_state_in_use_alone(tmp_path: Path) -> None:
-    assert migrate().returncode == 2
+def test_migrate_leaves_a_state_in_use_alone(tmp_path: Path, migrate: Migrate) -> None:
+    assert migrate()[0] == 2
     with hold(tmp_path, LEDGER):
-        held = migrate("--state", str(tmp_path))
-    assert (held.returncode, list(tmp_path.glob("ledger.sqlite3"))) == (2, [])
-    assert "another gateway holds" in held.stderr
-    done = migrate("--state", str(tmp_path))
-    assert (done.returncode, done.stdout) == (0, f"schema: empty → {newest()}\n")
+        code, _, error = migrate("--state", str(tmp_path))
+    assert (code, list(tmp_path.glob("ledger.sqlite3"))) == (2, [])
+    assert "another gateway holds" in error
+    assert migrate("--state", str(tmp_path))[:2] == (0, f"schema: empty → {newest()}\n")

@@ -128,21 +128,23 @@ def ground(tmp_path: Path) -> Ground:
     return Ground(tmp_path, free_port())
 
 
-@pytest.mark.parametrize("outage", [False, pytest.param(True, marks=pytest.mark.long)])
-def test_eight_workers_share_one_set(ground: Ground, *, outage: bool) -> None:
+@pytest.mark.parametrize(
+    ("workers", "outage"), [(3, False), *(pytest.param(8, each, marks=pytest.mark.long) for each in (False, True))]
+)
+def test_workers_share_one_set(ground: Ground, workers: int, *, outage: bool) -> None:
     log = ground.root / "gunicorn.log"
     with contextlib.ExitStack() as stack:
         gateway = stack.enter_context(contextlib.ExitStack())
         gateway.enter_context(ground.serving())
         assert run("catalogue", "publish", str(DATA / "national.yaml"), gateway_file=ground.file).code == 0
         ground.take([LISTED, REMOVED, LAST, *map(uscc, range(1_000, 1_500))])
-        served = stack.enter_context(counter(ground.file, ground.root / "sdk", free_port(), log))
-        until(lambda: len(served.workers()) == 8 and served.all_fresh(), what="eight fresh workers")
+        served = stack.enter_context(counter(ground.file, ground.root / "sdk", free_port(), log, workers))
+        until(lambda: len(served.workers()) == workers and served.all_fresh(), what="fresh workers")
         assert served.leader()
         assert ground.watching() == 1
         tell_memory(served)
         with Cases(served, [LISTED, NEW, REMOVED]) as cases:
-            until(lambda: len({case.worker for case in cases.of(LISTED)}) == 8, what="a case for every worker")
+            until(lambda: len({case.worker for case in cases.of(LISTED)}) == workers, what="a case for every worker")
             a_commit_works_everywhere(ground, cases)
             another_leads_when_the_leader_is_killed(ground, cases)
             if outage:

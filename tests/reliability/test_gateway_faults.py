@@ -26,7 +26,7 @@ from tests.support.valkey import Proxy, Valkey, proxy, valkey
 
 DATA = Path(__file__).parents[1] / "data"
 NOW = datetime.datetime(2026, 11, 2, 3, tzinfo=datetime.UTC)
-ROUNDS = [3, pytest.param(500, marks=pytest.mark.long)]
+ROUNDS = [2, pytest.param(500, marks=pytest.mark.long)]
 HOLD_SECONDS = 0.15
 """How long a fault lasts."""
 
@@ -119,7 +119,7 @@ def test_no_fault_of_redis_makes_an_answer_wrong(tmp_path: Path, rounds: int) ->
         load.confirm()
 
 
-@pytest.mark.parametrize("rounds", [3, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [2, pytest.param(200, marks=pytest.mark.long)])
 def test_no_fault_of_postgresql_makes_an_answer_wrong_or_loses_a_change(
     tmp_path: Path, postgres: PostgresServer, rounds: int
 ) -> None:

@@ -131,7 +131,7 @@ def test_a_kill_leaves_the_whole_file_or_nothing(tmp_path: Path, moments: int) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
-def test_a_signal_drains_and_no_child_stays(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_second_serve_refuses_and_a_signal_drains_and_no_child_stays(tmp_path: Path, number: signal.Signals) -> None:
     state = tmp_path / "state"
     state.mkdir()
     server = start(state)
@@ -139,6 +139,12 @@ def test_a_signal_drains_and_no_child_stays(tmp_path: Path, number: signal.Signa
         wait_ready(state, server, time.monotonic())
         children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
         assert len(children) == 3
+        pid = gateway_pid(state)
+        second = start(state)
+        assert second.wait(40) == 2
+        assert "another gateway holds" in (tmp_path / "serve.log").read_text()
+        assert gateway_pid(state) == pid
+        assert lanjie(state, "status").returncode == 0
         started = time.monotonic()
         server.send_signal(number)
         assert server.wait(20) == 0
@@ -148,20 +154,3 @@ def test_a_signal_drains_and_no_child_stays(tmp_path: Path, number: signal.Signa
     finally:
         server.kill()
         server.wait()
-
-
-def test_a_second_serve_on_a_live_state_refuses_and_disturbs_nothing(tmp_path: Path) -> None:
-    state = tmp_path / "state"
-    state.mkdir()
-    server = start(state)
-    try:
-        wait_ready(state, server, time.monotonic())
-        pid = gateway_pid(state)
-        second = start(state)
-        assert second.wait(40) == 2
-        assert "another gateway holds" in (tmp_path / "serve.log").read_text()
-        assert gateway_pid(state) == pid
-        assert lanjie(state, "status").returncode == 0
-    finally:
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(20) == 0

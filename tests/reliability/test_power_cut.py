@@ -132,7 +132,7 @@ def cut(
     return found
 
 
-@pytest.mark.parametrize("schedules", [150, LONG])
+@pytest.mark.parametrize("schedules", [80, LONG])
 @pytest.mark.parametrize("strict", [False, True], ids=["ordered", "strict"])
 def test_no_acknowledged_commit_is_lost_and_none_is_half_there(scratch: Path, schedules: int, *, strict: bool) -> None:
     assert cut(scratch, schedules, strict=strict) == []
@@ -243,7 +243,7 @@ def segment_faults(scratch: Path, tape: list[Op], written: list[bytes], schedule
     return found
 
 
-@pytest.mark.parametrize("schedules", [150, LONG])
+@pytest.mark.parametrize("schedules", [80, LONG])
 @pytest.mark.parametrize("strict", [False, True], ids=["ordered", "strict"])
 async def test_no_acknowledged_inquiry_is_lost_and_no_torn_one_is_read(
     scratch: Path, monkeypatch: pytest.MonkeyPatch, schedules: int, *, strict: bool

@@ -4,7 +4,7 @@ A schedule that fails names its seed; it runs again, alone and the same, with::
 
     LANJIE_SIMULATION_SEED=12345 ./run test tests/simulation -k schedules
 
-A few hundred here, 20,000 under ``./run check --long``; ``LANJIE_SIMULATION_SCHEDULES`` gives another number.
+Some here, 20,000 under ``./run check --long``; ``LANJIE_SIMULATION_SCHEDULES`` gives another number.
 """
 
 import os
@@ -18,7 +18,7 @@ from tests.support.simulation.world import run, scratch
 
 SEED = os.environ.get("LANJIE_SIMULATION_SEED")
 SCHEDULES = int(os.environ.get("LANJIE_SIMULATION_SCHEDULES", "20000"))
-FEW = 200
+FEW = 120
 
 
 @pytest.mark.parametrize("schedules", [FEW, pytest.param(SCHEDULES, marks=pytest.mark.long)])

@@ -106,15 +106,15 @@ class Counter:
 
 
 @contextlib.contextmanager
-def counter(gateway_file: Path, state_dir: Path, port: int, log: Path) -> Iterator[Counter]:
-    """Run the counter with the configuration of the example."""
+def counter(gateway_file: Path, state_dir: Path, port: int, log: Path, workers: int) -> Iterator[Counter]:
+    """Run the counter with the configuration of the example, but for the number of its workers."""
     environment = {
         **os.environ,
         "LANJIE_GATEWAY_FILE": str(gateway_file),
         "LANJIE_STATE_DIR": str(state_dir),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    command = [sys.executable, "-m", "gunicorn", "counter.wsgi", "--bind", f"127.0.0.1:{port}"]
+    command = [sys.executable, "-m", "gunicorn", "counter.wsgi", "--bind", f"127.0.0.1:{port}", f"--workers={workers}"]
     with log.open("wb") as stream:
         process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=stream, stderr=stream)
     made = Counter(process, port)

@@ -154,7 +154,7 @@ _ACTS = st.lists(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(_ACTS)
 def test_nothing_brings_a_listing_back_but_a_reinstatement(acts: list[tuple[EventKind, int, dict[str, str]]]) -> None:
     listing, known = fresh(), dict.fromkeys(range(-4, 30), True)
