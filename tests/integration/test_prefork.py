@@ -1,4 +1,4 @@
-"""Processes that share one set: a real gunicorn with eight Django workers, forks with a live stream, spawned children.
+"""Processes that share one set: a real gunicorn with Django workers, forks with a live stream, spawned children.
 
 The figures are printed; ``-s`` shows them.
 """
@@ -173,7 +173,7 @@ def another_leads_when_the_leader_is_killed(ground: Ground, cases: Cases) -> Non
     died = time.monotonic()
     until(ground.watching, 2.0, "another leader")
     print(f"another leads {time.monotonic() - died:.2f} s after the one before was killed")
-    until(lambda: len(served.workers()) == 8 and served.all_fresh(), what="its replacement")
+    until(lambda: len(served.workers()) == served.size and served.all_fresh(), what="its replacement")
     assert served.leader() not in (0, killed)
     assert ground.watching() == 1
     cases.asked[:] = [LISTED, LATER]
@@ -207,7 +207,10 @@ def everything_comes_back(ground: Ground, cases: Cases, died: float) -> None:
 def intercepted_within(cases: Cases, subject: str, what: str) -> None:
     """Wait until every worker intercepts; from `WITHIN` seconds after the acknowledgement nobody may have passed."""
     done = time.monotonic()
-    until(lambda: len(cases.first(subject, done, lambda case: case.outcome == "INTERCEPT")) == 8, what=what)
+    until(
+        lambda: len(cases.first(subject, done, lambda case: case.outcome == "INTERCEPT")) == cases.counter.size,
+        what=what,
+    )
     tell(what, cases.first(subject, done, lambda case: case.outcome == "INTERCEPT"))
     until(lambda: cases.of(subject, done + WITHIN), what=what)
     assert {case.outcome for case in cases.of(subject, done + WITHIN)} == {"INTERCEPT"}
@@ -216,7 +219,9 @@ def intercepted_within(cases: Cases, subject: str, what: str) -> None:
 def passed_within(cases: Cases, subject: str, what: str, since: float) -> None:
     """Wait until every worker passes on its own; nobody intercepts once the removal is acknowledged."""
     done = time.monotonic()
-    until(lambda: len(cases.first(subject, since, lambda case: case.source == "LOCAL")) == 8, what=what)
+    until(
+        lambda: len(cases.first(subject, since, lambda case: case.source == "LOCAL")) == cases.counter.size, what=what
+    )
     tell(what, cases.first(subject, done, lambda case: case.source == "LOCAL"))
     assert {case.outcome for case in cases.of(subject, done)} == {"PASS"}
 

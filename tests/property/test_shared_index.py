@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
@@ -147,7 +147,7 @@ def carry_out(server, thread, history) -> None:
     asyncio.run(whole())
 
 
-common = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+common = settings(deadline=None, phases=[Phase.reuse, Phase.generate], suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 
 @settings(common, max_examples=2)

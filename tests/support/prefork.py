@@ -56,10 +56,11 @@ class Case:
 
 @dataclass
 class Counter:
-    """A running gunicorn."""
+    """A running gunicorn, and how many workers it keeps."""
 
     process: "subprocess.Popen[bytes]"
     port: int
+    size: int
 
     def get(self, address: str) -> Any:
         """Return the answer of whichever worker takes the request."""
@@ -117,7 +118,7 @@ def counter(gateway_file: Path, state_dir: Path, port: int, log: Path, workers: 
     command = [sys.executable, "-m", "gunicorn", "counter.wsgi", "--bind", f"127.0.0.1:{port}", f"--workers={workers}"]
     with log.open("wb") as stream:
         process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=stream, stderr=stream)
-    made = Counter(process, port)
+    made = Counter(process, port, workers)
     try:
 
         def answers() -> bool:
