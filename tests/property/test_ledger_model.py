@@ -46,7 +46,7 @@ class Thorough(LedgerMachine):
 
 
 def test_any_history(made):
-    run(LedgerMachine, made, max_examples=100, stateful_step_count=15)
+    run(LedgerMachine, made, max_examples=100, stateful_step_count=10)
 
 
 class Steady(LedgerMachine):

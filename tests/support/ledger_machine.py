@@ -185,6 +185,16 @@ class LedgerMachine(Checked):
         self.deliver(file, None, meanwhile, who)
 
     @precondition(lambda self: not self.rotating)
+    @rule(pick=picks, who=people)
+    def correct(self, pick: int, who: str) -> None:
+        """The source of a listing that runs says something else of it."""
+        said = [each.said for each in self.model.entries.values() if not each.ended]
+        if said:
+            row = said[pick % len(said)]
+            reason = "y" if row["reason"] == "x" else "x"
+            self.deliver([{**row, "op": "U", "source_version": "10", "reason": reason}], None, [], who)
+
+    @precondition(lambda self: not self.rotating)
     @rule(
         file=st.lists(rows, max_size=2),
         place=st.tuples(st.sampled_from(PLACES), st.integers(0, 7)),
