@@ -128,9 +128,7 @@ def ground(tmp_path: Path) -> Ground:
     return Ground(tmp_path, free_port())
 
 
-@pytest.mark.parametrize(
-    ("workers", "outage"), [(3, False), *(pytest.param(8, each, marks=pytest.mark.long) for each in (False, True))]
-)
+@pytest.mark.parametrize(("workers", "outage"), [(8, False), pytest.param(8, True, marks=pytest.mark.long)])
 def test_workers_share_one_set(ground: Ground, workers: int, *, outage: bool) -> None:
     log = ground.root / "gunicorn.log"
     with contextlib.ExitStack() as stack:
