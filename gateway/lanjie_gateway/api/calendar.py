@@ -1,6 +1,5 @@
 """CalendarService: messages to year files and terms, and back."""
 
-import datetime
 from typing import Any
 
 from lanjie.v1 import calendar_pb2 as pb
@@ -10,6 +9,7 @@ from lanjie_gateway.api.messages import signature_of, timestamp
 from lanjie_gateway.domain.access import Role
 from lanjie_gateway.domain.errors import invalid_argument
 from lanjie_gateway.services.calendar import CalendarService, YearRecord
+from lanjie_gateway.services.event_facts import parsed_day
 
 
 class CalendarServicer(calendar_pb2_grpc.CalendarServiceServicer):
@@ -45,7 +45,7 @@ class CalendarServicer(calendar_pb2_grpc.CalendarServiceServicer):
         if rule is None:
             known = ", ".join(self._service.deadlines)
             raise invalid_argument("rule", "unknown", f"no deadline has this name; known are {known}")
-        started_on = _day(request.started_date)
+        started_on = parsed_day("started_date", request.started_date)
         due, period = self._service.due(request.rule, started_on), rule.period_on(started_on)
         return pb.GetDueResponse(
             due_date=due.day.isoformat(),
@@ -57,16 +57,6 @@ class CalendarServicer(calendar_pb2_grpc.CalendarServiceServicer):
             bound=rule.bound,
             starts=rule.starts,
         )
-
-
-def _day(text: str) -> datetime.date:
-    try:
-        day = datetime.date.fromisoformat(text)
-    except ValueError:
-        day = None
-    if day is None or day.isoformat() != text:
-        raise invalid_argument("started_date", "date", "started_date is a date, written YYYY-MM-DD")
-    return day
 
 
 def _message(record: YearRecord) -> pb.WorkYear:

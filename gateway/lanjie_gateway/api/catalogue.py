@@ -1,6 +1,5 @@
 """CatalogueService: messages to files, editions to messages."""
 
-import datetime
 from typing import Any
 
 from lanjie.v1 import catalogue_pb2 as pb
@@ -9,8 +8,8 @@ from lanjie_gateway.api.auth import caller
 from lanjie_gateway.api.edition_changes import changes_message
 from lanjie_gateway.api.messages import date_text, signature_of, timestamp
 from lanjie_gateway.domain.edition_life import EditionLife
-from lanjie_gateway.domain.errors import invalid_argument
 from lanjie_gateway.services.catalogue import CatalogueRecord, CatalogueService
+from lanjie_gateway.services.event_facts import parsed_day
 
 
 class CatalogueServicer(catalogue_pb2_grpc.CatalogueServiceServicer):
@@ -43,24 +42,13 @@ class CatalogueServicer(catalogue_pb2_grpc.CatalogueServiceServicer):
     async def GetCatalogue(self, request: pb.GetCatalogueRequest, context: Any) -> pb.GetCatalogueResponse:
         """List the editions, or read one whole."""
         records = await self._service.get(request.catalogue_id, request.edition, caller(context))
-        on = _day(request.on_date)
+        on = parsed_day("on_date", request.on_date) if request.on_date else None
         return pb.GetCatalogueResponse(
             editions=[
                 _message(record, self._service.life(record.edition, on), with_file=bool(request.catalogue_id))
                 for record in records
             ]
         )
-
-
-def _day(text: str) -> datetime.date | None:
-    # What fromisoformat takes besides, weeks and no hyphens, is not the format of the field.
-    try:
-        day = datetime.date.fromisoformat(text) if text else None
-    except ValueError:
-        day = None
-    if text and (day is None or day.isoformat() != text):
-        raise invalid_argument("on_date", "date", "a date that exists, written YYYY-MM-DD")
-    return day
 
 
 def _message(record: CatalogueRecord, life: EditionLife, *, with_file: bool = False) -> pb.CatalogueEdition:
