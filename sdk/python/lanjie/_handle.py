@@ -3,6 +3,7 @@
 import os
 import threading
 import weakref
+from collections.abc import Callable
 
 from lanjie._options import Options
 from lanjie._runtime import Runtime, Seam
@@ -48,8 +49,20 @@ class Handle:
         if runtime is not None:
             runtime.close()
 
-    def after_fork(self) -> None:
-        """Forget, in a child process, what belongs to the parent."""
+    def before_fork(self) -> None:
+        """Be outside gRPC, and hold no lock that the child would find taken."""
+        self._lock.acquire()
+        if self.runtime is not None:
+            self.runtime.pause()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        if self.runtime is not None:
+            self.runtime.resume()
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Forget what belongs to the parent."""
         self._lock = threading.Lock()
         if self.runtime is not None:
             # Kept, so that no finaliser runs on channels whose threads are gone.
@@ -59,13 +72,20 @@ class Handle:
 
 
 def _watch_forks(handle: Handle) -> None:
-    """Have `after_fork` called in every child process, for as long as the handle lives."""
+    """Have the handle told of every fork, for as long as it lives."""
     reference = weakref.ref(handle)
 
-    def forked() -> None:
-        alive = reference()
-        if alive is not None:
-            alive.after_fork()
+    def telling(tell: Callable[[Handle], None]) -> Callable[[], None]:
+        def told() -> None:
+            alive = reference()
+            if alive is not None:
+                tell(alive)
+
+        return told
 
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=forked)
+        os.register_at_fork(
+            before=telling(Handle.before_fork),
+            after_in_parent=telling(Handle.after_fork_in_parent),
+            after_in_child=telling(Handle.after_fork_in_child),
+        )

@@ -162,10 +162,7 @@ class Runtime:
         self._switch = threading.Lock()
         self._told = SyncState.STARTING
         self._threads: list[threading.Thread] = []
-        if seam.thread:
-            for name, target in (("lanjie-sync", self._run_sync), ("lanjie-upload", self._run_uploads)):
-                self._threads.append(threading.Thread(target=target, name=name, daemon=True))
-                self._threads[-1].start()
+        self._start()
 
     def poll_now(self) -> bool:
         """Take what is there and upload what is there, in the calling thread; return whether all was well."""
@@ -250,16 +247,10 @@ class Runtime:
     def close(self) -> None:
         """Stop the threads, upload what is left as far as the gateway takes it, and give everything back."""
         self.local = None
-        self._signals.stop.set()
-        self._signals.wake.set()
-        self._driver.interrupt()
-        for thread in self._threads:
-            thread.join(UPLOAD_SECONDS)
-        if any(thread.is_alive() for thread in self._threads):
+        if not self._stop(UPLOAD_SECONDS):
             # One waits for the feed: cut off, it ends with the error it gets.
             self.transport.close()
-            for thread in self._threads:
-                thread.join(UPLOAD_SECONDS)
+            self._stop(UPLOAD_SECONDS)
         with self._round:
             self._driver.close()
             if self._spool is not None and self._driver.feed_address:
@@ -269,6 +260,24 @@ class Runtime:
             self._keeper.close()
         self.transport.close()
 
+    def pause(self) -> None:
+        """Leave gRPC before a fork; who checks in another thread waits until `resume`.
+
+        A child of a process with a thread inside gRPC may crash. Where somebody takes longer than his timeout, the
+        fork goes on all the same: nobody loses an answer for it.
+        """
+        patience = self._options.timeout
+        stopped = self._stop(patience)
+        if stopped:
+            self._driver.close()
+        if not (self.transport.pause(patience) and stopped):
+            _log.warning("forked while a call was under way: the child may crash")
+
+    def resume(self) -> None:
+        """Go on after the fork, in the parent."""
+        self.transport.resume()
+        self._start()
+
     def abandon(self) -> None:
         """Let go in a child process: threads are gone; channels, spool and lead are the parent's."""
         self.local = None
@@ -277,15 +286,35 @@ class Runtime:
             self._spool.abandon()
             self._spool = None
 
+    def _start(self) -> None:
+        # With a stop of their own: threads of before a fork that are late still end.
+        self._signals.stop = stop = threading.Event()
+        if self._seam.thread:
+            for name, target in (("lanjie-sync", self._run_sync), ("lanjie-upload", self._run_uploads)):
+                self._threads.append(threading.Thread(target=target, args=(stop,), name=name, daemon=True))
+                self._threads[-1].start()
+
+    def _stop(self, patience: float) -> bool:
+        """Have the threads end; return whether they did within `patience` seconds each."""
+        self._signals.stop.set()
+        self._signals.wake.set()
+        self._driver.interrupt()
+        for thread in self._threads:
+            # A listener is called by one of them, and may fork.
+            if thread is not threading.current_thread():
+                thread.join(patience)
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        return not self._threads
+
     def _is_ready(self) -> bool:
         state = self.status().state
         # The set may be fresh a moment before it can be used: its spool is made in between.
         usable = state is SyncState.FRESH and self.local is not None
         return usable or (state is SyncState.OFF and self._driver.discovered)
 
-    def _run_sync(self) -> None:
+    def _run_sync(self, stop: threading.Event) -> None:
         signals, building = self._signals, False
-        while not signals.stop.is_set():
+        while not stop.is_set():
             with self._round:
                 due = self._driver.step(0.0 if building else WAIT_SECONDS)
                 self._publish()
@@ -304,8 +333,8 @@ class Runtime:
         self._publish()
         return building
 
-    def _run_uploads(self) -> None:
-        while not self._signals.stop.wait(self._options.upload_interval):
+    def _run_uploads(self, stop: threading.Event) -> None:
+        while not stop.wait(self._options.upload_interval):
             self._upload()
 
     def _tell(self) -> None:

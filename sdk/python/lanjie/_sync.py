@@ -109,6 +109,7 @@ class SyncDriver:
         self._dial_at = float("-inf")
         self._pull_next = False
         self._whole = False
+        self._interrupted = False
 
     def look_up_again(self) -> None:
         """Look the feed up at the next step: an answer did not fit the state held here. Any thread may call it."""
@@ -126,6 +127,10 @@ class SyncDriver:
         try:
             return self._step(wait)
         except (LanjieError, RefusedError) as error:
+            if self._interrupted:
+                self._interrupted = False
+                self.close()
+                return 0.0
             level = logging.INFO if isinstance(error, Unavailable) else logging.WARNING
             self._failed(str(error), level)
         except Exception as error:  # noqa: BLE001  a broken answer may not end the thread; its text may hold anything
@@ -133,9 +138,10 @@ class SyncDriver:
         return max(self._dial_at - self._monotonic(), 0.0)
 
     def interrupt(self) -> None:
-        """End a round that waits for a message; any thread may call it."""
+        """End a round that waits for a message, which is no failure; any thread may call it."""
         watch = self._watch
         if watch is not None:
+            self._interrupted = True
             watch.close()
 
     def close(self) -> None:

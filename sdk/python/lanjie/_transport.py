@@ -5,6 +5,7 @@ channel exists before the first call.
 """
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import queue
@@ -177,6 +178,21 @@ class Transport(Protocol):
         """Bring records of local passes."""
         ...
 
+    def pause(self, patience: float) -> bool:
+        """Leave the library before a fork, and hold back whoever calls.
+
+        Args:
+            patience: seconds to wait for the calls under way.
+
+        Returns:
+            Whether it was left. Where a call takes longer, everything stays open for it.
+        """
+        ...
+
+    def resume(self) -> None:
+        """Go on after the fork, in the parent."""
+        ...
+
     def close(self) -> None:
         """Give back what is held."""
         ...
@@ -206,47 +222,68 @@ class GrpcTransport:
     def __init__(self, endpoint: Endpoint) -> None:
         endpoint.require_safe(endpoint.target)
         self._endpoint = endpoint
-        self._lock = threading.Lock()
+        self._gate = threading.Condition()
+        self._calls = 0
+        self._paused = self._closed = False
         self._channels: dict[str, grpc.Channel] = {}
-        self._closed = False
 
     def check(self, request: screening_pb2.CheckRequest, timeout: float) -> screening_pb2.CheckResponse:
         """See `Transport`."""
-        stub = screening_pb2_grpc.ScreeningServiceStub(self._channel(self._endpoint.target))
-        return self._call(stub.Check, request, timeout)
+        with self._channel(self._endpoint.target) as channel:
+            return self._call(screening_pb2_grpc.ScreeningServiceStub(channel).Check, request, timeout)
 
     def batch_check(self, request: screening_pb2.BatchCheckRequest, timeout: float) -> screening_pb2.BatchCheckResponse:
         """See `Transport`."""
-        stub = screening_pb2_grpc.ScreeningServiceStub(self._channel(self._endpoint.target))
-        return self._call(stub.BatchCheck, request, timeout)
+        with self._channel(self._endpoint.target) as channel:
+            return self._call(screening_pb2_grpc.ScreeningServiceStub(channel).BatchCheck, request, timeout)
 
     def discover(self, timeout: float) -> screening_pb2.DiscoverResponse:
         """See `Transport`."""
-        stub = screening_pb2_grpc.ScreeningServiceStub(self._channel(self._endpoint.target))
-        return self._call(stub.Discover, screening_pb2.DiscoverRequest(), timeout)
+        with self._channel(self._endpoint.target) as channel:
+            stub = screening_pb2_grpc.ScreeningServiceStub(channel)
+            return self._call(stub.Discover, screening_pb2.DiscoverRequest(), timeout)
 
     def pull(self, feed: str, request: sync_pb2.PullRequest, timeout: float) -> Iterator[sync_pb2.PullResponse]:
         """See `Transport`."""
-        stub = sync_pb2_grpc.SyncServiceStub(self._channel(feed))
-        try:
-            yield from stub.Pull(request, timeout=timeout, metadata=self._endpoint.metadata)
-        except grpc.RpcError as error:
-            raise translate(error) from error
+        with self._channel(feed) as channel:
+            try:
+                stub = sync_pb2_grpc.SyncServiceStub(channel)
+                yield from stub.Pull(request, timeout=timeout, metadata=self._endpoint.metadata)
+            except grpc.RpcError as error:
+                raise translate(error) from error
 
     def watch(self, feed: str) -> Watch:
         """See `Transport`."""
-        return _GrpcWatch(sync_pb2_grpc.SyncServiceStub(self._channel(feed)), self._endpoint.metadata)
+        with self._channel(feed) as channel:
+            return _GrpcWatch(sync_pb2_grpc.SyncServiceStub(channel), self._endpoint.metadata)
 
     def upload(
         self, feed: str, request: audit_pb2.UploadLocalPassesRequest, timeout: float
     ) -> audit_pb2.UploadLocalPassesResponse:
         """See `Transport`."""
-        stub = audit_pb2_grpc.InquiryServiceStub(self._channel(feed))
-        return self._call(stub.UploadLocalPasses, request, timeout)
+        with self._channel(feed) as channel:
+            return self._call(audit_pb2_grpc.InquiryServiceStub(channel).UploadLocalPasses, request, timeout)
+
+    def pause(self, patience: float) -> bool:
+        """See `Transport`. A fork while a thread is inside gRPC leaves the child a library that may crash."""
+        with self._gate:
+            self._paused = True
+            if not self._gate.wait_for(lambda: not self._calls, patience):
+                return False
+            channels, self._channels = self._channels, {}
+        for channel in channels.values():
+            channel.close()
+        return True
+
+    def resume(self) -> None:
+        """See `Transport`."""
+        with self._gate:
+            self._paused = False
+            self._gate.notify_all()
 
     def close(self) -> None:
         """Close the channels. Calls in flight end as cancelled."""
-        with self._lock:
+        with self._gate:
             self._closed = True
             channels, self._channels = self._channels, {}
         for channel in channels.values():
@@ -261,18 +298,33 @@ class GrpcTransport:
             # What the library says of a channel that `close` took away meanwhile.
             raise error_of("CANCELLED", "", "", {}) from error
 
-    def _channel(self, target: str) -> grpc.Channel:
-        with self._lock:
-            if self._closed:
-                raise error_of("CANCELLED", "", "", {})
-            channel = self._channels.get(target)
-            if channel is None:
-                self._endpoint.require_safe(target)
-                # The feed moves when a gateway starts again: the channel to its old address goes.
-                for old in [name for name in self._channels if name != self._endpoint.target]:
+    @contextlib.contextmanager
+    def _channel(self, target: str) -> Iterator[grpc.Channel]:
+        """Hold the channel for a call."""
+        with self._gate:
+            self._gate.wait_for(lambda: not self._paused)
+            channel = self._opened(target)
+            self._calls += 1
+        try:
+            yield channel
+        finally:
+            with self._gate:
+                self._calls -= 1
+                if self._paused:
+                    self._gate.notify_all()
+
+    def _opened(self, target: str) -> grpc.Channel:
+        if self._closed:
+            raise error_of("CANCELLED", "", "", {})
+        channel = self._channels.get(target)
+        if channel is None:
+            self._endpoint.require_safe(target)
+            # The feed moves when a gateway starts again: the channel to its old address goes.
+            if target != self._endpoint.target:
+                for old in self._channels.keys() - {self._endpoint.target}:
                     self._channels.pop(old).close()
-                channel = self._channels[target] = _open(self._endpoint, target)
-            return channel
+            channel = self._channels[target] = _open(self._endpoint, target)
+        return channel
 
 
 class _GrpcWatch:

@@ -456,6 +456,13 @@ class _Transport:
         del feed, timeout
         return self._gateway.upload(request)
 
+    def pause(self, patience: float) -> bool:
+        del patience
+        return True
+
+    def resume(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
