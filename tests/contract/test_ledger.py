@@ -261,6 +261,16 @@ def test_buckets_tell_what_is_in_them(ledger):
     assert find(ledger, f"uscc:{other_branch}") == []
 
 
+def test_each_company_of_a_listing_is_found_by_every_code_of_its_own(ledger):
+    named = {"id_kind": "org_code", "id_number": org_code(1), "other_ids": f"uscc:{uscc(2)}; org_code:{org_code(3)}"}
+    take(ledger, cells(1, **named))
+    for number in (1, 2, 3):
+        assert len(find(ledger, company(number))) == 1
+        assert len(find(ledger, f"org_code:{org_code(number)}")) == 1
+    assert find(ledger, f"uscc:{uscc(2, '92320102')}") == [], "the code that is known of it is another"
+    assert find(ledger, company(4)) == []
+
+
 def test_an_ended_listing_leaves_the_view_and_an_annulled_one_the_index(ledger):
     take(ledger, cells(1), cells(1, decision_no="another"), cells(2))
     first, second = find(ledger, company(1))

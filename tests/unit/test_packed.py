@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 
 from lanjie_gateway.domain import packed
 from lanjie_gateway.domain.packed import Details, PackedListing
+from lanjie_matcher.fingerprints import IndexKey
+from lanjie_matcher.identifiers import make, parse
 from lanjie_matcher.listings import Listing
 from lanjie_matcher.subjects import SubjectKind
+from tests.support.core import org_code, uscc
 
+INDEX = IndexKey(b"index key of a test".ljust(32, b"."))
 DAYS = st.none() | st.dates()
 INSTANTS = st.none() | st.datetimes(timezones=st.just(datetime.UTC))
 TEXTS = st.text(max_size=20)
@@ -98,9 +102,21 @@ def test_another_version_is_refused():
 def test_full_identities_are_compared_where_both_sides_know_them():
     listing = Listing(id="1", list_type="T", subject_kind=SubjectKind.ENTERPRISE, recorded_on=datetime.date(2026, 1, 1))
     held = PackedListing(listing, (("uscc", b"a" * 16),), None)
-    assert held.concerns("uscc", b"a" * 16)
-    assert not held.concerns("uscc", b"b" * 16)
-    assert held.concerns("org_code", b"c" * 16)
+    bucket = b"o" * 16
+    assert held.concerns("uscc", b"a" * 16, bucket)
+    assert not held.concerns("uscc", b"b" * 16, bucket)
+    assert held.concerns("org_code", b"c" * 16, bucket)
+
+
+def test_the_code_of_one_company_says_nothing_of_another_named_by_its_organisation_code():
+    listing = Listing(id="1", list_type="T", subject_kind=SubjectKind.ENTERPRISE, recorded_on=datetime.date(2026, 1, 1))
+    one, other = make("org_code", org_code(1)), make("uscc", uscc(2))
+    held = PackedListing(listing, (packed.identity(one, INDEX), packed.identity(other, INDEX)), None)
+    for text in (f"uscc:{uscc(1)}", f"org_code:{org_code(1)}", f"uscc:{uscc(2)}", f"org_code:{org_code(2)}"):
+        asked = parse(text)
+        assert held.concerns(asked.kind, INDEX.token(asked.reveal()), INDEX.token(asked.key)), text
+    stranger = parse(f"uscc:{uscc(2, '92320102')}")
+    assert not held.concerns("uscc", INDEX.token(stranger.reveal()), INDEX.token(stranger.key))
 
 
 def test_details_come_back_and_show_nothing():

@@ -24,6 +24,7 @@ import msgpack
 
 from lanjie_gateway.adapters.list_records import ListReader
 from lanjie_gateway.adapters.sealing import Sealer
+from lanjie_gateway.domain import packed
 from lanjie_gateway.domain.access import WriteScope
 from lanjie_gateway.domain.list_file import (
     FileRefused,
@@ -68,7 +69,7 @@ class _Maker:
             return StagedRow(
                 draft.line, draft.op, natural_key, b"", draft.list_type, draft.source, version, b"", b"", b"", ()
             )
-        identities = [(each.kind.value, token(each.reveal())) for each in draft.identifiers]
+        identities = [packed.identity(each, self._index) for each in draft.identifiers]
         name_token = token(normalise_name(draft.name)) if draft.name else None
         sealed, wrapped = self._sealer.seal(draft.details(), natural_key)
         return StagedRow(

@@ -15,6 +15,8 @@ from typing import Any, Final
 
 import msgpack
 
+from lanjie_matcher.fingerprints import IndexKey
+from lanjie_matcher.identifiers import Identifier, IdentifierKind
 from lanjie_matcher.listings import Listing
 from lanjie_matcher.subjects import SubjectKind
 
@@ -32,6 +34,7 @@ _texts_of: Final = operator.attrgetter(*TEXT_FIELDS)
 _dates_of: Final = operator.attrgetter(*DATE_FIELDS)
 _KINDS: Final = {kind.value: kind for kind in SubjectKind}
 _day: Final = datetime.date.fromordinal
+_ORG_CODE: Final = IdentifierKind.ORG_CODE.value
 _packer: Final = msgpack.Packer(autoreset=True)
 
 
@@ -41,7 +44,8 @@ class PackedListing:
 
     Attributes:
         listing: the listing.
-        identities: kind and 16-byte index token of every full identifier (`Identifier.reveal`) the listing names.
+        identities: kind and 16-byte index token of every full identifier (`Identifier.reveal`) the listing names; of an
+            organisation code the token of its bucket, which is the same organisation's.
         name_token: 16-byte index token of the normalised name; `None` where the source gives no name.
     """
 
@@ -49,17 +53,28 @@ class PackedListing:
     identities: tuple[tuple[str, bytes], ...]
     name_token: bytes | None
 
-    def concerns(self, kind: str, token: bytes) -> bool:
+    def concerns(self, kind: str, token: bytes, bucket: bytes) -> bool:
         """Whether the listing is about an identifier of its bucket.
 
-        The bucket of a company is its organisation code, so the full identity is compared where both sides know it.
+        The bucket of a company is its organisation code, so the full identity is compared where both sides know it. A
+        listing may name several companies, one by its organisation code alone: the codes of the others say nothing of
+        that one.
 
         Args:
             kind: kind of the identifier asked for.
             token: index token of its full text form.
+            bucket: index token of its canonical key.
         """
         same_kind = [own for own_kind, own in self.identities if own_kind == kind]
-        return token in same_kind if same_kind else True
+        if kind == _ORG_CODE or not same_kind:
+            return True
+        return token in same_kind or (_ORG_CODE, bucket) in self.identities
+
+
+def identity(identifier: Identifier, key: IndexKey) -> tuple[str, bytes]:
+    """Return an identifier as `PackedListing.identities` holds it."""
+    named = identifier.key if identifier.kind is IdentifierKind.ORG_CODE else identifier.reveal()
+    return identifier.kind.value, key.token(named)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -244,7 +244,7 @@ def _as_they_stood(lives: Iterable[Life], revision: int, asked: Asked) -> list[P
     return [
         state
         for state in states
-        if state is not None and not erased(state) and state.concerns(asked.kind, asked.subject)
+        if state is not None and not erased(state) and state.concerns(asked.kind, asked.subject, asked.bucket)
     ]
 
 

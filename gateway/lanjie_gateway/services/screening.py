@@ -276,7 +276,7 @@ class ScreeningService:
         token = self._key.token(identifier.reveal())
         # (3)
         kind = identifier.kind.value
-        own = [packed for packed in unpack_bucket(value) if packed.concerns(kind, token)] if value else []
+        own = [packed for packed in unpack_bucket(value) if packed.concerns(kind, token, bucket)] if value else []
         # (4)
         admitted = _not_before_events(admitted, own)
         stated = self._key.token(normalise_name(name)) if name.strip() else None

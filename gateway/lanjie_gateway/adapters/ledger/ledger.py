@@ -275,7 +275,7 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             rows = connection.execute(_STORED.where(LISTING.c.id.in_(keys)).order_by(LISTING.c.id.desc())).all()
         found = [self._stored(row) for row in rows]
-        return [each for each in found if each.packed.concerns(identifier.kind.value, token)]
+        return [each for each in found if each.packed.concerns(identifier.kind.value, token, bucket)]
 
     def get(self, listing_id: str) -> tuple[StoredListing, list[StoredEvent]] | None:
         """Return a listing with its events, oldest first; `None` where there is none."""
