@@ -330,6 +330,19 @@ def test_a_complete_list_ends_what_is_absent(ledger, clock):
     assert removed == [None, as_of, None, None]
 
 
+def test_a_complete_list_that_comes_late_does_not_end_what_was_corrected_since(ledger, clock):
+    take(ledger, cells(1), cells(2), cells(3))
+    as_of = clock.now + datetime.timedelta(minutes=2)
+    clock.pass_by(minutes=1)
+    take(ledger, cells(3, reason="corrected before"))
+    clock.pass_by(minutes=2)
+    take(ledger, cells(2, reason="corrected since"))
+    late, _ = stage(ledger, cells(1))
+    assert ledger.stage_absent(late, "TAX", "tax", as_of=as_of, document="file full.csv", limit=10) == 1
+    ledger.commit_import(receipt(late))
+    assert [ended_by_event(find(ledger, company(n))[0].packed.listing) for n in (1, 2, 3)] == [False, False, True]
+
+
 def test_a_file_from_before_a_reinstatement_does_not_end_the_listing_again(ledger, clock):
     take(ledger, cells(1), cells(2), cells(3))
     as_of = clock.now + datetime.timedelta(minutes=2)

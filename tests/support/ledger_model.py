@@ -50,6 +50,7 @@ class Entry:
     gaps: list[Pause] = field(default_factory=list)
     stays: list[Pause] = field(default_factory=list)
     back: Instant | None = None
+    amended: Instant | None = None
     annulled: bool = False
     erased: bool = False
     objected: bool = False
@@ -276,7 +277,7 @@ class Model:
         """End what a complete list does not hold, once all of it was read."""
         for key, entry in self.entries.items():
             mine = (entry.said["list_type"], entry.said["source"]) == (list_type, source) and key not in plan.told
-            late = max(entry.entered, entry.back or entry.entered) > as_of
+            late = max(entry.entered, entry.back or entry.entered, entry.amended or entry.entered) > as_of
             if mine and not late and not entry.ended:
                 plan.steps.append(Step(0, EventKind.REMOVED, key, entry.said, saying(entry.said), as_of))
 
@@ -321,7 +322,7 @@ class Model:
                 self.entries[step.key] = made
             entry, at = self.entries[step.key], step.at or now
             if step.kind is EventKind.AMENDED:
-                entry.said, entry.version = step.row, step.version
+                entry.said, entry.version, entry.amended = step.row, step.version, now
             entry.tell(step.kind, max(at, entry.back + TICK) if step.at and entry.back else at)
 
     def _still(self, plan: Plan, step: Step) -> bool:

@@ -164,8 +164,8 @@ def stage_absent(
 ) -> int:
     """Stage the end of live listings that a complete list does not hold; return how many, 0 when done.
 
-    Listings that came or were reinstated after the instant the list is complete as of are left alone, and so are those
-    outside of `writes`.
+    Listings that came, were corrected or were reinstated after the instant the list is complete as of are left alone,
+    and so are those outside of `writes`.
     """
     commits.fence(connection, batch, commits.STAGING)
     ends: list[Any] = []
@@ -184,6 +184,16 @@ def stage_absent(
 def _absent(
     connection: sa.Connection, batch: int, list_type: str, source: str, *, as_of: int, limit: int
 ) -> Sequence[Any]:
+    later = BATCH.alias()
+    corrected_since = (
+        sa.select(EVENT.c.seq)
+        .join(later, later.c.id == EVENT.c.batch_id)
+        .where(
+            EVENT.c.listing_id == LISTING.c.id,
+            EVENT.c.kind == events.EventKind.AMENDED.value,
+            later.c.committed_at > as_of,
+        )
+    )
     return connection.execute(
         sa.select(LISTING.c.id, *_CHANGEABLE)
         .join(BATCH, BATCH.c.id == LISTING.c.batch_id)
@@ -193,6 +203,7 @@ def _absent(
             LISTING.c.ended.is_(False),
             BATCH.c.committed_at <= as_of,
             ~sa.exists().where(SEEN.c.batch_id == batch, SEEN.c.listing_id == LISTING.c.id),
+            ~corrected_since.exists(),
         )
         .order_by(LISTING.c.batch_id, LISTING.c.id)
         .limit(limit)
