@@ -30,7 +30,7 @@ def day(text):
         ("revocation-apply", "2026-02-24", "2026-02-26"),
         ("repair-decision", "2026-04-29", "2026-05-07"),
         ("repair-answer", "2026-09-28", "2026-10-16"),
-        ("objection-reply", "2026-03-02", "2026-03-11"),
+        ("feedback", "objection-reply", "2026-03-02", "2026-03-11"),
         ("publicity-withdrawal", "2026-09-30", "2026-10-10"),
         ("removal-review", "2026-02-13", "2026-02-14"),
     ],
