@@ -40,6 +40,12 @@ class Settings(BaseSettings):
     )
     workers: int = Field(default=1, ge=1, le=64, description="Screening workers on one port; one a core at most.")
     checks_per_minute: int = Field(default=0, ge=0, description="Checks a department may ask for; 0 for any number.")
+    retro_days: int = Field(
+        default=90,
+        ge=0,
+        le=3_650,
+        description="How far back passes are looked for when a listing comes; 0: not at all.",
+    )
     deadlines: Path | None = Field(default=None, description="TOML file with periods that other texts set.")
     log_level: str = Field(default="warning", description="Least level that is logged: debug, info, warning, error.")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import datetime
 import json
 import os
 from typing import TYPE_CHECKING, Final
@@ -23,6 +24,8 @@ from lanjie.v1 import (
     listing_pb2_grpc,
     sync_pb2,
     sync_pb2_grpc,
+    watch_pb2,
+    watch_pb2_grpc,
 )
 from lanjie_gateway.adapters import redis_client
 from lanjie_gateway.adapters.feed_hub import FeedHub
@@ -42,6 +45,7 @@ from lanjie_gateway.api.listing import ListingServicer
 from lanjie_gateway.api.metrics import GatewayCollector
 from lanjie_gateway.api.server import ADMIN_MESSAGE_BYTES, Gate, options
 from lanjie_gateway.api.sync import InquiryServicer, SyncServicer
+from lanjie_gateway.api.watch import WatchServicer
 from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, departments_of, describe
 from lanjie_gateway.services.backups import BackupService
 from lanjie_gateway.services.calendar import CalendarService, deadlines_of
@@ -63,6 +67,7 @@ from lanjie_gateway.services.rotation import RotationService
 from lanjie_gateway.services.sync import SyncService
 from lanjie_gateway.services.views import ViewService
 from lanjie_gateway.services.waiting import WaitingService
+from lanjie_gateway.services.watches import AlertWorker, WatchService
 from lanjie_gateway.settings import Settings
 
 PUBLISH_SECONDS: Final = 5.0
@@ -124,6 +129,7 @@ class Control:
         self.hub = FeedHub(feed_socket(state), self.ledger, self._worker_ready)
         journal = await self._open_journal()
         self.publisher = self._open_publisher(journal)
+        self.alerts = self._open_alerts(journal)
         self.follower = Follower(
             *(self.ledger, journal),
             catalogues=self.catalogues,
@@ -149,6 +155,9 @@ class Control:
         self.duties = DutyService(self.ledger, self.calendar, self._clock)
         self.feedback = FeedbackService(self.ledger, self.calendar, self.inquiries.load, self._clock)
         self.lists = ListStatusService(*shared[:3], self.duties, self.calendar.due_year)
+        self.watches = WatchService(self.ledger, self.catalogues.current, self.alerts, self._clock)
+        self.alerts.start()
+        self._stack.push_async_callback(self.alerts.close)
         pruning = PruningService(*shared)
         pruning.start()
         self._stack.push_async_callback(pruning.close)
@@ -165,10 +174,12 @@ class Control:
         sync_pb2_grpc.add_SyncServiceServicer_to_server(SyncServicer(self.sync, self.views), feed)
         audit_pb2_grpc.add_InquiryServiceServicer_to_server(InquiryServicer(self.inquiries), feed)
         feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(FeedbackServicer(self.feedback), feed)
+        watch_pb2_grpc.add_WatchServiceServicer_to_server(WatchServicer(self.watches), feed)
         self.feed_address = await self._listen(
-            *(feed, self._settings.feed, sync_pb2, audit_pb2, feedback_pb2), without="AuditService"
+            *(feed, self._settings.feed, sync_pb2, audit_pb2, feedback_pb2, watch_pb2), without="AuditService"
         )
         self._stack.push_async_callback(self.sync.close)
+        self._stack.callback(self.watches.close)
 
     async def _serve_admin(self) -> None:
         admin = grpc.aio.server(interceptors=[Gate(self._tokens)], options=options(ADMIN_MESSAGE_BYTES))
@@ -230,7 +241,15 @@ class Control:
         self._stack.push_async_callback(publisher.close)
         return publisher
 
+    def _open_alerts(self, journal: "Journal | None") -> AlertWorker:
+        async def may_work() -> bool:
+            return journal is None or await journal.try_lock("alerts")
+
+        retro = datetime.timedelta(days=self._settings.retro_days)
+        return AlertWorker(self.ledger, self.catalogues.current, may_work, retro)
+
     def _share(self, revision: int) -> None:
+        self.alerts.wake(revision)
         if self.publisher is not None:
             self.publisher.wake(revision)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from lanjie_gateway.adapters.ledger import database, feedback
+from lanjie_gateway.adapters.ledger import database, feedback, passes
 from lanjie_gateway.adapters.ledger.rows import InquiryRow
 from lanjie_gateway.adapters.ledger.tables import INQUIRY, INQUIRY_SOURCE
 from lanjie_gateway.domain import packed
@@ -17,6 +17,7 @@ def add(connection: sa.Connection, source: str, position: int, rows: Sequence[In
         once = database.insert(connection, INQUIRY).on_conflict_do_nothing(index_elements=["source", "sequence"])
         connection.execute(once, [_values(source, row) for row in rows])
         feedback.open_for(connection, rows)
+        passes.note(connection, rows)
     put = database.insert(connection, INQUIRY_SOURCE).values(source=source, position=position)
     connection.execute(put.on_conflict_do_update(index_elements=["source"], set_={"position": put.excluded.position}))
 

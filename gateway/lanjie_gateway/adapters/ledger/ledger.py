@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from lanjie_gateway.adapters.keys import KeyRing, KeysLostError
 from lanjie_gateway.adapters.ledger import (
+    alerting,
     commits,
     database,
     deliveries,
@@ -31,6 +32,7 @@ from lanjie_gateway.adapters.ledger import (
     receipts,
     rotation,
     staging,
+    watches,
     years,
 )
 from lanjie_gateway.adapters.ledger.copy import OnlineCopy
@@ -65,6 +67,7 @@ from lanjie_gateway.adapters.ledger.tables import (
 from lanjie_gateway.adapters.sealing import SealBrokenError, Sealer
 from lanjie_gateway.domain import history, packed
 from lanjie_gateway.domain.access import WriteScope
+from lanjie_gateway.domain.alerts import KeptAlert, Watch
 from lanjie_gateway.domain.errors import Refused, Unanswerable, not_found
 from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.feedback import Asked, Settled
@@ -73,8 +76,9 @@ from lanjie_gateway.domain.list_file import ListingDraft
 from lanjie_gateway.domain.signing import Signed
 from lanjie_gateway.domain.source_ages import Delivery, Source
 from lanjie_gateway.domain.staged import StagedRow
-from lanjie_matcher.catalogues import Edition
-from lanjie_matcher.fingerprints import IndexKey
+from lanjie_matcher.catalogues import CatalogueSet, Edition
+from lanjie_matcher.civil_time import day_of
+from lanjie_matcher.fingerprints import IndexKey, ViewKey
 from lanjie_matcher.identifiers import Identifier, IdentifierError, parse
 from lanjie_matcher.listings import Listing
 from lanjie_matcher.subjects import normalise_name
@@ -839,6 +843,77 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             feedback.write(connection, settled, packed.micros(row.decided_at))
             inquiries.add(connection, source, row.sequence, [row])
+
+    # Watches and alerts; see `adapters.ledger.watches` and `adapters.ledger.alerting`.
+
+    def register_watch(self, watch: Watch, identifier: Identifier, record: InquiryRow) -> tuple[Watch, bool]:
+        """Keep a watch with its inquiry record; return it, and whether it was there just so, and left no record."""
+        today = day_of(self._clock())
+        with database.transaction(self._engine) as connection:
+            kept, repeated = watches.register(connection, self._sealer, watch, identifier, today)
+            if not repeated:
+                inquiries.add(connection, record.decision_id.rpartition("-")[0], record.sequence, [record])
+        return dataclasses.replace(kept, masked=identifier.masked), repeated
+
+    def end_watch(self, department: str, number: int) -> Watch | None:
+        """End a watch of a department; `None` where there is none."""
+        with database.transaction(self._engine) as connection:
+            watches.end(connection, department, number, packed.micros(self._clock()))
+            found = watches.read(connection, self._sealer, department, before=number + 1, limit=1, live_on=None)
+        return found[0] if found and found[0].number == number else None
+
+    def watches(self, department: str, *, before: int, limit: int, ended: bool) -> list[Watch]:
+        """Return watches of a department, the newest first, below a number unless that is 0."""
+        live_on = None if ended else day_of(self._clock()).toordinal()
+        with database.transaction(self._engine) as connection:
+            return watches.read(connection, self._sealer, department, before=before, limit=limit, live_on=live_on)
+
+    def close_case(self, department: str, matter: str, case_no: str, actor: str) -> bool:
+        """Keep that a case is closed; return whether it was before."""
+        with database.transaction(self._engine) as connection:
+            now = packed.micros(self._clock())
+            return watches.close_case(connection, department, matter, case_no, actor=actor, now=now)
+
+    def alerts(self, department: str, after: int, limit: int) -> list[KeptAlert]:
+        """Return alerts of a department that are not acknowledged, in order, behind a number."""
+        with database.transaction(self._engine) as connection:
+            return watches.alerts(connection, self._sealer, self._index, department, after=after, limit=limit)
+
+    def acknowledge_alerts(self, department: str, up_to: int, numbers: Sequence[int]) -> int:
+        """Take alerts as acknowledged; return how many were not before."""
+        with database.transaction(self._engine) as connection:
+            return watches.acknowledge(connection, department, up_to, numbers, packed.micros(self._clock()))
+
+    def alert_step(self, catalogues: CatalogueSet, upto: int, retro: datetime.timedelta) -> tuple[bool, set[str]]:
+        """Do some of the work of alerts; return whether there is more, and the departments that were told something.
+
+        Args:
+            catalogues: every edition up to `upto`.
+            upto: newest revision to look at.
+            retro: how far back passes are looked for; 0 for not at all.
+        """
+        order = alerting.Order(catalogues=catalogues, upto=upto, now=self._clock(), retro=retro, lineage=self.lineage)
+        with database.transaction(self._engine) as connection:
+            work = alerting.Alerting(
+                connection, order, self._buckets, lambda number, older: self._digests(connection, number, older)
+            )
+            more = work.step()
+        return more, work.told
+
+    def _digests(self, connection: sa.Connection, number: int, generations: Collection[int]) -> list[int]:
+        """Return the view digests of a listing's companies under older keys, as far as those are here."""
+        row = connection.execute(sa.select(LISTING).where(LISTING.c.id == number)).one()
+        found = []
+        try:
+            details = self._details(row.sealed, row.wrapped_key, row.natural_key)
+            keys = [parse(each).key for each in details.identifiers] if details is not None else []
+        except (SealBrokenError, IdentifierError, ValueError):
+            return []
+        for generation in generations:
+            with contextlib.suppress(KeysLostError):
+                view = ViewKey(self._keys_for(generation, False).view, 24)
+                found += [view.digest64(key) for key in keys]
+        return found
 
     def _buckets(self, natural_key: bytes, before: history.Before) -> frozenset[bytes] | None:
         """Return the buckets of details as a payload keeps them; `None` where they cannot be read any more."""
