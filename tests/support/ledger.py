@@ -161,7 +161,21 @@ def stage_rows(ledger: Ledger, batch: int, rows: list[StagedRow]) -> Staged:
     return ledger.stage(batch, rows, actor="tax/anna", received_at=NOON, document=document, generation=generation)
 
 
-NEW_TABLES = ("duty", "proposal", "delivery", "year_file", "feedback", "watch", "watch_listing", "watch_position", "begins_later", "passed", "closed_case", "alert", "alert_head")
+NEW_TABLES = (
+    "duty",
+    "proposal",
+    "delivery",
+    "year_file",
+    "feedback",
+    "watch",
+    "watch_listing",
+    "watch_position",
+    "begins_later",
+    "passed",
+    "closed_case",
+    "alert",
+    "alert_head",
+)
 NEW_COLUMNS = {
     "event": ("detail", "second"),
     "edition": ("signature", "signer"),

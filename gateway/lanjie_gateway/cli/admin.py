@@ -16,6 +16,7 @@ from lanjie.v1 import (
     ledger_pb2_grpc,
     listing_pb2_grpc,
     screening_pb2_grpc,
+    watch_pb2_grpc,
 )
 from lanjie_gateway.cli.gateway_file import CommandError, Endpoint, unreachable
 
@@ -47,6 +48,7 @@ class Connection:
         self.ledger = ledger_pb2_grpc.LedgerServiceStub(self.channel)
         self.audit = audit_pb2_grpc.AuditServiceStub(self.channel)
         self.feedback = feedback_pb2_grpc.FeedbackServiceStub(self.channel)
+        self.watches = watch_pb2_grpc.WatchServiceStub(self.channel)
         self.screening = screening_pb2_grpc.ScreeningServiceStub(self.channel)
 
     def call(self, method: Any, request: Any, *, seconds: float = SECONDS) -> Any:
@@ -61,7 +63,7 @@ class Connection:
         except grpc.RpcError as error:
             raise self._translated(error) from None
 
-    def stream(self, method: Any, request: Any, *, seconds: float) -> Iterator[Any]:
+    def stream(self, method: Any, request: Any, *, seconds: float | None) -> Iterator[Any]:
         """Call `method` and yield its messages; raises as `call` does."""
         try:
             yield from method(request, timeout=seconds, metadata=self._metadata)

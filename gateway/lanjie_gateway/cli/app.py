@@ -10,7 +10,18 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from lanjie_gateway.cli import backup, calendar, catalogues, checks, list_events, lists, profiles, status, waiting
+from lanjie_gateway.cli import (
+    backup,
+    calendar,
+    catalogues,
+    checks,
+    list_events,
+    lists,
+    profiles,
+    status,
+    waiting,
+    watches,
+)
 from lanjie_gateway.cli.demo import demo
 from lanjie_gateway.cli.explain import explain
 from lanjie_gateway.cli.feedback import feedback, report
@@ -41,6 +52,9 @@ app.add_typer(calendar.app, name="calendar")
 app.command()(explain)
 app.command()(report)
 app.command()(feedback)
+app.add_typer(watches.app, name="watch")
+app.add_typer(watches.cases, name="case")
+app.command()(watches.alerts)
 app.command()(status.status)
 app.command()(backup.backup)
 app.command()(backup.restore)

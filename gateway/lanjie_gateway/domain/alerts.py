@@ -298,5 +298,5 @@ def is_open(
 ) -> bool:
     """Whether the case of a pass is open (4)."""
     if case_no:
-        return closed_at is None or closed_at <= decided_at
+        return closed_at is None or closed_at < decided_at
     return now - decided_at <= WITHOUT_CASE_NO

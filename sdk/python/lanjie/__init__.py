@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lanjie._feedback import Disposition, Feedback
     from lanjie._runtime import SyncState, SyncStatus
     from lanjie._transport import Tls
+    from lanjie._watch import Alert, AlertKind, Watch
     from lanjie.aio import AsyncClient
     from lanjie.client import Client
     from lanjie.decision import (
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Alert",
+    "AlertKind",
     "AsyncClient",
     "AuthenticationFailed",
     "CatalogueRefused",
@@ -87,6 +90,7 @@ __all__ = [
     "Unavailable",
     "UndeterminedReason",
     "UnknownMatter",
+    "Watch",
     "__version__",
 ]
 
@@ -99,6 +103,9 @@ _HOMES = {
     "SyncState": "_runtime",
     "SyncStatus": "_runtime",
     "Tls": "_transport",
+    "Alert": "_watch",
+    "AlertKind": "_watch",
+    "Watch": "_watch",
     "AsyncClient": "aio",
     "Client": "client",
     **dict.fromkeys(

@@ -13,9 +13,9 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from lanjie._core import Core, Local, instant_of
 from lanjie._inquiries import Uploader
@@ -25,7 +25,7 @@ from lanjie._spool import Spool
 from lanjie._sync import SyncDriver
 from lanjie._transport import AsyncTransport, Endpoint, GrpcAsyncTransport, GrpcTransport, Transport
 from lanjie.errors import LanjieError, Unavailable
-from lanjie.v1 import feedback_pb2, screening_pb2
+from lanjie.v1 import feedback_pb2, screening_pb2, watch_pb2
 from lanjie_matcher.filters import SortedFilter
 
 BATCHES_A_ROUND: Final = 40
@@ -209,10 +209,30 @@ class Runtime:
         Raises:
             LanjieError: it was not taken.
         """
+        return self.transport.report(self._feed(timeout), request, timeout)
+
+    def watching(self, method: str, request: Any, timeout: float) -> Any:
+        """Call a method of the gateway's WatchService.
+
+        Raises:
+            LanjieError: it was refused.
+        """
+        return self.transport.watching(self._feed(timeout), method, request, timeout)
+
+    def follow_alerts(self, after: int, timeout: float) -> Iterator[watch_pb2.StreamAlertsResponse]:
+        """Take alerts behind a number as they come, until the stream breaks.
+
+        Raises:
+            LanjieError: it broke.
+        """
+        request = watch_pb2.StreamAlertsRequest(after=after)
+        return self.transport.follow_alerts(self._feed(timeout), request)
+
+    def _feed(self, timeout: float) -> str:
         feed = self._driver.feed_address or self.transport.discover(timeout).feed_address
         if not feed:
-            raise Unavailable("the gateway names no feed for reports")
-        return self.transport.report(feed, request, timeout)
+            raise Unavailable("the gateway names no feed")
+        return feed
 
     def wait_ready(self, timeout: float) -> None:
         """Wait until the set is fresh, or, where local answers are off, until the gateway was found.

@@ -29,6 +29,8 @@ from lanjie.v1 import (
     screening_pb2_grpc,
     sync_pb2,
     sync_pb2_grpc,
+    watch_pb2,
+    watch_pb2_grpc,
 )
 
 _T = TypeVar("_T")
@@ -47,6 +49,12 @@ _SERVICE_CONFIG: Final = json.dumps(
                     {"service": "lanjie.v1.ScreeningService", "method": "Discover"},
                     {"service": "lanjie.v1.SyncService", "method": "Pull"},
                     {"service": "lanjie.v1.FeedbackService", "method": "Report"},
+                    {"service": "lanjie.v1.WatchService", "method": "Register"},
+                    {"service": "lanjie.v1.WatchService", "method": "List"},
+                    {"service": "lanjie.v1.WatchService", "method": "End"},
+                    {"service": "lanjie.v1.WatchService", "method": "CloseCase"},
+                    {"service": "lanjie.v1.WatchService", "method": "PullAlerts"},
+                    {"service": "lanjie.v1.WatchService", "method": "Acknowledge"},
                 ],
                 "retryPolicy": {
                     "maxAttempts": 3,
@@ -192,6 +200,16 @@ class Transport(Protocol):
         """Tell what was done about an answer."""
         ...
 
+    def watching(self, feed: str, method: str, request: Any, timeout: float) -> Any:
+        """Call a method of WatchService that answers once."""
+        ...
+
+    def follow_alerts(
+        self, feed: str, request: watch_pb2.StreamAlertsRequest
+    ) -> Iterator[watch_pb2.StreamAlertsResponse]:
+        """Take alerts as they come."""
+        ...
+
     def pause(self, patience: float) -> bool:
         """Leave the library before a fork, and hold back whoever calls.
 
@@ -282,6 +300,24 @@ class GrpcTransport:
         """See `Transport`."""
         with self._channel(feed) as channel:
             return self._call(feedback_pb2_grpc.FeedbackServiceStub(channel).Report, request, timeout)
+
+    def watching(self, feed: str, method: str, request: Any, timeout: float) -> Any:
+        """See `Transport`."""
+        with self._channel(feed) as channel:
+            return self._call(getattr(watch_pb2_grpc.WatchServiceStub(channel), method), request, timeout)
+
+    def follow_alerts(
+        self, feed: str, request: watch_pb2.StreamAlertsRequest
+    ) -> Iterator[watch_pb2.StreamAlertsResponse]:
+        """See `Transport`. The channel is not held meanwhile: a fork or `close` ends the stream."""
+        with self._channel(feed) as channel:
+            call: Any = watch_pb2_grpc.WatchServiceStub(channel).StreamAlerts(request, metadata=self._endpoint.metadata)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise translate(error) from error
+        finally:
+            call.cancel()
 
     def pause(self, patience: float) -> bool:
         """See `Transport`. A fork while a thread is inside gRPC leaves the child a library that may crash."""

@@ -3,10 +3,11 @@
 import asyncio
 import datetime
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from lanjie._alerts import Alerts
 from lanjie._batch import Batch, Decisions
 from lanjie._context import Inquiry, InquiryMode, OfficerClaim
 from lanjie._core import check_name, read_answer, read_identifier
@@ -15,6 +16,7 @@ from lanjie._handle import Handle
 from lanjie._options import Options, gateway_file
 from lanjie._runtime import Seam, SyncStatus
 from lanjie._transport import AsyncTransport, Tls
+from lanjie._watch import Alert, Watch
 from lanjie.decision import Decision
 from lanjie.errors import LanjieError, Unavailable
 from lanjie_matcher.identifiers import Identifier
@@ -56,6 +58,7 @@ class AsyncClient:
             filter=filter,
         )
         self._handle = Handle(options, seam)
+        self._blocking = Alerts(self._handle)
         self._transport: AsyncTransport = self._handle.seam.async_transport(options.endpoint)
 
     @classmethod
@@ -184,6 +187,32 @@ class AsyncClient:
         )
         seconds = timeout or self._handle.options.timeout
         return read_response(await asyncio.to_thread(self._handle.running().report, request, seconds))
+
+    async def watch(self, identifier: str | Identifier, **asked: Any) -> Watch:
+        """Watch an organisation; see `lanjie.Client.watch`."""
+        return await asyncio.to_thread(self._blocking.watch, identifier, **asked)
+
+    async def watches(self, *, ended: bool = False) -> tuple[Watch, ...]:
+        """Return the department's watches; see `lanjie.Client.watches`."""
+        return await asyncio.to_thread(self._blocking.watches, ended=ended)
+
+    async def end_watch(self, watch_id: str) -> Watch:
+        """End a watch; see `lanjie.Client.end_watch`."""
+        return await asyncio.to_thread(self._blocking.end_watch, watch_id)
+
+    async def close_case(self, case_no: str, *, matter: str) -> bool:
+        """Tell that a case is closed; see `lanjie.Client.close_case`."""
+        return await asyncio.to_thread(self._blocking.close_case, case_no, matter=matter)
+
+    async def alerts(self, *, after: int = 0, follow: bool = False, acknowledge: bool = True) -> AsyncIterator[Alert]:
+        """Yield alerts; see `lanjie.Client.alerts`. A thread waits for the next one."""
+        alerts = self._blocking.alerts(after=after, follow=follow, acknowledge=acknowledge)
+        while (alert := await asyncio.to_thread(next, alerts, None)) is not None:
+            yield alert
+
+    async def acknowledge(self, numbers: Iterable[int] = (), *, up_to: int = 0) -> int:
+        """Acknowledge alerts; see `lanjie.Client.acknowledge`."""
+        return await asyncio.to_thread(self._blocking.acknowledge, numbers, up_to=up_to)
 
     def sync_status(self) -> SyncStatus:
         """Return the state of the local set."""

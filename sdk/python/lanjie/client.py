@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from lanjie._alerts import Alerts
 from lanjie._batch import Batch, Decisions
 from lanjie._context import Inquiry, InquiryMode, OfficerClaim
 from lanjie._core import check_name, read_answer, read_identifier
@@ -21,7 +22,7 @@ from lanjie_matcher.identifiers import Identifier
 __all__ = ["Client"]
 
 
-class Client:
+class Client(Alerts):
     """Checks subjects for a counter. Thread-safe; may be made before a fork.
 
     A company that is not in the synchronised set passes locally in microseconds; whatever else is asked is answered by
@@ -76,7 +77,7 @@ class Client:
             local=local,
             filter=filter,
         )
-        self._handle = Handle(options, seam)
+        super().__init__(Handle(options, seam))
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], role: str = "inquirer", **options: Any) -> "Client":

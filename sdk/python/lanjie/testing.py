@@ -41,8 +41,8 @@ from lanjie._runtime import Seam
 from lanjie.aio import AsyncClient
 from lanjie.client import Client
 from lanjie.decision import Outcome, UndeterminedReason
-from lanjie.errors import LanjieError, error_of
-from lanjie.v1 import audit_pb2, feedback_pb2, sync_pb2
+from lanjie.errors import GatewayFault, LanjieError, error_of
+from lanjie.v1 import audit_pb2, feedback_pb2, sync_pb2, watch_pb2
 from lanjie.v1 import screening_pb2 as pb
 from lanjie_matcher.fingerprints import ViewKey
 from lanjie_matcher.identifiers import NORMALISATION, Identifier, IdentifierError, parse
@@ -485,6 +485,16 @@ class _Transport:
     def report(self, feed: str, request: feedback_pb2.ReportRequest, timeout: float) -> feedback_pb2.ReportResponse:
         del feed, timeout
         return self._gateway.report(request)
+
+    def watching(self, feed: str, method: str, request: Any, timeout: float) -> Any:
+        del feed, method, request, timeout
+        raise GatewayFault("this gateway in memory keeps no watches")
+
+    def follow_alerts(
+        self, feed: str, request: watch_pb2.StreamAlertsRequest
+    ) -> Iterator[watch_pb2.StreamAlertsResponse]:
+        del feed, request
+        raise GatewayFault("this gateway in memory keeps no watches")
 
     def pause(self, patience: float) -> bool:
         del patience

@@ -9,12 +9,12 @@ import random
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
 
-from lanjie.errors import error_of
-from lanjie.v1 import audit_pb2, feedback_pb2, screening_pb2
+from lanjie.errors import GatewayFault, error_of
+from lanjie.v1 import audit_pb2, feedback_pb2, screening_pb2, watch_pb2
 from lanjie.v1 import sync_pb2 as pb
 from lanjie_matcher.shards import decode_values, encode_values
 from tests.support.simulation.gateway import LINEAGE, Gateway, unavailable
@@ -272,6 +272,16 @@ class SimTransport:
     def report(self, feed: str, request: feedback_pb2.ReportRequest, timeout: float) -> feedback_pb2.ReportResponse:
         """See `Transport`. Nobody reports in a simulation."""
         raise NotImplementedError
+
+    def watching(self, feed: str, method: str, request: Any, timeout: float) -> Any:
+        del feed, method, request, timeout
+        raise GatewayFault("this gateway in memory keeps no watches")
+
+    def follow_alerts(
+        self, feed: str, request: watch_pb2.StreamAlertsRequest
+    ) -> Iterator[watch_pb2.StreamAlertsResponse]:
+        del feed, request
+        raise GatewayFault("this gateway in memory keeps no watches")
 
     def pause(self, patience: float) -> bool:
         """See `Transport`. Nobody forks in a simulation."""
