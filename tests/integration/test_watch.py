@@ -196,13 +196,14 @@ def test_a_new_listing_finds_who_was_told_pass(gateway: RunningGateway, client: 
         (by_person.decision_id, "pass_overtaken"),
     }
     assert {each.masked for each in found} == {parse(company).masked, ""}
-    record(gateway, listing_of(gateway, company), EventKind.REMOVED)
+    record(gateway, listing_of(gateway, company), EventKind.REPAIRED)
     assert len(told(gateway)) == 2
 
 
 def test_a_local_pass_is_found_when_it_arrives_before_or_after_the_listing(gateway: RunningGateway) -> None:
     early, late = uscc(31), uscc(32)
-    with gateway.client(state_dir=gateway.state / "local", upload_interval=3_600) as client:
+    options: dict[str, Any] = {"state_dir": gateway.state / "local", "upload_interval": 3_600}
+    with lanjie.Client.from_file(gateway.file, **options) as client:
         client.wait_ready()
         passed = [client.check(each, matter=MATTER, purpose=PURPOSE, case_no="案") for each in (early, late)]
         assert {each.source for each in passed} == {lanjie.Source.LOCAL}
