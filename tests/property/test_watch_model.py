@@ -196,7 +196,7 @@ class World:
             self.ledger.close()
             self.ledger = open_ledger(self.state, self.clock, self.url)
         finally:
-            alerting.Alerting._keep = real  # type: ignore[assignment,method-assign]
+            alerting.Alerting._keep = real  # type: ignore[method-assign]
 
     def acknowledge(self) -> None:
         found = self.ledger.alerts("d", 0, self.random.choice((1, 3, 100)))

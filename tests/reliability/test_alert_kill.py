@@ -50,7 +50,8 @@ def test_a_kill_loses_no_alert_and_doubles_none(tmp_path: Path, moments: int) ->
     write_list(path)
     random_ = random.Random(20260102)
     until = datetime.datetime.now(SHANGHAI).date() + datetime.timedelta(days=30)
-    server, seen = start(state), {}
+    server = start(state)
+    seen: dict[int, lanjie.Alert] = {}
     try:
         wait_ready(state, server, time.monotonic())
         command(state, "catalogue", "publish", str(DATA / "national.yaml"))

@@ -41,8 +41,10 @@ from lanjie_matcher.civil_time import day_of, start_of
 
 EVENTS: Final = 500
 """Events of a commit that one step looks at."""
-WATCHES: Final = 200
-"""Watches that one step looks at."""
+WATCHES: Final = 25
+"""Watches that one step looks at: whoever writes waits for one step at the most."""
+REACHED: Final = 10
+"""Events on watches that one step tells of, unless one event reaches more."""
 _AT_ONCE: Final = datetime.timedelta(minutes=1)
 """A question that was judged as of no earlier was one about its own present."""
 _TOLD: Final = (*alerts.BY_EVENT, "erased")
@@ -65,6 +67,14 @@ class Order:
     now: datetime.datetime
     retro: datetime.timedelta
     lineage: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Began:
+    """A listing that begins by its date, as if by an event."""
+
+    listing_id: int
+    kind: str = "listed"
 
 
 class Alerting:
@@ -178,8 +188,9 @@ class Alerting:
         """Hold listings that begin on this day, or began since the last one, against the passes (5)."""
         due = BEGINS_LATER.c.day <= day_of(moment).toordinal()
         rows = self._connection.execute(sa.select(BEGINS_LATER).where(due).limit(WATCHES)).all()
+        began = [_Began(listing_id=row.listing_id) for row in rows]
+        self._hold_against_passes(began, at.revision, moment)
         for row in rows:
-            self._look_back(row.listing_id, at.revision, moment)
             own = (BEGINS_LATER.c.day == row.day) & (BEGINS_LATER.c.listing_id == row.listing_id)
             self._connection.execute(BEGINS_LATER.delete().where(own))
         return bool(rows)
@@ -194,8 +205,15 @@ class Alerting:
             .limit(EVENTS)
         )
         rows = self._connection.execute(page).all()
+        full = len(rows) == EVENTS
         moment = packed.instant(commit.committed_at)
         reached = self._reached(rows, day_of(moment))
+        seqs = sorted(each.seq for events in reached for each in events)
+        if len(seqs) > REACHED:
+            # The rest of the page comes with the next step.
+            last, full = seqs[REACHED - 1], True
+            rows = [row for row in rows if row.seq <= last]
+            reached = [left for events in reached if (left := [each for each in events if each.seq <= last])]
         for events in reached:
             watch = watches.watch_of(events[0])
             found = self._borne(watch, commit.revision, moment)
@@ -216,11 +234,8 @@ class Alerting:
                 self._keep(watch, name, was, still)
                 known = {**known, name: still} if still is not None else {k: v for k, v in known.items() if k != name}
         if self._order.retro:
-            for listing_id in dict.fromkeys(row.listing_id for row in rows if row.kind in alerts.LOOKED_BACK):
-                self._look_back(listing_id, commit.revision, moment)
-            for listing_id in dict.fromkeys(row.listing_id for row in rows if row.kind == "stayed"):
-                self._put_off(listing_id, commit.revision, moment)
-        if len(rows) == EVENTS:
+            self._hold_against_passes(rows, commit.revision, moment)
+        if full:
             return self._move(seq=rows[-1].seq)
         return self._move(revision=commit.revision, seq=0)
 
@@ -254,25 +269,36 @@ class Alerting:
 
     # (5)
 
-    def _look_back(self, number: int, revision: int, moment: datetime.datetime) -> None:
-        life = self._state(number, revision)
-        if life is None:
-            return
-        self._put_off(number, revision, moment)
-        since = self._order.now - self._order.retro
-        for each in passes.told(self._connection, number, packed.micros(since), self._digests_of):
-            self._overtake(each, life, revision, moment)
+    def _hold_against_passes(self, rows: Iterable[Any], revision: int, moment: datetime.datetime) -> None:
+        """Look back for the events of a page, and note what begins later."""
+        rows = list(rows)
+        numbers = {row.listing_id for row in rows if row.kind in alerts.LOOKED_BACK}
+        changed = numbers | {row.listing_id for row in rows if row.kind == "stayed"}
+        states = {
+            int(life.listing_id, 16): _state_of(life, revision) for life in lives.of_listings(self._connection, changed)
+        }
+        for number, state in states.items():
+            day = None if state is None else alerts.begins_later(state.listing, day_of(moment))
+            if day is not None:
+                put = database.insert(self._connection, BEGINS_LATER).values(day=day.toordinal(), listing_id=number)
+                self._connection.execute(put.on_conflict_do_nothing())
+        since = packed.micros(self._order.now - self._order.retro)
+        found = passes.told(self._connection, numbers, since, self._digests_of)
+        for number in sorted(found):
+            state = states.get(number)
+            if state is not None:
+                for each in found[number]:
+                    self._overtake(each, state, revision, moment)
 
     def _late(self, at: Any) -> bool:
         """Hold passes that were kept since against the listings that stood by then."""
-        rows = passes.fresh(self._connection, WATCHES)
+        rows, any_left = passes.fresh(self._connection, WATCHES)
         since = packed.micros(self._order.now - self._order.retro)
         for each in rows:
             if each.decided_at >= since and each.revision < at.revision:
                 for life in self._lives_of(each, at.revision):
                     self._overtake(each, life, at.revision, self._order.now)
-        passes.looked(self._connection, rows)
-        return bool(rows)
+        return any_left
 
     def _lives_of(self, each: passes.Passed, revision: int) -> list[packed.PackedListing]:
         found = passes.lives_of(self._connection, each, revision, self._buckets_of)
@@ -307,18 +333,7 @@ class Alerting:
             )
             self._tell(alert, revision, moment)
 
-    def _put_off(self, number: int, revision: int, moment: datetime.datetime) -> None:
-        state = self._state(number, revision)
-        day = None if state is None else alerts.begins_later(state.listing, day_of(moment))
-        if day is not None:
-            put = database.insert(self._connection, BEGINS_LATER).values(day=day.toordinal(), listing_id=number)
-            self._connection.execute(put.on_conflict_do_nothing())
-
     # What is known and what is.
-
-    def _state(self, number: int, revision: int) -> packed.PackedListing | None:
-        found = lives.of_listings(self._connection, [number])
-        return _state_of(found[0], revision) if found else None
 
     def _borne(self, watch: Watch, revision: int, moment: datetime.datetime) -> dict[str, Borne]:
         found = lives.of_bucket(self._connection, watch.bucket, revision, self._buckets_of)

@@ -8,7 +8,7 @@
 
 import datetime
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,10 +24,11 @@ from lanjie_gateway.domain.records import Asked, replay
 from lanjie_matcher.catalogues import APPLICANT
 from lanjie_matcher.decide import Outcome, Question
 
-DigestsOf = Callable[[int, frozenset[int]], Iterable[int]]
+DigestsOf = Callable[[int, Collection[int]], Iterable[int]]
 """Gives the view digests of a listing's companies under older generations of the key, from its sealed details."""
 _DIGEST_BYTES: Final = 8
 _FORGOTTEN: Final = 5_000
+_TOGETHER: Final = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,53 +64,76 @@ def note(connection: sa.Connection, rows: Sequence[InquiryRow]) -> None:
     values = [noted for row in rows if row.outcome == Outcome.PASS.name and (noted := _noted(row)) is not None]
     if values:
         connection.execute(database.insert(connection, PASSED).on_conflict_do_nothing(), values)
+    replaced = [
+        json.loads(row.record)["replaces"] for row in rows if row.kind == "gateway" and b'"replaces"' in row.record
+    ]
+    if replaced:
+        # Those never left.
+        connection.execute(PASSED.delete().where(PASSED.c.kind == "gateway", PASSED.c.decision_id.in_(replaced)))
 
 
 def _noted(row: InquiryRow) -> dict[str, Any] | None:
-    fields = json.loads(row.record)
+    try:
+        fields = json.loads(row.record)
+        key = row.subject_token if row.kind == "local" else bytes.fromhex(fields.get("bucket", ""))
+        generation = int(fields.get("generation", 0))
+    except (ValueError, TypeError, AttributeError):
+        return None  # an audit tells of a record that is none
     if row.kind == "gateway":
-        key = bytes.fromhex(fields.get("bucket", ""))
         if not key or (is_person(fields.get("id_kind", "")) and fields.get("mode", "ex_officio") != "ex_officio"):
             return None  # (2)
-    elif row.kind == "local":
-        key = row.subject_token
-    else:
+    elif row.kind != "local" or not key:
         return None
     return {
         "subject_key": key,
         "decision_id": row.decision_id,
         "kind": row.kind,
-        "generation": int(fields.get("generation", 0)),
+        "generation": generation,
         "decided_at": packed.micros(row.decided_at),
         "looked": False,
     }
 
 
-def told(connection: sa.Connection, number: int, since: int, digests_of: DigestsOf) -> list[Passed]:
-    """Return the passes told of the subjects of a listing since an instant (microseconds), the oldest first."""
+def told(
+    connection: sa.Connection, numbers: Collection[int], since: int, digests_of: DigestsOf
+) -> dict[int, list[Passed]]:
+    """Return the passes told of the subjects of listings since an instant (microseconds), by listing, oldest first."""
     rows = connection.execute(
-        sa.select(LISTING_KEY.c.bucket, LISTING_KEY.c.view_digest, LISTING_KEY.c.other_digest).where(
-            LISTING_KEY.c.listing_id == number, LISTING_KEY.c.current.is_(True)
-        )
+        sa.select(
+            LISTING_KEY.c.listing_id, LISTING_KEY.c.bucket, LISTING_KEY.c.view_digest, LISTING_KEY.c.other_digest
+        ).where(LISTING_KEY.c.listing_id.in_(numbers), LISTING_KEY.c.current.is_(True))
     ).all()
-    digests = {value for row in rows for value in (row.view_digest, row.other_digest) if value is not None}
-    keys = {bytes(row.bucket) for row in rows} | {_digest(value) for value in digests}
+    owners: dict[bytes, set[int]] = {}
     older = _older_generations(connection)
-    if older and digests:
-        keys |= {_digest(value) for value in digests_of(number, older)}
-    return _read(connection, PASSED.c.subject_key.in_(keys) & (PASSED.c.decided_at >= since), None)
+    for row in rows:
+        digests = {value for value in (row.view_digest, row.other_digest) if value is not None}
+        if older and digests:
+            digests.update(digests_of(row.listing_id, older))
+        for key in (bytes(row.bucket), *map(_digest, digests)):
+            owners.setdefault(key, set()).add(row.listing_id)
+    found: dict[int, list[Passed]] = {}
+    keys = list(owners)
+    for start in range(0, len(keys), _TOGETHER):
+        some = PASSED.c.subject_key.in_(keys[start : start + _TOGETHER])
+        for each in _read(connection, some & (PASSED.c.decided_at >= since), None):
+            for number in owners[each.key]:
+                found.setdefault(number, []).append(each)
+    return found
 
 
-def fresh(connection: sa.Connection, limit: int) -> list[Passed]:
-    """Return passes that have not been looked at since they were noted (3)."""
-    return _read(connection, PASSED.c.looked.is_(False), limit)
-
-
-def looked(connection: sa.Connection, found: Iterable[Passed]) -> None:
-    """Remember that passes were looked at."""
-    for each in found:
-        own = (PASSED.c.subject_key == each.key) & (PASSED.c.decision_id == each.decision_id)
-        connection.execute(PASSED.update().where(own, PASSED.c.kind == each.kind).values(looked=True))
+def fresh(connection: sa.Connection, limit: int) -> tuple[list[Passed], bool]:
+    """Return passes that were not looked at since they were noted, and whether there were any; they are now (3)."""
+    some = sa.select(PASSED.c.subject_key, PASSED.c.decision_id, PASSED.c.kind).where(PASSED.c.looked.is_(False))
+    rows = connection.execute(some.order_by(PASSED.c.decided_at).limit(limit)).all()
+    if not rows:
+        return [], False
+    found = _read(
+        connection, PASSED.c.looked.is_(False) & PASSED.c.decision_id.in_([row.decision_id for row in rows]), None
+    )
+    for row in rows:
+        own = (PASSED.c.subject_key == row.subject_key) & (PASSED.c.decision_id == row.decision_id)
+        connection.execute(PASSED.update().where(own, PASSED.c.kind == row.kind).values(looked=True))
+    return found, True
 
 
 def forget(connection: sa.Connection, before: int) -> None:
@@ -162,11 +186,15 @@ def _read(connection: sa.Connection, where: Any, limit: int | None) -> list[Pass
         .order_by(PASSED.c.decided_at, PASSED.c.decision_id)
         .limit(limit)
     )
-    return [_passed(row, json.loads(row.record)) for row in connection.execute(query)]
+    return [each for row in connection.execute(query) if (each := _passed(row)) is not None]
 
 
-def _passed(row: Any, fields: Mapping[str, Any]) -> Passed:
-    asked = replay(fields) if row.kind == "gateway" else None
+def _passed(row: Any) -> Passed | None:
+    try:
+        fields: Mapping[str, Any] = json.loads(row.record)
+        asked = replay(fields) if row.kind == "gateway" else None
+    except (KeyError, TypeError, ValueError):
+        return None  # of an older version, or changed since
     decided_at = packed.instant(row.decided_at)
     question = Question(
         matter=row.matter,
