@@ -11,6 +11,7 @@ and a gateway may state its own (`deadlines_with`). When something is due is com
    by Art. 85 of that law its days up to seven are working days.
 5. Ours: the second person looks at a removal within one working day after it (Art. 61 asks that none be unlawful; the
    number is our own choice, so it is **assumed**).
+6. Ours too: a department tells within five working days what it did about an answer with an effect (**assumed**).
 """
 
 import dataclasses
@@ -158,6 +159,13 @@ _TABLE: Final = (
         bound="a second person of the unit that removed",
         starts="the removal",
         periods=(_working_days(1, Source(law="lanjie: a second person after each removal"), None, assumed=True),),
+    ),
+    # (6)
+    Deadline(
+        code="feedback",
+        bound="the department that asked",
+        starts="an answer with an effect",
+        periods=(_working_days(5, Source(law="lanjie: feedback on an answer with an effect"), None, assumed=True),),
     ),
 )
 DEADLINES: Final[Mapping[str, Deadline]] = MappingProxyType({each.code: each for each in _TABLE})

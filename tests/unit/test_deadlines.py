@@ -42,6 +42,7 @@ def test_each_deadline_over_a_holiday_or_a_week(rule, started, last):
 
 def test_what_is_assumed_is_said_to_be():
     assert {code for code, rule in DEADLINES.items() if rule.periods[-1].assumed} == {
+        "feedback",
         "objection-reply",
         "removal-review",
     }

@@ -15,6 +15,8 @@ from lanjie.v1 import (
     calendar_pb2_grpc,
     catalogue_pb2,
     catalogue_pb2_grpc,
+    feedback_pb2,
+    feedback_pb2_grpc,
     ledger_pb2,
     ledger_pb2_grpc,
     listing_pb2,
@@ -33,6 +35,7 @@ from lanjie_gateway.api.audit import AuditServicer
 from lanjie_gateway.api.auth import Tokens
 from lanjie_gateway.api.calendar import CalendarServicer
 from lanjie_gateway.api.catalogue import CatalogueServicer
+from lanjie_gateway.api.feedback import FeedbackServicer
 from lanjie_gateway.api.ledger import LedgerServicer
 from lanjie_gateway.api.list_metrics import ListCollector
 from lanjie_gateway.api.listing import ListingServicer
@@ -45,6 +48,7 @@ from lanjie_gateway.services.calendar import CalendarService, deadlines_of
 from lanjie_gateway.services.catalogue import CatalogueService
 from lanjie_gateway.services.duty import DutyService
 from lanjie_gateway.services.explaining import ExplanationService
+from lanjie_gateway.services.feedback import FeedbackService
 from lanjie_gateway.services.follower import Follower
 from lanjie_gateway.services.imports import ImportService
 from lanjie_gateway.services.inquiries import InquiryService
@@ -143,6 +147,7 @@ class Control:
         self.imports = ImportService(*shared)
         self.waiting = WaitingService(*shared)
         self.duties = DutyService(self.ledger, self.calendar, self._clock)
+        self.feedback = FeedbackService(self.ledger, self.calendar, self.inquiries.load, self._clock)
         self.lists = ListStatusService(*shared[:3], self.duties, self.calendar.due_year)
         pruning = PruningService(*shared)
         pruning.start()
@@ -159,7 +164,10 @@ class Control:
         feed = grpc.aio.server(interceptors=[Gate(self._tokens)], options=options(ADMIN_MESSAGE_BYTES))
         sync_pb2_grpc.add_SyncServiceServicer_to_server(SyncServicer(self.sync, self.views), feed)
         audit_pb2_grpc.add_InquiryServiceServicer_to_server(InquiryServicer(self.inquiries), feed)
-        self.feed_address = await self._listen(feed, self._settings.feed, sync_pb2, audit_pb2, without="AuditService")
+        feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(FeedbackServicer(self.feedback), feed)
+        self.feed_address = await self._listen(
+            *(feed, self._settings.feed, sync_pb2, audit_pb2, feedback_pb2), without="AuditService"
+        )
         self._stack.push_async_callback(self.sync.close)
 
     async def _serve_admin(self) -> None:

@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 from lanjie_gateway.cli import backup, calendar, catalogues, checks, list_events, lists, profiles, status, waiting
 from lanjie_gateway.cli.demo import demo
 from lanjie_gateway.cli.explain import explain
+from lanjie_gateway.cli.feedback import feedback, report
 from lanjie_gateway.cli.gateway_file import CommandError
 from lanjie_gateway.cli.migrate import migrate
 from lanjie_gateway.cli.rotate import rotate_view_key
@@ -38,6 +39,8 @@ app.add_typer(profiles.app, name="profile")
 app.add_typer(catalogues.app, name="catalogue")
 app.add_typer(calendar.app, name="calendar")
 app.command()(explain)
+app.command()(report)
+app.command()(feedback)
 app.command()(status.status)
 app.command()(backup.backup)
 app.command()(backup.restore)

@@ -55,6 +55,7 @@ class Listener(enum.StrEnum):
     """Listeners of a gateway, by their keys in `gateway.json`."""
 
     SCREENING = "screening"
+    FEED = "feed"
     ADMIN = "admin"
 
 

@@ -343,6 +343,7 @@ class ScreeningService:
                 "outcome": ruling.outcome.name,
                 "reason": ruling.reason.name if ruling.reason else "",
                 "measures": [each.measure.code for each in ruling.measures],
+                "bearers": [[listing.id for listing in each.listings] for each in ruling.measures],
                 "listings": [listing.id for listing in ruling.listings],
                 "catalogues": list(ruling.editions),
                 "warnings": list(warnings),

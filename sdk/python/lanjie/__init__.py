@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lanjie._batch import Decisions
     from lanjie._context import InquiryMode, OfficerClaim
+    from lanjie._feedback import Disposition, Feedback
     from lanjie._runtime import SyncState, SyncStatus
     from lanjie._transport import Tls
     from lanjie.aio import AsyncClient
@@ -60,7 +61,9 @@ __all__ = [
     "ClientClosed",
     "Decision",
     "Decisions",
+    "Disposition",
     "Effect",
+    "Feedback",
     "FileRefused",
     "GatewayFault",
     "InquiryMode",
@@ -91,6 +94,8 @@ _HOMES = {
     "Decisions": "_batch",
     "InquiryMode": "_context",
     "OfficerClaim": "_context",
+    "Disposition": "_feedback",
+    "Feedback": "_feedback",
     "SyncState": "_runtime",
     "SyncStatus": "_runtime",
     "Tls": "_transport",

@@ -25,7 +25,7 @@ from lanjie._spool import Spool
 from lanjie._sync import SyncDriver
 from lanjie._transport import AsyncTransport, Endpoint, GrpcAsyncTransport, GrpcTransport, Transport
 from lanjie.errors import LanjieError, Unavailable
-from lanjie.v1 import screening_pb2
+from lanjie.v1 import feedback_pb2, screening_pb2
 from lanjie_matcher.filters import SortedFilter
 
 BATCHES_A_ROUND: Final = 40
@@ -202,6 +202,17 @@ class Runtime:
                 self.local = None
             self._driver.look_up_again()
             self._signals.wake.set()
+
+    def report(self, request: feedback_pb2.ReportRequest, timeout: float) -> feedback_pb2.ReportResponse:
+        """Tell the gateway's feed what was done about an answer.
+
+        Raises:
+            LanjieError: it was not taken.
+        """
+        feed = self._driver.feed_address or self.transport.discover(timeout).feed_address
+        if not feed:
+            raise Unavailable("the gateway names no feed for reports")
+        return self.transport.report(feed, request, timeout)
 
     def wait_ready(self, timeout: float) -> None:
         """Wait until the set is fresh, or, where local answers are off, until the gateway was found.

@@ -20,7 +20,16 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from lanjie.errors import GatewayFault, InvalidArgument, LanjieError, error_of
-from lanjie.v1 import audit_pb2, audit_pb2_grpc, screening_pb2, screening_pb2_grpc, sync_pb2, sync_pb2_grpc
+from lanjie.v1 import (
+    audit_pb2,
+    audit_pb2_grpc,
+    feedback_pb2,
+    feedback_pb2_grpc,
+    screening_pb2,
+    screening_pb2_grpc,
+    sync_pb2,
+    sync_pb2_grpc,
+)
 
 _T = TypeVar("_T")
 
@@ -31,12 +40,13 @@ _SERVICE_CONFIG: Final = json.dumps(
         "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [
             {
-                # Reading only: what is asked twice leaves two records, and nothing else.
+                # What is asked twice leaves two records, and nothing else; what is told twice is told once.
                 "name": [
                     {"service": "lanjie.v1.ScreeningService", "method": "Check"},
                     {"service": "lanjie.v1.ScreeningService", "method": "BatchCheck"},
                     {"service": "lanjie.v1.ScreeningService", "method": "Discover"},
                     {"service": "lanjie.v1.SyncService", "method": "Pull"},
+                    {"service": "lanjie.v1.FeedbackService", "method": "Report"},
                 ],
                 "retryPolicy": {
                     "maxAttempts": 3,
@@ -178,6 +188,10 @@ class Transport(Protocol):
         """Bring records of local passes."""
         ...
 
+    def report(self, feed: str, request: feedback_pb2.ReportRequest, timeout: float) -> feedback_pb2.ReportResponse:
+        """Tell what was done about an answer."""
+        ...
+
     def pause(self, patience: float) -> bool:
         """Leave the library before a fork, and hold back whoever calls.
 
@@ -263,6 +277,11 @@ class GrpcTransport:
         """See `Transport`."""
         with self._channel(feed) as channel:
             return self._call(audit_pb2_grpc.InquiryServiceStub(channel).UploadLocalPasses, request, timeout)
+
+    def report(self, feed: str, request: feedback_pb2.ReportRequest, timeout: float) -> feedback_pb2.ReportResponse:
+        """See `Transport`."""
+        with self._channel(feed) as channel:
+            return self._call(feedback_pb2_grpc.FeedbackServiceStub(channel).Report, request, timeout)
 
     def pause(self, patience: float) -> bool:
         """See `Transport`. A fork while a thread is inside gRPC leaves the child a library that may crash."""

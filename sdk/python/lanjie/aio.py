@@ -10,6 +10,7 @@ from typing import Any, Self
 from lanjie._batch import Batch, Decisions
 from lanjie._context import Inquiry, InquiryMode, OfficerClaim
 from lanjie._core import check_name, read_answer, read_identifier
+from lanjie._feedback import Feedback, read_response, request_of
 from lanjie._handle import Handle
 from lanjie._options import Options, gateway_file
 from lanjie._runtime import Seam, SyncStatus
@@ -152,6 +153,37 @@ class AsyncClient:
                 runtime.suspect(error)
                 batch.failed(error)
         return batch.decisions()
+
+    async def report(
+        self,
+        decision_id: str,
+        *,
+        officer: str,
+        applied: Iterable[str] = (),
+        listings: Iterable[str] = (),
+        reason: str = "",
+        text: str = "",
+        case_refused: bool = False,
+        confirmed_by: str = "",
+        confirmed_at: datetime.datetime | None = None,
+        corrects: bool = False,
+        timeout: float | None = None,
+    ) -> tuple[Feedback, ...]:
+        """Tell what was done about an answer with an effect; see `lanjie.Client.report`."""
+        request = request_of(
+            decision_id,
+            officer=officer,
+            applied=applied,
+            listings=listings,
+            reason=reason,
+            text=text,
+            case_refused=case_refused,
+            confirmed_by=confirmed_by,
+            confirmed_at=confirmed_at,
+            corrects=corrects,
+        )
+        seconds = timeout or self._handle.options.timeout
+        return read_response(await asyncio.to_thread(self._handle.running().report, request, seconds))
 
     def sync_status(self) -> SyncStatus:
         """Return the state of the local set."""

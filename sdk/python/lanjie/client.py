@@ -9,6 +9,7 @@ from typing import Any, Self
 from lanjie._batch import Batch, Decisions
 from lanjie._context import Inquiry, InquiryMode, OfficerClaim
 from lanjie._core import check_name, read_answer, read_identifier
+from lanjie._feedback import Feedback, read_response, request_of
 from lanjie._handle import Handle
 from lanjie._options import Options, gateway_file
 from lanjie._runtime import Seam, SyncStatus
@@ -237,6 +238,64 @@ class Client:
                 runtime.suspect(error)
                 batch.failed(error)
         return batch.decisions()
+
+    def report(
+        self,
+        decision_id: str,
+        *,
+        officer: str,
+        applied: Iterable[str] = (),
+        listings: Iterable[str] = (),
+        reason: str = "",
+        text: str = "",
+        case_refused: bool = False,
+        confirmed_by: str = "",
+        confirmed_at: datetime.datetime | None = None,
+        corrects: bool = False,
+        timeout: float | None = None,
+    ) -> tuple[Feedback, ...]:
+        """Tell what was done about an answer with an effect (反馈).
+
+        Every such answer asks for it. It is durable when this returns; told again after a lost connection, it is told
+        once.
+
+        Args:
+            decision_id: of the answer.
+            officer: who handled the case, by number.
+            applied: codes of the measures that were carried out; only such as the answer names (Art. 47).
+            listings: ids of the listings it is about; empty for all of the answer.
+            reason: why other measures were not applied: ``repaired``, ``objection``, ``identity``, ``irrelevant``,
+                ``discretion``, ``not_competent``, ``other_measure``, ``withdrawn``, ``other``.
+            text: the same in words, at most 200 characters, without any number; required with ``other``.
+            case_refused: the application was refused because of the answer; right after `Outcome.INTERCEPT` alone.
+            confirmed_by: officer who confirmed measures against a natural person before they were applied
+                (PIPL 24(3)); required for `applied` where the decision says `confirmation_required`.
+            confirmed_at: when he did; aware, after the answer.
+            corrects: it takes the place of what was reported before.
+            timeout: seconds for the gateway; that of the client when `None`.
+
+        Returns:
+            What was taken, by listing.
+
+        Raises:
+            InvalidArgument: a rule is broken; `metadata` has field and rule.
+            NotFound: no such answer of this department.
+            Unavailable: the gateway could not be reached; report again.
+            LanjieError: see `check`.
+        """
+        request = request_of(
+            decision_id,
+            officer=officer,
+            applied=applied,
+            listings=listings,
+            reason=reason,
+            text=text,
+            case_refused=case_refused,
+            confirmed_by=confirmed_by,
+            confirmed_at=confirmed_at,
+            corrects=corrects,
+        )
+        return read_response(self._handle.running().report(request, timeout or self._handle.options.timeout))
 
     def sync_status(self) -> SyncStatus:
         """Return the state of the local set."""

@@ -42,7 +42,7 @@ from lanjie.aio import AsyncClient
 from lanjie.client import Client
 from lanjie.decision import Outcome, UndeterminedReason
 from lanjie.errors import LanjieError, error_of
-from lanjie.v1 import audit_pb2, sync_pb2
+from lanjie.v1 import audit_pb2, feedback_pb2, sync_pb2
 from lanjie.v1 import screening_pb2 as pb
 from lanjie_matcher.fingerprints import ViewKey
 from lanjie_matcher.identifiers import NORMALISATION, Identifier, IdentifierError, parse
@@ -121,6 +121,7 @@ class FakeGateway:
         failure: an error to answer every question with; `None` for none.
         questions: every question that reached it, batch items one by one.
         local_passes: every local pass that was uploaded, as messages of audit.proto.
+        reports: every report of what was done about an answer, as messages of feedback.proto.
         lineage: identity of its ledger.
         epoch: epoch of its ledger.
         revision: revision; each change of a listing adds one.
@@ -141,6 +142,7 @@ class FakeGateway:
         self.failure: LanjieError | None = None
         self.questions: list[Asked] = []
         self.local_passes: list[audit_pb2.LocalPass] = []
+        self.reports: list[feedback_pb2.ReportRequest] = []
         self.lineage = secrets.token_hex(16)
         self.epoch = 1
         self.revision = 1
@@ -151,6 +153,7 @@ class FakeGateway:
         self._unix_nanos = unix_nanos
         self._lock = threading.RLock()
         self._changed = threading.Condition()
+        self._effects: dict[str, str] = {}
         self._scripts: dict[tuple[str, str], _Script] = {}
         self._signing = Ed25519PrivateKey.generate()
         self._view_key = secrets.token_bytes(32)
@@ -291,6 +294,28 @@ class FakeGateway:
             self.local_passes.extend(request.passes)
             return audit_pb2.UploadLocalPassesResponse(acknowledged_sequence=request.passes[-1].sequence)
 
+    def report(self, request: feedback_pb2.ReportRequest) -> feedback_pb2.ReportResponse:
+        """Take a report on an answer of this gateway that has an effect. Clients call it."""
+        with self._lock:
+            if not (self.reachable and self.feed_reachable):
+                raise error_of("UNAVAILABLE", "", "", {})
+            measure = self._effects.get(request.decision_id)
+            if measure is None:
+                raise error_of("NOT_FOUND", "NOT_FOUND", "no such decision", {})
+            if set(request.applied_measures) - {measure}:
+                told = {"field": "applied", "rule": "outside-of-answer"}
+                raise error_of("INVALID_ARGUMENT", "ARGUMENT_INVALID", "the answer names no such measure", told)
+            repeated = request in self.reports
+            self.reports.append(request)
+        applied = bool(request.applied_measures)
+        taken = feedback_pb2.ListingFeedback(
+            listing_id="fake-listing",
+            disposition=feedback_pb2.DISPOSITION_APPLIED if applied else feedback_pb2.DISPOSITION_NOT_APPLIED,
+            applied_measures=request.applied_measures,
+            repeated=repeated,
+        )
+        return feedback_pb2.ReportResponse(listings=[taken])
+
     def _options(self) -> dict[str, Any]:
         return {"trust": self.trust, "state_dir": self._state, "upload_interval": 0.1, "seam": self.seam()}
 
@@ -345,6 +370,7 @@ class FakeGateway:
             decision.undetermined_reason = pb.UndeterminedReason.Value(f"UNDETERMINED_REASON_{script.reason.name}")
             decision.resolve_by_time.CopyFrom(_stamp(now + _RESOLVE))
             return decision
+        self._effects[decision.decision_id] = script.measure
         decision.measures.add(
             code=script.measure,
             title=f"示例措施{script.measure}",
@@ -455,6 +481,10 @@ class _Transport:
     ) -> audit_pb2.UploadLocalPassesResponse:
         del feed, timeout
         return self._gateway.upload(request)
+
+    def report(self, feed: str, request: feedback_pb2.ReportRequest, timeout: float) -> feedback_pb2.ReportResponse:
+        del feed, timeout
+        return self._gateway.report(request)
 
     def pause(self, patience: float) -> bool:
         del patience

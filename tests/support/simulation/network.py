@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.message import DecodeError
 
 from lanjie.errors import error_of
-from lanjie.v1 import audit_pb2, screening_pb2
+from lanjie.v1 import audit_pb2, feedback_pb2, screening_pb2
 from lanjie.v1 import sync_pb2 as pb
 from lanjie_matcher.shards import decode_values, encode_values
 from tests.support.simulation.gateway import LINEAGE, Gateway, unavailable
@@ -268,6 +268,10 @@ class SimTransport:
     def batch_check(self, request: screening_pb2.BatchCheckRequest, timeout: float) -> screening_pb2.BatchCheckResponse:
         """See `Transport`."""
         raise unavailable()
+
+    def report(self, feed: str, request: feedback_pb2.ReportRequest, timeout: float) -> feedback_pb2.ReportResponse:
+        """See `Transport`. Nobody reports in a simulation."""
+        raise NotImplementedError
 
     def pause(self, patience: float) -> bool:
         """See `Transport`. Nobody forks in a simulation."""

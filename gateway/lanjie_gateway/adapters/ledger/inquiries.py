@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from lanjie_gateway.adapters.ledger import database
+from lanjie_gateway.adapters.ledger import database, feedback
 from lanjie_gateway.adapters.ledger.rows import InquiryRow
 from lanjie_gateway.adapters.ledger.tables import INQUIRY, INQUIRY_SOURCE
 from lanjie_gateway.domain import packed
@@ -16,6 +16,7 @@ def add(connection: sa.Connection, source: str, position: int, rows: Sequence[In
     if rows:
         once = database.insert(connection, INQUIRY).on_conflict_do_nothing(index_elements=["source", "sequence"])
         connection.execute(once, [_values(source, row) for row in rows])
+        feedback.open_for(connection, rows)
     put = database.insert(connection, INQUIRY_SOURCE).values(source=source, position=position)
     connection.execute(put.on_conflict_do_update(index_elements=["source"], set_={"position": put.excluded.position}))
 

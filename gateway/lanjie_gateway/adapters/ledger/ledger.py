@@ -19,6 +19,7 @@ from lanjie_gateway.adapters.ledger import (
     editions,
     erasure,
     feed,
+    feedback,
     heads,
     inquiries,
     life,
@@ -66,6 +67,7 @@ from lanjie_gateway.domain import history, packed
 from lanjie_gateway.domain.access import WriteScope
 from lanjie_gateway.domain.errors import Refused, Unanswerable, not_found
 from lanjie_gateway.domain.events import Act, EventKind
+from lanjie_gateway.domain.feedback import Asked, Settled
 from lanjie_gateway.domain.import_rules import ImportMode, ImportState, QuarantinedRow, Receipt
 from lanjie_gateway.domain.list_file import ListingDraft
 from lanjie_gateway.domain.signing import Signed
@@ -809,6 +811,34 @@ class Ledger:
         """Return the inquiry records of a decision id, in the order they were kept."""
         with database.transaction(self._engine) as connection:
             return inquiries.find(connection, decision_id)
+
+    # Feedback; see `adapters.ledger.feedback`.
+
+    def feedback_of(self, decision_id: str) -> list[Asked]:
+        """Return the feedback that an answer asks for, by listing."""
+        with database.transaction(self._engine) as connection:
+            return feedback.read(connection, decision_id)
+
+    def outstanding_feedback(self, department: str, before: datetime.datetime | None, limit: int) -> list[Asked]:
+        """Return what is still asked for, of one department or all (empty), decided before an instant, oldest first."""
+        with database.transaction(self._engine) as connection:
+            instant = None if before is None else packed.micros(before)
+            return feedback.outstanding(connection, department, instant, limit)
+
+    def count_feedback(self, department: str, days: Sequence[datetime.datetime]) -> dict[str, list[int]]:
+        """Return by department how much is asked for: in all, and of it what was decided before each instant."""
+        with database.transaction(self._engine) as connection:
+            return feedback.count(connection, department, [packed.micros(each) for each in days])
+
+    def take_feedback(self, settled: Sequence[Settled], source: str, row: InquiryRow) -> None:
+        """Keep what was told together with its record.
+
+        Raises:
+            feedback.OvertakenError: something else was told meanwhile.
+        """
+        with database.transaction(self._engine) as connection:
+            feedback.write(connection, settled, packed.micros(row.decided_at))
+            inquiries.add(connection, source, row.sequence, [row])
 
     def _buckets(self, natural_key: bytes, before: history.Before) -> frozenset[bytes] | None:
         """Return the buckets of details as a payload keeps them; `None` where they cannot be read any more."""

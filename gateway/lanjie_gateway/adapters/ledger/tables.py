@@ -292,3 +292,22 @@ INQUIRY_SOURCE: Final = sa.Table(
     sa.Column("source", sa.String(128), primary_key=True),
     sa.Column("position", _Id, nullable=False),
 )
+FEEDBACK: Final = sa.Table(
+    "feedback",
+    METADATA,
+    sa.Column("decision_id", sa.String(64), primary_key=True),
+    sa.Column("listing_id", sa.String(16), primary_key=True),
+    sa.Column("department", sa.String, nullable=False),
+    sa.Column("matter", sa.String, nullable=False),
+    sa.Column("region", sa.String(6), nullable=False),
+    sa.Column("list_type", sa.String(64), nullable=False),
+    sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("measures", sa.JSON, nullable=False),
+    sa.Column("person", sa.Boolean, nullable=False),
+    sa.Column("decided_at", _Id, nullable=False),
+    sa.Column("told_at", _Id),
+    sa.Column("disposition", sa.String(16)),
+    sa.Column("told", sa.JSON),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Index(None, "told_at", "decided_at"),
+)

@@ -1,0 +1,89 @@
+"""Feedback on an answer with an effect: what was done about it, as a message and back."""
+
+import datetime
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lanjie.errors import InvalidArgument
+from lanjie.v1 import feedback_pb2 as pb
+
+
+class Disposition(enum.Enum):
+    """What became of the measures that a listing bears in an answer."""
+
+    APPLIED = "applied"
+    PARTLY = "partly"
+    NOT_APPLIED = "not_applied"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback:
+    """What the gateway took for one listing of an answer.
+
+    Attributes:
+        listing_id: id of the listing; empty for an undetermined answer.
+        disposition: what became of its measures.
+        applied: codes of those that were applied.
+        alarms: what somebody has to look at: ``applied-on-advice``, ``refused-without-interception``.
+        repeated: the same was told before; nothing changed.
+    """
+
+    listing_id: str
+    disposition: Disposition
+    applied: tuple[str, ...]
+    alarms: tuple[str, ...]
+    repeated: bool
+
+
+def request_of(
+    decision_id: str,
+    *,
+    officer: str,
+    applied: Iterable[str],
+    listings: Iterable[str],
+    reason: str,
+    text: str,
+    case_refused: bool,
+    confirmed_by: str,
+    confirmed_at: datetime.datetime | None,
+    corrects: bool,
+) -> pb.ReportRequest:
+    """Return the message of a report.
+
+    Raises:
+        InvalidArgument: ``zone``, or codes given as one text.
+    """
+    for field, value in (("applied", applied), ("listings", listings)):
+        if isinstance(value, str):
+            raise InvalidArgument(f"{field} is a list of codes", metadata={"field": field, "rule": "type"})
+    request = pb.ReportRequest(
+        decision_id=decision_id,
+        listing_ids=listings,
+        applied_measures=applied,
+        reason=reason,
+        text=text,
+        officer_id=officer,
+        case_refused=case_refused,
+        confirmed_by=confirmed_by,
+        corrects=corrects,
+    )
+    if confirmed_at is not None:
+        if confirmed_at.tzinfo is None:
+            raise InvalidArgument("an instant states its zone", metadata={"field": "confirmed_at", "rule": "zone"})
+        request.confirmed_time.FromDatetime(confirmed_at.astimezone(datetime.UTC))
+    return request
+
+
+def read_response(response: pb.ReportResponse) -> tuple[Feedback, ...]:
+    """Return what the gateway took, by listing."""
+    return tuple(
+        Feedback(
+            listing_id=each.listing_id,
+            disposition=Disposition[pb.Disposition.Name(each.disposition).removeprefix("DISPOSITION_")],
+            applied=tuple(each.applied_measures),
+            alarms=tuple(each.alarms),
+            repeated=each.repeated,
+        )
+        for each in response.listings
+    )
