@@ -21,6 +21,8 @@ from lanjie.v1 import (
     ledger_pb2_grpc,
     listing_pb2,
     listing_pb2_grpc,
+    statistics_pb2,
+    statistics_pb2_grpc,
     sync_pb2,
     sync_pb2_grpc,
 )
@@ -41,6 +43,7 @@ from lanjie_gateway.api.list_metrics import ListCollector
 from lanjie_gateway.api.listing import ListingServicer
 from lanjie_gateway.api.metrics import GatewayCollector
 from lanjie_gateway.api.server import ADMIN_MESSAGE_BYTES, Gate, options
+from lanjie_gateway.api.statistics import StatisticsServicer
 from lanjie_gateway.api.sync import InquiryServicer, SyncServicer
 from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, departments_of, describe
 from lanjie_gateway.services.backups import BackupService
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
 from lanjie_gateway.services.pruning import PruningService
 from lanjie_gateway.services.publisher import IndexPublisher
 from lanjie_gateway.services.rotation import RotationService
+from lanjie_gateway.services.statistics import StatisticsService
 from lanjie_gateway.services.sync import SyncService
 from lanjie_gateway.services.views import ViewService
 from lanjie_gateway.services.waiting import WaitingService
@@ -148,6 +152,9 @@ class Control:
         self.waiting = WaitingService(*shared)
         self.duties = DutyService(self.ledger, self.calendar, self._clock)
         self.feedback = FeedbackService(self.ledger, self.calendar, self.inquiries.load, self._clock)
+        self.statistics = StatisticsService(
+            self.ledger, self.duties, self.feedback, self.catalogues.current, self._clock
+        )
         self.lists = ListStatusService(*shared[:3], self.duties, self.calendar.due_year)
         pruning = PruningService(*shared)
         pruning.start()
@@ -183,9 +190,19 @@ class Control:
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(
             LedgerServicer(backups, rotation, self.views, self.sync, self.lists), admin
         )
+        statistics_pb2_grpc.add_StatisticsServiceServicer_to_server(StatisticsServicer(self.statistics), admin)
         audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self.explanations), admin)
         self.admin_address = await self._listen(
-            *(admin, self._settings.admin, listing_pb2, catalogue_pb2, calendar_pb2, ledger_pb2, audit_pb2),
+            *(
+                admin,
+                self._settings.admin,
+                listing_pb2,
+                catalogue_pb2,
+                calendar_pb2,
+                ledger_pb2,
+                audit_pb2,
+                statistics_pb2,
+            ),
             without="InquiryService",
         )
 

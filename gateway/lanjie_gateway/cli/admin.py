@@ -16,6 +16,7 @@ from lanjie.v1 import (
     ledger_pb2_grpc,
     listing_pb2_grpc,
     screening_pb2_grpc,
+    statistics_pb2_grpc,
 )
 from lanjie_gateway.cli.gateway_file import CommandError, Endpoint, unreachable
 
@@ -47,6 +48,7 @@ class Connection:
         self.ledger = ledger_pb2_grpc.LedgerServiceStub(self.channel)
         self.audit = audit_pb2_grpc.AuditServiceStub(self.channel)
         self.feedback = feedback_pb2_grpc.FeedbackServiceStub(self.channel)
+        self.statistics = statistics_pb2_grpc.StatisticsServiceStub(self.channel)
         self.screening = screening_pb2_grpc.ScreeningServiceStub(self.channel)
 
     def call(self, method: Any, request: Any, *, seconds: float = SECONDS) -> Any:

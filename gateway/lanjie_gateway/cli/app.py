@@ -18,6 +18,7 @@ from lanjie_gateway.cli.gateway_file import CommandError
 from lanjie_gateway.cli.migrate import migrate
 from lanjie_gateway.cli.rotate import rotate_view_key
 from lanjie_gateway.cli.serve import serve
+from lanjie_gateway.cli.statistics import statistics
 
 app = typer.Typer(
     name="lanjie",
@@ -41,6 +42,7 @@ app.add_typer(calendar.app, name="calendar")
 app.command()(explain)
 app.command()(report)
 app.command()(feedback)
+app.command()(statistics)
 app.command()(status.status)
 app.command()(backup.backup)
 app.command()(backup.restore)

@@ -97,6 +97,18 @@ def outstanding(connection: sa.Connection, department: str, before: int | None, 
     return [_asked(row) for row in connection.execute(query)]
 
 
+def between(
+    connection: sa.Connection, instants: tuple[int, int], department: str, after: tuple[str, str], limit: int
+) -> list[Asked]:
+    """Return a page of what answers made between two instants ask for and were told; see `Ledger.feedback_between`."""
+    key = sa.tuple_(FEEDBACK.c.decision_id, FEEDBACK.c.listing_id)
+    made = (FEEDBACK.c.decided_at >= instants[0]) & (FEEDBACK.c.decided_at < instants[1])
+    query = sa.select(FEEDBACK).where(made, key > sa.tuple_(*map(sa.literal, after)))
+    if department:
+        query = query.where(FEEDBACK.c.department == department)
+    return [_asked(row) for row in connection.execute(query.order_by(*key.clauses).limit(limit))]
+
+
 def count(connection: sa.Connection, department: str, days: Sequence[int]) -> dict[str, list[int]]:
     """Return how many answers ask for feedback, by department: as many as were made before each instant of `days`."""
     columns = [sa.func.sum(sa.case((FEEDBACK.c.decided_at < day, 1), else_=0)) for day in days]

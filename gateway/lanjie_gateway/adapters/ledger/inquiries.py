@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from lanjie_gateway.adapters.ledger import database, feedback
+from lanjie_gateway.adapters.ledger import database, feedback, usage
 from lanjie_gateway.adapters.ledger.rows import InquiryRow
 from lanjie_gateway.adapters.ledger.tables import INQUIRY, INQUIRY_SOURCE
 from lanjie_gateway.domain import packed
@@ -13,12 +13,25 @@ from lanjie_gateway.domain import packed
 
 def add(connection: sa.Connection, source: str, position: int, rows: Sequence[InquiryRow]) -> None:
     """Keep records and the position of their source; known ones are passed over."""
+    rows = _new(connection, source, rows)
     if rows:
         once = database.insert(connection, INQUIRY).on_conflict_do_nothing(index_elements=["source", "sequence"])
         connection.execute(once, [_values(source, row) for row in rows])
         feedback.open_for(connection, rows)
+        usage.count(connection, rows)
     put = database.insert(connection, INQUIRY_SOURCE).values(source=source, position=position)
     connection.execute(put.on_conflict_do_update(index_elements=["source"], set_={"position": put.excluded.position}))
+
+
+def _new(connection: sa.Connection, source: str, rows: Sequence[InquiryRow]) -> Sequence[InquiryRow]:
+    if not rows:
+        return rows
+    numbers = [row.sequence for row in rows]
+    known = sa.select(INQUIRY.c.sequence).where(
+        INQUIRY.c.source == source, INQUIRY.c.sequence.between(min(numbers), max(numbers))
+    )
+    held = set(connection.execute(known).scalars())
+    return [row for row in rows if row.sequence not in held] if held else rows
 
 
 def position(connection: sa.Connection, source: str) -> int:

@@ -25,12 +25,14 @@ from lanjie_gateway.adapters.ledger import (
     life,
     lives,
     locks,
+    looking,
     proposals,
     pruning,
     reach,
     receipts,
     rotation,
     staging,
+    usage,
     years,
 )
 from lanjie_gateway.adapters.ledger.copy import OnlineCopy
@@ -73,6 +75,7 @@ from lanjie_gateway.domain.list_file import ListingDraft
 from lanjie_gateway.domain.signing import Signed
 from lanjie_gateway.domain.source_ages import Delivery, Source
 from lanjie_gateway.domain.staged import StagedRow
+from lanjie_gateway.domain.statistics import Usage
 from lanjie_matcher.catalogues import Edition
 from lanjie_matcher.fingerprints import IndexKey
 from lanjie_matcher.identifiers import Identifier, IdentifierError, parse
@@ -698,6 +701,22 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             return pruning.prune(connection, after, limit, ended, known=known, now=now)
 
+    def count_live(
+        self, after: int, limit: int, counts: Callable[[Listing], bool]
+    ) -> tuple[Mapping[str, int], int | None]:
+        """Count live listings by list type, a slice at a time.
+
+        Args:
+            after: number of the listing that the last slice ended with; 0 to begin.
+            limit: listings to look at.
+            counts: whether a listing counts.
+
+        Returns:
+            How many did, and where the next slice begins; `None` at the end.
+        """
+        with database.transaction(self._engine) as connection:
+            return looking.count(connection, after, limit, counts)
+
     # Retention.
 
     def erase(self, after: int, limit: int, today: datetime.date) -> Pruned:
@@ -829,6 +848,25 @@ class Ledger:
         """Return by department how much is asked for: in all, and of it what was decided before each instant."""
         with database.transaction(self._engine) as connection:
             return feedback.count(connection, department, [packed.micros(each) for each in days])
+
+    def feedback_between(
+        self,
+        since: datetime.datetime,
+        until: datetime.datetime,
+        department: str,
+        *,
+        after: tuple[str, str] = ("", ""),
+        limit: int = 2_000,
+    ) -> list[Asked]:
+        """Return a page of what answers of a time ask for and were told, by decision and listing, behind `after`."""
+        with database.transaction(self._engine) as connection:
+            instants = packed.micros(since), packed.micros(until)
+            return feedback.between(connection, instants, department, after, limit)
+
+    def usage(self, since: str, until: str, department: str) -> list[Usage]:
+        """Return how many answers some months (YYYY-MM, both included) had, of one department or all (empty)."""
+        with database.transaction(self._engine) as connection:
+            return usage.read(connection, since, until, department)
 
     def take_feedback(self, settled: Sequence[Settled], source: str, row: InquiryRow) -> None:
         """Keep what was told together with its record.

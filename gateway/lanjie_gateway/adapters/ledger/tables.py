@@ -311,3 +311,14 @@ FEEDBACK: Final = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
     sa.Index(None, "told_at", "decided_at"),
 )
+USAGE: Final = sa.Table(
+    "usage",
+    METADATA,
+    sa.Column("month", sa.String(7), primary_key=True),
+    sa.Column("department", sa.String, primary_key=True),
+    sa.Column("matter", sa.String, primary_key=True),
+    sa.Column("region", sa.String(6), primary_key=True),
+    sa.Column("kind", sa.String(16), primary_key=True),
+    sa.Column("outcome", sa.String(16), primary_key=True),
+    sa.Column("answers", _Id, nullable=False),
+)
