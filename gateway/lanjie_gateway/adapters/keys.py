@@ -86,6 +86,12 @@ def make_view_key(directory: Path, generation: int) -> None:
     _open_key(directory / view_name(generation), fresh=True)
 
 
+def view_key(directory: Path, generation: int) -> bytes | None:
+    """Return the view key of a generation, retired ones too; `None` where it is not here."""
+    path = directory / view_name(generation)
+    return _open_key(path, fresh=False) if path.exists() else None
+
+
 def open_keys(directory: Path, generation: int, *, fresh: bool) -> KeyRing:
     """Read the keys, or make them for a fresh state.
 

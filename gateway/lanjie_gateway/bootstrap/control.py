@@ -21,6 +21,8 @@ from lanjie.v1 import (
     ledger_pb2_grpc,
     listing_pb2,
     listing_pb2_grpc,
+    receipt_pb2,
+    receipt_pb2_grpc,
     statistics_pb2,
     statistics_pb2_grpc,
     sync_pb2,
@@ -28,7 +30,7 @@ from lanjie.v1 import (
 )
 from lanjie_gateway.adapters import redis_client
 from lanjie_gateway.adapters.feed_hub import FeedHub
-from lanjie_gateway.adapters.keys import open_keys
+from lanjie_gateway.adapters.keys import open_keys, view_key
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
 from lanjie_gateway.adapters.metrics import Metrics
 from lanjie_gateway.adapters.shared_index import SharedIndex
@@ -37,6 +39,7 @@ from lanjie_gateway.api.audit import AuditServicer
 from lanjie_gateway.api.auth import Tokens
 from lanjie_gateway.api.calendar import CalendarServicer
 from lanjie_gateway.api.catalogue import CatalogueServicer
+from lanjie_gateway.api.check_receipts import ReceiptServicer
 from lanjie_gateway.api.feedback import FeedbackServicer
 from lanjie_gateway.api.ledger import LedgerServicer
 from lanjie_gateway.api.list_metrics import ListCollector
@@ -49,6 +52,7 @@ from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, depar
 from lanjie_gateway.services.backups import BackupService
 from lanjie_gateway.services.calendar import CalendarService, deadlines_of
 from lanjie_gateway.services.catalogue import CatalogueService
+from lanjie_gateway.services.check_receipts import CheckReceiptService
 from lanjie_gateway.services.duty import DutyService
 from lanjie_gateway.services.explaining import ExplanationService
 from lanjie_gateway.services.feedback import FeedbackService
@@ -151,6 +155,12 @@ class Control:
         self.imports = ImportService(*shared)
         self.waiting = WaitingService(*shared)
         self.duties = DutyService(self.ledger, self.calendar, self._clock)
+        self.receipts = CheckReceiptService(
+            *(self.ledger, self.catalogues.current),
+            view_key=lambda generation: view_key(state / "keys", generation),
+            load=self.inquiries.load,
+            clock=self._clock,
+        )
         self.feedback = FeedbackService(self.ledger, self.calendar, self.inquiries.load, self._clock)
         self.statistics = StatisticsService(
             self.ledger, self.duties, self.feedback, self.catalogues.current, self._clock
@@ -172,8 +182,9 @@ class Control:
         sync_pb2_grpc.add_SyncServiceServicer_to_server(SyncServicer(self.sync, self.views), feed)
         audit_pb2_grpc.add_InquiryServiceServicer_to_server(InquiryServicer(self.inquiries), feed)
         feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(FeedbackServicer(self.feedback), feed)
+        receipt_pb2_grpc.add_ReceiptServiceServicer_to_server(ReceiptServicer(self.receipts), feed)
         self.feed_address = await self._listen(
-            *(feed, self._settings.feed, sync_pb2, audit_pb2, feedback_pb2), without="AuditService"
+            *(feed, self._settings.feed, sync_pb2, audit_pb2, feedback_pb2, receipt_pb2), without="AuditService"
         )
         self._stack.push_async_callback(self.sync.close)
 

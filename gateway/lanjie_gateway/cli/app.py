@@ -10,7 +10,18 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from lanjie_gateway.cli import backup, calendar, catalogues, checks, list_events, lists, profiles, status, waiting
+from lanjie_gateway.cli import (
+    backup,
+    calendar,
+    catalogues,
+    checks,
+    list_events,
+    lists,
+    profiles,
+    receipts,
+    status,
+    waiting,
+)
 from lanjie_gateway.cli.demo import demo
 from lanjie_gateway.cli.explain import explain
 from lanjie_gateway.cli.feedback import feedback, report
@@ -43,6 +54,7 @@ app.command()(explain)
 app.command()(report)
 app.command()(feedback)
 app.command()(statistics)
+app.add_typer(receipts.app, name="receipt")
 app.command()(status.status)
 app.command()(backup.backup)
 app.command()(backup.restore)

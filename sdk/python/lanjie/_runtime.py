@@ -25,7 +25,7 @@ from lanjie._spool import Spool
 from lanjie._sync import SyncDriver
 from lanjie._transport import AsyncTransport, Endpoint, GrpcAsyncTransport, GrpcTransport, Transport
 from lanjie.errors import LanjieError, Unavailable
-from lanjie.v1 import feedback_pb2, screening_pb2
+from lanjie.v1 import feedback_pb2, receipt_pb2, screening_pb2
 from lanjie_matcher.filters import SortedFilter
 
 BATCHES_A_ROUND: Final = 40
@@ -209,10 +209,23 @@ class Runtime:
         Raises:
             LanjieError: it was not taken.
         """
+        return self.transport.report(self._feed(timeout), request, timeout)
+
+    def receipt(self, request: receipt_pb2.IssueRequest, timeout: float) -> bytes:
+        """Ask the gateway's feed for the receipt of answers; those that were passed here are uploaded first.
+
+        Raises:
+            LanjieError: there is none.
+        """
+        feed = self._feed(timeout)
+        self._upload()
+        return self.transport.receipt(feed, request, timeout).receipt
+
+    def _feed(self, timeout: float) -> str:
         feed = self._driver.feed_address or self.transport.discover(timeout).feed_address
         if not feed:
-            raise Unavailable("the gateway names no feed for reports")
-        return self.transport.report(feed, request, timeout)
+            raise Unavailable("the gateway names no feed")
+        return feed
 
     def wait_ready(self, timeout: float) -> None:
         """Wait until the set is fresh, or, where local answers are off, until the gateway was found.

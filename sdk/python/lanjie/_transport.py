@@ -25,6 +25,8 @@ from lanjie.v1 import (
     audit_pb2_grpc,
     feedback_pb2,
     feedback_pb2_grpc,
+    receipt_pb2,
+    receipt_pb2_grpc,
     screening_pb2,
     screening_pb2_grpc,
     sync_pb2,
@@ -47,6 +49,7 @@ _SERVICE_CONFIG: Final = json.dumps(
                     {"service": "lanjie.v1.ScreeningService", "method": "Discover"},
                     {"service": "lanjie.v1.SyncService", "method": "Pull"},
                     {"service": "lanjie.v1.FeedbackService", "method": "Report"},
+                    {"service": "lanjie.v1.ReceiptService", "method": "Issue"},
                 ],
                 "retryPolicy": {
                     "maxAttempts": 3,
@@ -192,6 +195,10 @@ class Transport(Protocol):
         """Tell what was done about an answer."""
         ...
 
+    def receipt(self, feed: str, request: receipt_pb2.IssueRequest, timeout: float) -> receipt_pb2.IssueResponse:
+        """Ask for the receipt of answers."""
+        ...
+
     def pause(self, patience: float) -> bool:
         """Leave the library before a fork, and hold back whoever calls.
 
@@ -282,6 +289,11 @@ class GrpcTransport:
         """See `Transport`."""
         with self._channel(feed) as channel:
             return self._call(feedback_pb2_grpc.FeedbackServiceStub(channel).Report, request, timeout)
+
+    def receipt(self, feed: str, request: receipt_pb2.IssueRequest, timeout: float) -> receipt_pb2.IssueResponse:
+        """See `Transport`."""
+        with self._channel(feed) as channel:
+            return self._call(receipt_pb2_grpc.ReceiptServiceStub(channel).Issue, request, timeout)
 
     def pause(self, patience: float) -> bool:
         """See `Transport`. A fork while a thread is inside gRPC leaves the child a library that may crash."""

@@ -10,7 +10,7 @@ from typing import Any, Self
 from lanjie._batch import Batch, Decisions
 from lanjie._context import Inquiry, InquiryMode, OfficerClaim
 from lanjie._core import check_name, read_answer, read_identifier
-from lanjie._feedback import Feedback, read_response, request_of
+from lanjie._feedback import Feedback, read_response, receipt_request, request_of
 from lanjie._handle import Handle
 from lanjie._options import Options, gateway_file
 from lanjie._runtime import Seam, SyncStatus
@@ -184,6 +184,13 @@ class AsyncClient:
         )
         seconds = timeout or self._handle.options.timeout
         return read_response(await asyncio.to_thread(self._handle.running().report, request, seconds))
+
+    async def receipt(
+        self, answers: Iterable[tuple[Decision, str | Identifier]], *, timeout: float | None = None
+    ) -> bytes:
+        """Return the signed receipt of some answers; see `lanjie.Client.receipt`."""
+        request, seconds = receipt_request(answers), timeout or self._handle.options.timeout
+        return await asyncio.to_thread(self._handle.running().receipt, request, seconds)
 
     def sync_status(self) -> SyncStatus:
         """Return the state of the local set."""

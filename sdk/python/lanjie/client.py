@@ -9,7 +9,7 @@ from typing import Any, Self
 from lanjie._batch import Batch, Decisions
 from lanjie._context import Inquiry, InquiryMode, OfficerClaim
 from lanjie._core import check_name, read_answer, read_identifier
-from lanjie._feedback import Feedback, read_response, request_of
+from lanjie._feedback import Feedback, read_response, receipt_request, request_of
 from lanjie._handle import Handle
 from lanjie._options import Options, gateway_file
 from lanjie._runtime import Seam, SyncStatus
@@ -296,6 +296,21 @@ class Client:
             corrects=corrects,
         )
         return read_response(self._handle.running().report(request, timeout or self._handle.options.timeout))
+
+    def receipt(self, answers: Iterable[tuple[Decision, str | Identifier]], *, timeout: float | None = None) -> bytes:
+        """Return the signed receipt (核查凭证) of some answers, as a file that `lanjie receipt verify` proves offline.
+
+        Args:
+            answers: decision and the identifier that it is about, of one matter, purpose and case; at most 5,000.
+            timeout: seconds for the gateway; that of the client when `None`.
+
+        Raises:
+            NotFound: an answer is not known there, or is about another subject.
+            InvalidArgument: the answers do not belong together.
+            LanjieError: see `check`.
+        """
+        request = receipt_request(answers)
+        return self._handle.running().receipt(request, timeout or self._handle.options.timeout)
 
     def sync_status(self) -> SyncStatus:
         """Return the state of the local set."""

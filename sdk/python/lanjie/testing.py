@@ -42,7 +42,7 @@ from lanjie.aio import AsyncClient
 from lanjie.client import Client
 from lanjie.decision import Outcome, UndeterminedReason
 from lanjie.errors import LanjieError, error_of
-from lanjie.v1 import audit_pb2, feedback_pb2, sync_pb2
+from lanjie.v1 import audit_pb2, feedback_pb2, receipt_pb2, sync_pb2
 from lanjie.v1 import screening_pb2 as pb
 from lanjie_matcher.fingerprints import ViewKey
 from lanjie_matcher.identifiers import NORMALISATION, Identifier, IdentifierError, parse
@@ -485,6 +485,10 @@ class _Transport:
     def report(self, feed: str, request: feedback_pb2.ReportRequest, timeout: float) -> feedback_pb2.ReportResponse:
         del feed, timeout
         return self._gateway.report(request)
+
+    def receipt(self, feed: str, request: receipt_pb2.IssueRequest, timeout: float) -> receipt_pb2.IssueResponse:
+        del feed, request, timeout
+        raise error_of("UNIMPLEMENTED", "", "the double issues no receipts", {})
 
     def pause(self, patience: float) -> bool:
         del patience

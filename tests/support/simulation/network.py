@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.message import DecodeError
 
 from lanjie.errors import error_of
-from lanjie.v1 import audit_pb2, feedback_pb2, screening_pb2
+from lanjie.v1 import audit_pb2, feedback_pb2, receipt_pb2, screening_pb2
 from lanjie.v1 import sync_pb2 as pb
 from lanjie_matcher.shards import decode_values, encode_values
 from tests.support.simulation.gateway import LINEAGE, Gateway, unavailable
@@ -271,6 +271,10 @@ class SimTransport:
 
     def report(self, feed: str, request: feedback_pb2.ReportRequest, timeout: float) -> feedback_pb2.ReportResponse:
         """See `Transport`. Nobody reports in a simulation."""
+        raise NotImplementedError
+
+    def receipt(self, feed: str, request: receipt_pb2.IssueRequest, timeout: float) -> receipt_pb2.IssueResponse:
+        """See `Transport`. Nobody asks for receipts in a simulation."""
         raise NotImplementedError
 
     def pause(self, patience: float) -> bool:

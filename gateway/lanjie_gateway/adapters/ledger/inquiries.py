@@ -1,7 +1,7 @@
 """Inquiry records in the ledger (Art. 39), each once, and how far their sources were read."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -9,6 +9,8 @@ from lanjie_gateway.adapters.ledger import database, feedback, usage
 from lanjie_gateway.adapters.ledger.rows import InquiryRow
 from lanjie_gateway.adapters.ledger.tables import INQUIRY, INQUIRY_SOURCE
 from lanjie_gateway.domain import packed
+
+_AT_ONCE: Final = 500
 
 
 def add(connection: sa.Connection, source: str, position: int, rows: Sequence[InquiryRow]) -> None:
@@ -50,6 +52,15 @@ def find(connection: sa.Connection, decision_id: str) -> list[InquiryRow]:
     """Return the records of a decision id, in the order they were kept; several where a spool's name was made up."""
     rows = connection.execute(sa.select(INQUIRY).where(INQUIRY.c.decision_id == decision_id).order_by(INQUIRY.c.id))
     return [_row(row) for row in rows]
+
+
+def find_many(connection: sa.Connection, decision_ids: Sequence[str]) -> list[InquiryRow]:
+    """Return the records of some decision ids, in no order."""
+    found = []
+    for place in range(0, len(decision_ids), _AT_ONCE):
+        some = INQUIRY.c.decision_id.in_(decision_ids[place : place + _AT_ONCE])
+        found += [_row(row) for row in connection.execute(sa.select(INQUIRY).where(some))]
+    return found
 
 
 def _row(row: Any) -> InquiryRow:

@@ -831,6 +831,11 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             return inquiries.find(connection, decision_id)
 
+    def inquiries_named(self, decision_ids: Sequence[str]) -> list[InquiryRow]:
+        """Return the inquiry records of some decision ids, in no order."""
+        with database.transaction(self._engine) as connection:
+            return inquiries.find_many(connection, decision_ids)
+
     # Feedback; see `adapters.ledger.feedback`.
 
     def feedback_of(self, decision_id: str) -> list[Asked]:
