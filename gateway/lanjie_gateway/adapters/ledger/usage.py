@@ -27,7 +27,7 @@ def count(connection: sa.Connection, rows: Sequence[InquiryRow]) -> None:
     for row in rows:
         if row.kind not in _KINDS:
             continue
-        fields = json.loads(row.record)
+        fields = fields_of(row.record)
         counts[_key(row.decided_at, row.department, row.kind, row.outcome, fields)] += 1
         if replaced := fields.get("replaces"):
             counts.update(_taken_back(connection, rows, replaced))
@@ -38,17 +38,26 @@ def count(connection: sa.Connection, rows: Sequence[InquiryRow]) -> None:
         connection.execute(put.on_conflict_do_update(index_elements=list(_KEY), set_=more), values)
 
 
+def fields_of(record: bytes) -> Mapping[str, Any]:
+    """Return the fields of a record; none where it is no leaf, which is for its audit to say."""
+    try:
+        fields = json.loads(record)
+    except ValueError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
 def _taken_back(connection: sa.Connection, rows: Sequence[InquiryRow], replaced: str) -> Mapping[tuple[str, ...], int]:
     for row in rows:
         if row.decision_id == replaced:
-            return {_key(row.decided_at, row.department, row.kind, row.outcome, json.loads(row.record)): -1}
+            return {_key(row.decided_at, row.department, row.kind, row.outcome, fields_of(row.record)): -1}
     columns = (INQUIRY.c.decided_at, INQUIRY.c.department, INQUIRY.c.kind, INQUIRY.c.outcome, INQUIRY.c.record)
     kept = sa.select(*columns).where(INQUIRY.c.decision_id == replaced, INQUIRY.c.kind == "gateway").limit(1)
     found = connection.execute(kept).first()
     if found is None:
         return {}
     at, department, kind, outcome, record = found
-    return {_key(packed.instant(at), department, kind, outcome, json.loads(record)): -1}
+    return {_key(packed.instant(at), department, kind, outcome, fields_of(record)): -1}
 
 
 def _key(at: datetime.datetime, department: str, kind: str, outcome: str, fields: Mapping[str, Any]) -> tuple[str, ...]:
