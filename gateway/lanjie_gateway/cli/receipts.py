@@ -1,5 +1,6 @@
 """`lanjie receipt`: verify a receipt of checks offline, show it, print it."""
 
+import datetime
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -154,7 +155,7 @@ def _tell(content: dict[str, Any]) -> None:
         "matter": f"{content['matter']} {content['matter_name']}",
         "purpose": content.get("purpose", ""),
         "case": content.get("case_no", ""),
-        "issued": content["issued"],
+        "issued": render.local_time(datetime.datetime.fromisoformat(content["issued"])),
         "catalogues": ", ".join(content["catalogues"]),
         "answers": str(len(content["items"])),
     }
@@ -165,7 +166,8 @@ def _tell(content: dict[str, Any]) -> None:
         table.add_column(heading, overflow="fold")
     for item in content["items"][:SHOWN]:
         measures = ", ".join(item.get("measures", ()))
-        row = (item["subject"], item["outcome"], measures, item["as_of"], str(item["revision"]), item["decision"])
+        as_of = render.local_time(datetime.datetime.fromisoformat(item["as_of"]))
+        row = (item["subject"], item["outcome"], measures, as_of, str(item["revision"]), item["decision"])
         table.add_row(*(Text(cell) for cell in row))
     console.print(table)
     if (more := len(content["items"]) - SHOWN) > 0:

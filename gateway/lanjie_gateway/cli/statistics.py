@@ -23,20 +23,21 @@ from lanjie_gateway.cli.gateway_file import (
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-COUNTS: Final = (
-    "checks",
-    "local",
-    "hits",
-    "effects",
-    "asked",
-    "applied",
-    "partly",
-    "not_applied",
-    "outstanding",
-    "overdue",
-    "median_hours",
-)
-"""Columns of a line behind its group; `outcomes` and `reasons` follow them in a file."""
+COUNTS: Final = {
+    "checks": "checks",
+    "local": "local",
+    "hits": "hits",
+    "effects": "effects",
+    "asked": "asked",
+    "applied": "all",
+    "partly": "some",
+    "not_applied": "none",
+    "outstanding": "open",
+    "overdue": "late",
+    "median_hours": "hours",
+}
+"""Columns of a line behind its group, and their headings on a screen: of the listings that ask for feedback, those of
+which all, some or none of the measures were applied. In a file `outcomes` and `reasons` follow them."""
 _FORMATS: Final = (".csv", ".xlsx")
 
 
@@ -88,8 +89,8 @@ def _table(title: str, groups: Sequence[str], lines: Any) -> "RenderableType":
     table = Table(box=box.SIMPLE_HEAD, title=Text(title), title_justify="left")
     for heading in groups:
         table.add_column(heading, no_wrap=True, overflow="fold")
-    for heading in COUNTS:
-        table.add_column(heading.replace("_", "\n"), justify="right")
+    for heading in COUNTS.values():
+        table.add_column(heading, justify="right", no_wrap=True)
     for line in lines:
         table.add_row(*(Text(each) for each in line.key), *(_shown(line, name) for name in COUNTS))
     return table
