@@ -16,7 +16,7 @@ from lanjie_gateway.adapters.keys import KeysLostError, newest_generation
 from lanjie_gateway.adapters.state_lock import StateInUseError, feed_socket
 from lanjie_gateway.bootstrap.shared import wall_clock
 from lanjie_gateway.domain.errors import Refused, Unanswerable
-from lanjie_gateway.settings import Settings, configure_logs
+from lanjie_gateway.settings import Settings, configure_logs, log_foreign_by_place
 from lanjie_gateway.supervisor import FATAL
 
 AGAIN: Final = 1
@@ -79,6 +79,7 @@ def main(parent: str, role: str, *command: str) -> int:
         os.execv(command[0], command)  # noqa: S606  the supervisor's own choice of program
     settings = Settings(**json.load(sys.stdin))
     configure_logs(settings.log_level)
+    log_foreign_by_place()
     try:
         asyncio.run({"control": _control, "worker": _worker}[role](settings))
     except (Hopeless, StateInUseError, KeysLostError, Refused) as error:
