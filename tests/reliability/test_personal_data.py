@@ -380,7 +380,7 @@ def test_no_canary_is_found_anywhere(url: str, tmp_path: Path, caplog: pytest.Lo
             "--address",
             "127.0.0.1:1",
             "--token-file",
-            str(mine / "a.csv"),
+            str(state / "tokens" / "inquirer.token"),
         )
         paths.said["gateway away"] = f"{alone.out}{alone.err}".encode()
     log = state.with_suffix(".log").read_bytes()

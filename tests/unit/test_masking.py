@@ -139,6 +139,14 @@ def logs() -> Iterator[None]:
     structlog.configure(**before)
 
 
+def test_a_persons_number_stated_as_a_companys_is_quarantined() -> None:
+    with pytest.raises(RowRefused) as caught:
+        read_row(row(id_kind="uscc"), 2, RULES)
+    assert (caught.value.column, caught.value.rule) == ("id_number", "personal-number")
+    both = "362322198709086409"
+    assert read_row(row(id_kind="uscc", id_number=both), 2, RULES).identifiers[0].reveal() == f"uscc:{both}"
+
+
 @pytest.mark.usefixtures("logs")
 def test_a_log_masks_what_looks_like_a_number(capfd: pytest.CaptureFixture[str]) -> None:
     configure_logs("debug")

@@ -390,6 +390,9 @@ def read_identifier(kind: str, number: str, column: str) -> Identifier:
         digits = made.reveal().partition(":")[2]
         if len(digits) == 18 and digits.isdigit() and digits.endswith("000"):
             raise _rounded(column)
+        if made.kind is ids.IdentifierKind.USCC and holds_personal_number(digits):
+            # It would name a person as a company, and put the number where companies' numbers go.
+            raise RowRefused(column, "personal-number", "the number of a person is stated as a company's")
     return made
 
 
