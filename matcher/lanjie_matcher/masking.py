@@ -99,15 +99,15 @@ def _kind_only(found: re.Match[str]) -> str:
 def _of_kinds(kinds: Iterable[str]) -> re.Pattern[str]:
     return re.compile(
         rf"(?i)(?<![a-z_])({'|'.join(sorted(kinds))})\s*[:：]\s*[^\s,;，；。、()（）'\"]+(?:[ \-][0-9Xx]+)*"
-    )  # noqa: RUF001
+    )
 
 
 _LONG: Final = 18
-_DIGITS_OR_KIND: Final = re.compile(r"[0-9０-９]{5}|[0-9]{2}[- ][0-9]|[a-z]{4}\s*[:：]|[A-Z]{4}\s*[:：]")  # noqa: RUF001
+_DIGITS_OR_KIND: Final = re.compile(r"[0-9０-９]{5}|[0-9]{2}[- ][0-9]|[a-z]{4}\s*[:：]|[A-Z]{4}\s*[:：]")
 """Quick look: nothing that is masked is without one of these."""
 _WRITTEN: Final = re.compile(
     r"(?<![0-9A-Za-z０-９])[0-9０-９](?:[ \-]?[0-9０-９]){14,16}(?:[ \-]?[0-9０-９XxＸｘ])?(?![0-9A-Za-z０-９])"
-)  # noqa: RUF001, E501
+)
 """15 to 18 digits as people write them, the last perhaps an X."""
 _CODE: Final = re.compile(r"(?i)(?<![0-9A-Z])[1-9ANY][0-9A-Z][0-9]{6}[0-9A-HJ-NPQRTUWXY]{10}(?![0-9A-Z])")
 _OF_PERSON: Final = _of_kinds(PERSON_KINDS)

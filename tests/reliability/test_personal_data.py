@@ -1,4 +1,4 @@
-"""No personal data outside its place (Art. 40, 43; PIPL 51): canaries go through every path, then everything is searched.
+"""No personal data outside its place (Art. 40, 43): canaries go through every path, then everything is searched.
 
 Invented numbers and names go in by files, by hand, by questions and by mistakes, well formed and not. Then all that the
 gateway has written, said, logged, stored, shipped and backed up is searched for them: in clear, in other writings and
@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -194,9 +194,9 @@ class Paths:
 
     def imports(self) -> None:
         people = f"法定代表人:{RELATED_NAME}:{RELATED};股东:{BAD_NAME}"
-        reason = f"{NAME}（{number_of(PERSON)}）与{RELATED_NAME}拖欠，住{ADDRESS}"  # noqa: RUF001
+        reason = f"{NAME}（{number_of(PERSON)}）与{RELATED_NAME}拖欠，住{ADDRESS}"
         good = [
-            row(LISTED, "COURT", reason=f"法定代表人{RELATED_NAME}，住{ADDRESS}", related_persons=people),  # noqa: RUF001
+            row(LISTED, "COURT", reason=f"法定代表人{RELATED_NAME}，住{ADDRESS}", related_persons=people),
             row(PERSON, "COURT", name=NAME, reason=reason, related_persons=f"配偶:{RELATED_NAME}"),
             row(
                 PASSPORT, "WAGE", name=OTHER_NAME, reason=f"护照{number_of(PASSPORT)}", source_record_id=number_of(HAND)
@@ -229,7 +229,7 @@ class Paths:
         self.run("profile", "try", str(self.folder / "good.csv"), "--profile", "wage-arrears", code=None)
 
     def by_hand(self) -> None:
-        texts = ("--set", f"reason={HAND_NAME}，住{ADDRESS}", "--set", "listed_on=2026-01-05")  # noqa: RUF001
+        texts = ("--set", f"reason={HAND_NAME}，住{ADDRESS}", "--set", "listed_on=2026-01-05")
         added = self.run(
             "list", "add", HAND, "--list-type", "WAGE", "--name", HAND_NAME, *texts, "--json", code=4, address=True
         )
@@ -238,9 +238,9 @@ class Paths:
         self.run("list", "add", "-", "--list-type", "WAGE", "--name", BAD_NAME, stdin=f"{MALFORMED}9\n", code=2)
         self.run("list", "add", WAITING, "--list-type", "WAGE", "--name", OTHER_NAME, code=4)
         found = self.run("list", "find", "-", "--json", stdin=f"{HAND}\n", address=True).json[0]["id"]
-        said = f"{HAND_NAME}（{number_of(HAND)}）"  # noqa: RUF001
+        said = f"{HAND_NAME}（{number_of(HAND)}）"
         why = (found, "--reason", f"{said}申请", "--document", f"文书 {number_of(HAND)}")
-        self.run("list", "amend", *why, "--set", f"reason={said}，住{ADDRESS}", "--json", code=4, address=True)  # noqa: RUF001
+        self.run("list", "amend", *why, "--set", f"reason={said}，住{ADDRESS}", "--json", code=4, address=True)
         act = self.run("list", "waiting", "--json").json["acts"][0]["act_id"]
         self.run("list", "waiting", act, address=True)
         self.run("list", "confirm", act, address=True)
@@ -349,8 +349,8 @@ def row(identifier: str, list_type: str, **facts: str) -> dict[str, str]:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
-def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    yield request.getfixturevalue("shared_url") if request.param == "postgresql" else ""
+def url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue("shared_url")) if request.param == "postgresql" else ""
 
 
 def test_no_canary_is_found_anywhere(url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

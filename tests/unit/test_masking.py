@@ -1,14 +1,19 @@
 """Masking (Art. 40): numbers, names, texts, lines of logs; and what a row states of its own persons."""
 
+import importlib
 import json
 import logging
+import pkgutil
+import re
 from collections.abc import Iterator
 
 import pytest
 import structlog
+from google.protobuf.descriptor import Descriptor, ServiceDescriptor
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lanjie.v1
 from lanjie_gateway.domain.list_file import FileRules, ListTypeRule, RowRefused, own_words, read_row
 from lanjie_gateway.settings import configure_logs, log_foreign_by_place
 from lanjie_matcher.identifiers import parse
@@ -53,7 +58,7 @@ def test_names_show_their_first_character() -> None:
 
 @given(
     PERSONS, st.sampled_from(["{}", "号码{}。", "({})", "身份证{}，已核", "a {} b", "citizen:{}", "公民 citizen：{}"])
-)  # noqa: RUF001
+)
 def test_no_number_of_a_person_stays_in_a_text(person: str, around: str) -> None:
     number = person.partition(":")[2]
     spaced = f"{number[:6]} {number[6:14]}-{number[14:]}"
@@ -72,7 +77,7 @@ def test_no_number_of_a_person_stays_in_a_text(person: str, around: str) -> None
         "12441500196720244T3442199806003202611260001",
         "统一社会信用代码 " + CODE,
         "注册号 320100000012345",
-        "2026-11-26 09:30，金额 1234567.89 元",  # noqa: RUF001
+        "2026-11-26 09:30，金额 1234567.89 元",
         "无",
         "",
     ],
@@ -91,7 +96,7 @@ def test_a_line_of_a_log_shows_no_code_either() -> None:
 
 
 def test_a_row_states_its_own_persons() -> None:
-    marks = ("法定代表人:李四四", f"股东：citizen:{NUMBER}", "王五")  # noqa: RUF001
+    marks = ("法定代表人:李四四", f"股东：citizen:{NUMBER}", "王五")
     assert own_words([parse("passport:USA:X1234567")], "张三", marks) == ("X1234567", "张三", "李四四", NUMBER, "王五")
 
 
@@ -110,11 +115,11 @@ RULES = FileRules(
 
 def test_reasons_are_kept_without_the_persons_of_their_row() -> None:
     draft = read_row(
-        row(name="张示例", reason=f"张示例（{NUMBER}）与李某某拖欠", related_persons="法定代表人:李某某"),  # noqa: RUF001
+        row(name="张示例", reason=f"张示例（{NUMBER}）与李某某拖欠", related_persons="法定代表人:李某某"),
         2,
         RULES,
     )
-    assert draft.texts["reason"] == f"张**（{NUMBER[0]}{'*' * 16}{NUMBER[-1]}）与李**拖欠"  # noqa: RUF001
+    assert draft.texts["reason"] == f"张**（{NUMBER[0]}{'*' * 16}{NUMBER[-1]}）与李**拖欠"
     assert draft.name == "张示例"
 
 
@@ -168,7 +173,7 @@ def test_libraries_are_logged_by_place_and_without_their_message(
     monkeypatch.setattr(root, "handlers", [])
     log_foreign_by_place()
     try:
-        raise ValueError("张示例 X1234567")
+        int("张示例 X1234567")
     except ValueError:
         logging.getLogger("asyncio").exception("Task failed: 张示例 X1234567")
     line = capfd.readouterr().err
@@ -176,3 +181,30 @@ def test_libraries_are_logged_by_place_and_without_their_message(
     assert "ValueError at" in line
     assert "张示例" not in line
     assert "X1234567" not in line
+
+
+def fields_of(message: Descriptor, path: str = "") -> Iterator[str]:
+    for field in message.fields:
+        if field.message_type is None:
+            yield f"{path}{field.name}"
+        elif field.message_type.full_name.startswith("lanjie.") and field.message_type.name not in path:
+            yield from fields_of(field.message_type, f"{path}{field.message_type.name}.")
+
+
+SERVICES = [
+    service
+    for module in pkgutil.iter_modules(lanjie.v1.__path__)
+    if module.name.endswith("_pb2")
+    for service in importlib.import_module(f"lanjie.v1.{module.name}").DESCRIPTOR.services_by_name.values()
+]
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
+def test_no_answer_of_any_method_has_a_place_for_a_number(service: ServiceDescriptor) -> None:
+    for method in service.methods:
+        places = list(fields_of(method.output_type))
+        numbers = [
+            each for each in places if re.search(r"(^|[._])(identifiers?|id_number|certificate|passport)$", each)
+        ]
+        shown = [each for each in numbers if "masked_" not in each]
+        assert not shown, f"{method.name} answers with {shown}: an answer masks (Art. 40)"

@@ -441,7 +441,7 @@ def own_words(identifiers: Sequence[Identifier], name: str, related_persons: Seq
     """Return the names and numbers of natural persons that a record states, as they may stand in its texts (7)."""
     numbers = [each.reveal().rpartition(":")[2] for each in identifiers if each.is_person]
     # A mark is written "name", "role:name" or "role:name:kind:number".
-    parts = [each.replace("：", ":").split(":") for each in related_persons]  # noqa: RUF001
+    parts = [each.replace("：", ":").split(":") for each in related_persons]
     named = [part.strip() for part_of in parts for part in part_of[len(part_of) > 1 :]]
     # Kinds and countries are no names: what is ASCII and short says nothing of a person.
     known = [word for word in (*numbers, name, *named) if len(word) > (4 if word.isascii() else 1)]
