@@ -8,6 +8,7 @@ import asyncio
 import ctypes
 import json
 import os
+import resource
 import signal
 import sys
 from typing import Final
@@ -75,6 +76,8 @@ def _die_with_parent(parent: int) -> None:
 def main(parent: str, role: str, *command: str) -> int:
     """Run a child; return its exit code."""
     _die_with_parent(int(parent))
+    # A core dump would hold what is being answered (Art. 40).
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if role == "exec":
         os.execv(command[0], command)  # noqa: S606  the supervisor's own choice of program
     settings = Settings(**json.load(sys.stdin))

@@ -13,6 +13,7 @@ import base64
 import json
 import logging
 import os
+import re
 import urllib.request
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -159,6 +160,9 @@ def processes_of(state: Path) -> dict[str, bytes]:
     while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
         ours |= more
     assert len(ours) >= 3
+    for pid in ours - {pid for pid in ours if b"serve" in lines[pid]}:
+        (core,) = re.findall(r"Max core file size +(\S+)", Path(f"/proc/{pid}/limits").read_text())
+        assert core == "0", lines[pid]
     return {f"process {pid}": lines[pid] + Path(f"/proc/{pid}/environ").read_bytes() for pid in ours}
 
 

@@ -296,9 +296,9 @@ class ScreeningService:
         ruling = decide([packed.listing for packed in own], self._index.catalogues(admitted.revision), question)
         asked = about(question, kind=kind, subject=token, bucket=bucket)
         warnings = (*identifier.warnings, *ruling.warnings)
-        stated = (identifier.reveal().rpartition(":")[2], name) if identifier.is_person else ()
+        person = (identifier.reveal().rpartition(":")[2], name) if identifier.is_person else ()
         return self._recorded(
-            admitted, ruling, warnings, masked_number(identifier), asked, replaces=replaces, own=stated
+            admitted, ruling, warnings, masked_number(identifier), asked, replaces=replaces, own=person
         )
 
     def _unreadable(self, admitted: _Admitted, error: IdentifierError, replaces: str) -> Answer:
