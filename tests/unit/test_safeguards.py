@@ -31,7 +31,9 @@ def articles_of(cell):
     """Return the articles of a first column: `19–21, 45`, `PIPL 24(3)`."""
     found = set()
     for part in re.split(r",\s*", re.sub(r"\([0-9]+\)", "", cell)):
-        law, first, last = re.fullmatch(r"(PIPL )?([0-9]+)(?:[–-]([0-9]+))?", part).groups(default="")
+        said = re.fullmatch(r"(PIPL )?([0-9]+)(?:[–-]([0-9]+))?", part)
+        assert said is not None, f"not an article: {part}"
+        law, first, last = said.groups(default="")
         found |= {f"{law}{number}" for number in range(int(first), int(last or first) + 1)}
     return found
 
