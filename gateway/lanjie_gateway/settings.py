@@ -18,7 +18,7 @@ from lanjie_matcher.masking import masked_line
 class Settings(BaseSettings):
     """Everything that can be set."""
 
-    model_config = SettingsConfigDict(env_prefix="LANJIE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="LANJIE_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     state: Path = Field(description="State directory: ledger, keys, tokens, inquiry segments; 0700.")
     listen: str = Field(default="127.0.0.1:7700", description="Screening listener, HOST:PORT; loopback only for now.")

@@ -123,9 +123,13 @@ class Identifier:
 
     @property
     def masked(self) -> str:
-        """The text form with the number masked: persons 1 + * + 1, companies 4 + * + 4."""
+        """The text form as anybody may see it: persons 1 + * + 1, companies 4 + * + 4. Others: `lanjie_matcher.masking`."""
         number = self._number
-        shown = 1 if self.is_person else 4
+        # A person's number that was stated as a company's is still a person's.
+        mistaken = (
+            "check-digit" in self.warnings and _CITIZEN.fullmatch(number) and citizen_check(number[:17]) == number[17]
+        )
+        shown = 1 if self.is_person or mistaken else 4
         if len(number) <= 2 * shown:
             return f"{self.kind.value}:{'*' * len(number)}"
         return f"{self.kind.value}:{number[:shown]}{'*' * (len(number) - 2 * shown)}{number[-shown:]}"

@@ -44,6 +44,7 @@ PERSONS = st.builds(
         (PERSON, Reader.DEPARTMENT, f"citizen:{NUMBER[:6]}{'*' * 8}{NUMBER[-4:]}"),
         (COMPANY, Reader.ANYBODY, f"uscc:{CODE[:4]}{'*' * 10}{CODE[-4:]}"),
         (COMPANY, Reader.DEPARTMENT, f"uscc:{CODE[:4]}{'*' * 10}{CODE[-4:]}"),
+        (f"uscc:{NUMBER}", Reader.DEPARTMENT, f"uscc:{NUMBER[0]}{'*' * 16}{NUMBER[-1]}"),
         ("passport:USA:X1234567", Reader.DEPARTMENT, "passport:U**********7"),
         ("hk_macao_pass:H12345678", Reader.DEPARTMENT, "hk_macao_pass:H*******8"),
     ],
