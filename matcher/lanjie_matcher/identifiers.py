@@ -123,7 +123,7 @@ class Identifier:
 
     @property
     def masked(self) -> str:
-        """The text form as anybody may see it: persons 1 + * + 1, companies 4 + * + 4. Others: `lanjie_matcher.masking`."""
+        """The text form as anybody may see it: persons 1 + * + 1, companies 4 + * + 4. See `lanjie_matcher.masking`."""
         number = self._number
         # A person's number that was stated as a company's is still a person's.
         mistaken = (

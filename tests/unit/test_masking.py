@@ -93,6 +93,7 @@ def test_a_line_of_a_log_shows_no_code_either() -> None:
         number = identifier.rpartition(":")[2]
         assert number not in masked_line(f"No such command '{identifier}'.")
     assert CODE not in masked_line(f"matter {CODE}")
+    assert masked_line("listing 0000003800000002 cannot be unsealed") == "listing 0000003800000002 cannot be unsealed"
     assert masked_line("revision 1234, 2026-11-26T09:30:00.123456Z") == "revision 1234, 2026-11-26T09:30:00.123456Z"
 
 
