@@ -27,6 +27,7 @@ from lanjie_gateway.domain.events import EventKind
 from lanjie_gateway.domain.import_rules import ImportState, Receipt
 from lanjie_gateway.domain.list_file import FileRefused, read_header
 from lanjie_gateway.services.event_facts import EventFacts
+from lanjie_gateway.services.inquiries import UploadedPass
 from lanjie_matcher.catalogues import Edition
 from lanjie_matcher.civil_time import SHANGHAI, day_of
 from lanjie_matcher.identifiers import parse
@@ -377,6 +378,24 @@ def test_article_40_numbers_and_names_leave_masked(office: Office) -> None:
     decision = office.ask(MASKED)
     assert decision.masked_identifier == theirs.masked_identifiers[0]
     assert decision.listings[0].reason == f"欧***（{number[0]}{'*' * 16}{number[-1]}）拖欠"
+
+
+def test_article_40_records_keep_what_was_asked_for_without_the_person(office: Office) -> None:
+    subject = next(_persons)
+    number = subject.partition(":")[2]
+    hidden = f"{number[0]}{'*' * 16}{number[-1]}"
+    asked = office.client.check(
+        subject, matter="tendering.bidder", purpose=f"核验欧阳示例{number}", case_no=number, name="欧阳示例"
+    )
+    told = {"view_digest": 1, "epoch": 1, "generation": 1, "revision": 1, "set_age": 0, "matter": "tendering.bidder"}
+    older_sdk = UploadedPass(sequence=1, at=NOW, purpose=f"核验 {number}", case_no=number, **told)
+    office.run(office.control.inquiries.upload(INQUIRER, "f" * 32, "", [older_sdk]))
+    office.run(office.control.explanations.explain(asked.decision_id, f"答复 {number}", AGENCY))
+    kept = records(office.gateway)
+    record, uploaded = kept[asked.decision_id], kept[f"{'f' * 12}-1"]
+    assert (record["purpose"], record["case_no"]) == (f"核验欧***{hidden}", hidden)
+    assert (uploaded["purpose"], uploaded["case_no"]) == (f"核验 {hidden}", hidden)
+    assert number not in json.dumps(list(kept.values()))
 
 
 def test_article_40_an_inquirer_reads_no_list(office: Office) -> None:
