@@ -387,7 +387,14 @@ def test_article_40_records_keep_what_was_asked_for_without_the_person(office: O
     asked = office.client.check(
         subject, matter="tendering.bidder", purpose=f"核验欧阳示例{number}", case_no=number, name="欧阳示例"
     )
-    told = {"view_digest": 1, "epoch": 1, "generation": 1, "revision": 1, "set_age": 0, "matter": "tendering.bidder"}
+    told: dict[str, Any] = {
+        "view_digest": 1,
+        "epoch": 1,
+        "generation": 1,
+        "revision": 1,
+        "set_age": 0,
+        "matter": "tendering.bidder",
+    }
     older_sdk = UploadedPass(sequence=1, at=NOW, purpose=f"核验 {number}", case_no=number, **told)
     office.run(office.control.inquiries.upload(INQUIRER, "f" * 32, "", [older_sdk]))
     office.run(office.control.explanations.explain(asked.decision_id, f"答复 {number}", AGENCY))
