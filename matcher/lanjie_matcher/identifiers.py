@@ -288,7 +288,7 @@ def _permanent_resident(kind: IdentifierKind, number: str) -> Identifier:
 def _passport(kind: IdentifierKind, number: str) -> Identifier:
     country, separator, rest = number.partition(":")
     if not separator or not _COUNTRY.fullmatch(country):
-        raise IdentifierError("country", "a passport states its country in three letters: 'passport:USA:A1234567'")
+        raise IdentifierError("country", "a passport states its country in three letters: 'passport:USA:...'")
     if not 5 <= len(rest) <= 15:
         raise IdentifierError("length", "a passport number has 5 to 15 characters")
     _matches(rest, _ALNUM, "a passport number has letters and digits")

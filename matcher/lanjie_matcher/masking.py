@@ -104,15 +104,17 @@ def _kind_only(found: re.Match[str]) -> str:
 
 
 def _of_kinds(kinds: Iterable[str]) -> re.Pattern[str]:
+    # Without a digit it is a form that somebody is told, such as 'uscc:...', and no number.
+    rest = r"[^\s,;，；。、()（）'\"]"
     return re.compile(
-        rf"(?i)(?<![a-z_])({'|'.join(sorted(kinds))})\s*[:：]\s*[^\s,;，；。、()（）'\"]+(?:[ \-][0-9Xx]+)*"
+        rf"(?i)(?<![a-z_])({'|'.join(sorted(kinds))})\s*[:：]\s*(?={rest}*[0-9０-９]){rest}+(?:[ \-][0-9Xx]+)*"
     )
 
 
 _LONG: Final = 18
 _LISTING_ID: Final = 16
 _HINT: Final = re.compile("[0-9０-９:：]")
-_DIGITS_OR_KIND: Final = re.compile(r"[0-9０-９]{5}|[0-9]{2}[- ][0-9]|[A-Za-z]{4}\s*[:：]")
+_DIGITS_OR_KIND: Final = re.compile(r"[0-9０-９]{5}|[0-9][- ]?[0-9][- ][0-9]|[A-Za-z_]{4}\s*[:：]")
 """Quick looks, the quicker one first: nothing that is masked is without one of each."""
 _WRITTEN: Final = re.compile(
     r"(?<![0-9A-Za-z０-９])[0-9０-９](?:[ \-]?[0-9０-９]){14,16}(?:[ \-]?[0-9０-９XxＸｘ])?(?![0-9A-Za-z０-９])"

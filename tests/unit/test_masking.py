@@ -93,6 +93,10 @@ def test_a_line_of_a_log_shows_no_code_either() -> None:
         number = identifier.rpartition(":")[2]
         assert number not in masked_line(f"No such command '{identifier}'.")
     assert CODE not in masked_line(f"matter {CODE}")
+    for told in ("state the kind: 'uscc:...', 'citizen:...'", "three letters: 'passport:USA:...'", "citizen:"):
+        assert masked_line(told) == told
+    assert "测9" not in masked_line("social_org_no:测9字第8号")
+    assert "0 1 9 9" not in masked_line("3 2 0 1 9 9 1 9 8 0 0 1 0 1 0 0 7 5")
     assert masked_line("listing 0000003800000002 cannot be unsealed") == "listing 0000003800000002 cannot be unsealed"
     assert masked_line("revision 1234, 2026-11-26T09:30:00.123456Z") == "revision 1234, 2026-11-26T09:30:00.123456Z"
 
