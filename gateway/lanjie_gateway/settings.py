@@ -3,6 +3,8 @@
 import logging
 import os
 import sys
+import threading
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,11 +12,13 @@ import structlog
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from lanjie_matcher.masking import masked_line
+
 
 class Settings(BaseSettings):
     """Everything that can be set."""
 
-    model_config = SettingsConfigDict(env_prefix="LANJIE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="LANJIE_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     state: Path = Field(description="State directory: ledger, keys, tokens, inquiry segments; 0700.")
     listen: str = Field(default="127.0.0.1:7700", description="Screening listener, HOST:PORT; loopback only for now.")
@@ -64,15 +68,60 @@ class Settings(BaseSettings):
         return self.ledger_url or f"sqlite:///{self.state.resolve() / 'ledger.sqlite3'}"
 
 
+def where(error: BaseException) -> str:
+    """Return what went wrong by kind and place: places name code, a message of a foreign error may hold anything."""
+    places = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        places.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return f"{type(error).__name__} at {' > '.join(places[-6:])}"
+
+
 def configure_logs(level: str) -> None:
-    """Log JSON lines to standard error, from `level` on. No identifier is ever logged."""
+    """Log JSON lines to standard error, from `level` on.
+
+    No identifier is ever logged (Art. 40). Nothing of ours tries to; what looks like one is masked all the same.
+    """
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            _without_numbers,
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
     )
+
+
+def log_foreign_by_place() -> None:
+    """Log what libraries say and what ends a process by kind and place: their messages may quote anything (Art. 40)."""
+    logging.basicConfig(level=logging.WARNING, handlers=[_Foreign()], force=True)
+    sys.excepthook = lambda _kind, error, _trace: _crashed(error)
+    threading.excepthook = lambda caught: _crashed(caught.exc_value)
+
+
+def _without_numbers(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {name: masked_line(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _crashed(error: BaseException | None) -> None:
+    if error is not None:
+        structlog.get_logger("lanjie").error("crashed", error=where(error))
+
+
+class _Foreign(logging.Handler):
+    """What libraries log: who, how bad and where, without the message."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log one record."""
+        error = record.exc_info[1] if record.exc_info else None
+        structlog.get_logger("lanjie.foreign").log(
+            record.levelno,
+            "foreign",
+            logger=record.name,
+            place=f"{record.filename}:{record.lineno}",
+            error=where(error) if error is not None else "",
+        )

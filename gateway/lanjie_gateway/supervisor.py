@@ -20,7 +20,7 @@ import structlog
 from lanjie_gateway.adapters import redis_server
 from lanjie_gateway.adapters.departments_file import read_departments
 from lanjie_gateway.adapters.state_lock import SERVE, StateInUseError, hold, socket_directory
-from lanjie_gateway.settings import Settings, configure_logs
+from lanjie_gateway.settings import Settings, configure_logs, log_foreign_by_place
 
 STOP_SECONDS: Final = 15.0
 RESTART_SECONDS: Final = 0.5
@@ -58,6 +58,7 @@ def serve(state: Path, listen: str, feed: str, admin: str, metrics: str, *, allo
             )
             settings = _with_departments(settings)
             configure_logs(settings.log_level)
+            log_foreign_by_place()
             return asyncio.run(_supervise(*_with_redis(settings)))
     except (StateInUseError, OSError, ValueError) as error:
         return _refuse(str(error))

@@ -224,7 +224,7 @@ class Desk:
             listing_id, self.listings.act(kind, grounds, order["principal"]), {}, order["principal"]
         )
         await self.waiting.confirm(waits.id, person("bert"))
-        return await self.listings.seen(listing_id)
+        return await self.listings.seen(listing_id, order["principal"])
 
     async def full(self, file: bytes, **order: Any) -> Any:
         """Import a complete list."""

@@ -85,7 +85,7 @@ class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
         """Commit what waits."""
         if is_act(request.receipt_id):
             act = await self._waiting.confirm(request.receipt_id, caller(context))
-            view = await self._listings.seen(act.listing_id)
+            view = await self._listings.seen(act.listing_id, caller(context))
             return listing_pb2.ConfirmResponse(act=_act(act), listing=_listing(view))
         receipt = await self._imports.confirm(request.receipt_id, caller(context))
         return listing_pb2.ConfirmResponse(receipt=_receipt(receipt))
@@ -113,13 +113,13 @@ class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
             )
         if is_act(request.receipt_id):
             act, after = await self._waiting.show(request.receipt_id, principal)
-            corrected = [] if after is None else [_listing(self._listings.view(after))]
-            standing = _listing(await self._listings.seen(act.listing_id))
+            corrected = [] if after is None else [_listing(self._listings.view(after, principal))]
+            standing = _listing(await self._listings.seen(act.listing_id, principal))
             return listing_pb2.ListWaitingResponse(acts=[_act(act)], listings=corrected, standing=standing)
         receipt = await self._imports.receipt(request.receipt_id, principal)
         staged = await self._imports.staged(receipt) if receipt.state is ImportState.WAITING else []
         return listing_pb2.ListWaitingResponse(
-            imports=[_receipt(receipt)], listings=[_listing(self._listings.view(each)) for each in staged]
+            imports=[_receipt(receipt)], listings=[_listing(self._listings.view(each, principal)) for each in staged]
         )
 
     async def Find(
@@ -157,7 +157,7 @@ class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
             grounds = (request.reason, request.document, request.effective_date)
             act = self._listings.act(kind, grounds, principal)
             waiting = await self._waiting.propose(request.listing_id, act, dict(request.corrections), principal)
-            view = await self._listings.seen(request.listing_id)
+            view = await self._listings.seen(request.listing_id, principal)
             return listing_pb2.RecordEventResponse(listing=_listing(view), waiting=_act(waiting))
         revision, view = await self._listings.record_event(
             request.listing_id,

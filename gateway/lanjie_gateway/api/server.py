@@ -11,6 +11,7 @@ import structlog
 from lanjie_gateway.api.auth import Tokens, set_caller
 from lanjie_gateway.api.errors import abort, as_gateway_error
 from lanjie_gateway.domain.errors import Unanswerable
+from lanjie_gateway.settings import where
 
 KIB: Final = 1024
 SCREENING_MESSAGE_BYTES: Final = 64 * KIB
@@ -113,11 +114,11 @@ class Gate(grpc.aio.ServerInterceptor):
     async def _fail(self, error: Exception, context: Any, method: str) -> None:
         if isinstance(error, grpc.aio.AbortError):
             raise error
-        request_id = secrets.token_hex(8)
+        request_id = secrets.token_hex(6)
         shown = as_gateway_error(error, request_id)
         if shown.reason == "INTERNAL":
             # The traceback names code, never values; the message of a foreign error may hold anything, so it stays out.
-            _log.error("internal_error", method=method, request_id=request_id, error=_where(error))
+            _log.error("internal_error", method=method, request_id=request_id, error=where(error))
         else:
             _log.info("rpc_refused", method=method, reason=shown.reason)
         await abort(context, shown)
@@ -125,13 +126,3 @@ class Gate(grpc.aio.ServerInterceptor):
 
 def _completed(method: str, started: float) -> None:
     _log.debug("rpc_completed", method=method, ms=round((time.perf_counter() - started) * 1000, 3))
-
-
-def _where(error: BaseException) -> str:
-    places = []
-    trace = error.__traceback__
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        places.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
-        trace = trace.tb_next
-    return f"{type(error).__name__} at {' > '.join(places[-6:])}"

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import sys
 from importlib.metadata import version
 from typing import Annotated, NoReturn
@@ -94,11 +95,17 @@ def main() -> None:
         _fail(str(error), error.code)
     except LanjieError as error:
         _fail(describe(error), 2)
+    except (typer.Exit, KeyboardInterrupt):
+        raise
     except BrokenPipeError:
         # The reader has gone (`| head`). What is still buffered must not raise again at exit.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(2)
+    except Exception as error:  # noqa: BLE001  a traceback ends in a message, and that may quote an identifier
+        from lanjie_gateway.settings import where
+
+        _fail(f"internal error: {where(error)}", 2)
     else:
         sys.exit(code if isinstance(code, int) else 0)
 
@@ -110,6 +117,8 @@ def _misused(error: TyperException) -> NoReturn:
         typer.echo(context.get_help() if context is not None else "", err=True)
         sys.exit(2)
     message = error.format_message() if hasattr(error, "format_message") else str(error)
+    # Our words are ASCII; what is not was typed, and may be a name.
+    message = re.sub(r"[^\x00-\x7f]+", "…", message)
     if message.startswith("Got unexpected extra argument"):
         # It would repeat what was typed: half of an identifier with a blank in it, for instance.
         message = "Got more arguments than it takes; quote what holds blanks."
@@ -129,5 +138,8 @@ def describe(error: Exception) -> str:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)  # noqa: T201  this is the one place for it
+    from lanjie_matcher.masking import masked_line
+
+    # What was typed in the wrong place may be an identifier.
+    print(f"error: {masked_line(message)}", file=sys.stderr)  # noqa: T201  this is the one place for it
     sys.exit(code)

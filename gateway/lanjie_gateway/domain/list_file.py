@@ -7,6 +7,8 @@
 4. Art. 3: nobody under sixteen.
 5. Art. 32, 47: related persons are marks; they are kept sealed and have no effect.
 6. Art. 26-31, 61: a department writes its own list types, within its region, from its own source.
+7. Art. 40: what a row says of its own persons is masked in the texts that answers show; a column that holds no text
+   and holds a citizen number stands in the wrong place.
 
 No error carries a value of the file: a message names line, column and rule only.
 """
@@ -23,6 +25,7 @@ from lanjie_gateway.domain.access import WriteScope, is_of
 from lanjie_gateway.domain.packed import pack_details_of, pack_entry
 from lanjie_matcher import identifiers as ids
 from lanjie_matcher.identifiers import Identifier, IdentifierError
+from lanjie_matcher.masking import holds_personal_number, masked_text
 from lanjie_matcher.regions import REGION
 from lanjie_matcher.subjects import SubjectKind, kind_by_code, normalise_name
 
@@ -55,7 +58,11 @@ _LIMITS: Final = {
 }
 _LIMIT: Final = 256
 _SHORTEST: Final = 64
+_FREE_TEXTS: Final = tuple("reason basis removal_conditions remedies measure_hints".split())
+_CODES: Final = tuple("decision_no authority sanction_no sanction_kind source_version".split())
 _ADULT_FROM: Final = 16
+_CITIZEN_PLACES: Final = 18
+_ID_KINDS: Final = frozenset(ids.IdentifierKind)
 _ORDER: Final = (
     ("notice_date", "decision_date"),
     ("decision_date", "served_date"),
@@ -278,18 +285,21 @@ def read_row(row: Mapping[str, str], line: int, rules: FileRules) -> ListingDraf
         _of_age(identifiers, dates, rules.today)
         if texts["region"] and not REGION.fullmatch(texts["region"]):
             raise RowRefused("region", "region", "a region has six digits (GB/T 2260)")
+    related = _parts(cells.get("related_persons", ""))
+    name = cells.get("name", "")
+    _without_persons(op, texts, own_words(identifiers, name if kind is SubjectKind.NATURAL_PERSON else "", related))
     if rules.writes is not None:
         texts["region"] = _permitted(rule.code, source, texts["region"], rules.writes, rules.department)
     return ListingDraft(
         line=line,
         op=op,
         identifiers=identifiers,
-        name=cells.get("name", ""),
+        name=name,
         subject_kind=kind,
         list_type=rule.code,
         source=source,
         source_as_of=rules.source_as_of,
-        related_persons=_parts(cells.get("related_persons", "")),
+        related_persons=related,
         texts=texts,
         dates=dates,
     )
@@ -380,6 +390,9 @@ def read_identifier(kind: str, number: str, column: str) -> Identifier:
         digits = made.reveal().partition(":")[2]
         if len(digits) == 18 and digits.isdigit() and digits.endswith("000"):
             raise _rounded(column)
+        if made.kind is ids.IdentifierKind.USCC and holds_personal_number(digits):
+            # It would name a person as a company, and put the number where companies' numbers go.
+            raise RowRefused(column, "personal-number", "the number of a person is stated as a company's")
     return made
 
 
@@ -422,6 +435,27 @@ def _day(text: str) -> datetime.date | None:
         return datetime.date(int(match[1]), int(match[2]), int(match[3]))
     except ValueError:
         return None
+
+
+def own_words(identifiers: Sequence[Identifier], name: str, related_persons: Sequence[str]) -> tuple[str, ...]:
+    """Return the names and numbers of natural persons that a record states, as they may stand in its texts (7)."""
+    numbers = [each.reveal().rpartition(":")[2] for each in identifiers if each.is_person]
+    # A mark is written "name", "role:name" or "role:name:kind:number".
+    parts = [each.replace("：", ":").split(":") for each in related_persons]
+    named = [part.strip() for part_of in parts for part in part_of[len(part_of) > 1 :]]
+    # Kinds and countries are no names: what is ASCII and short says nothing of a person.
+    known = [word for word in (*numbers, name, *named) if len(word) > (4 if word.isascii() else 1)]
+    return tuple(word for word in known if word not in _ID_KINDS)
+
+
+def _without_persons(op: Op, texts: dict[str, str], own: tuple[str, ...]) -> None:
+    # A removal is never held up by how it is written.
+    for column in () if op is Op.DELETE else _CODES:
+        if len(texts[column]) >= _CITIZEN_PLACES and holds_personal_number(texts[column]):
+            raise RowRefused(column, "personal-number", "the column holds the number of a person (Art. 40)")
+    for column in _FREE_TEXTS:
+        if texts[column]:
+            texts[column] = masked_text(texts[column], own)
 
 
 def _in_order(dates: Mapping[str, datetime.date | None]) -> None:

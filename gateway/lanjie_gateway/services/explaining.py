@@ -20,6 +20,7 @@ from lanjie_gateway.domain.records import VERSION, Asked, digest, instant, leaf,
 from lanjie_gateway.domain.retention import erased
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.decide import Outcome, UnknownMatterError, decide
+from lanjie_matcher.masking import masked_text
 from lanjie_matcher.tracing import Trace
 
 MAX_PURPOSE: Final = 200
@@ -224,7 +225,7 @@ class ExplanationService:
                 "department": principal.department,
                 "person": principal.person,
                 "matter": row.matter,
-                "purpose": purpose,
+                "purpose": masked_text(purpose),
                 "subject": row.subject_token.hex(),
                 "explains": row.decision_id,
                 "lineage": self._ledger.lineage,

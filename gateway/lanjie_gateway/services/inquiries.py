@@ -15,6 +15,7 @@ from lanjie_gateway.adapters.segments import is_closed, read_records, segments
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.errors import invalid_argument
 from lanjie_gateway.domain.records import VERSION, digest, instant, leaf, row_fields
+from lanjie_matcher.masking import masked_text
 
 LOAD_SECONDS: Final = 1.0
 MAX_UPLOAD: Final = 1_000
@@ -143,11 +144,11 @@ def _local_row(asker: Principal, sdk_id: str, lineage: str, each: UploadedPass, 
                 "at": instant(each.at),
                 "department": asker.department,
                 "person": asker.person,
-                "officer": each.officer,
+                "officer": masked_text(each.officer),
                 "mode": "ex_officio",
                 "matter": each.matter,
-                "purpose": each.purpose,
-                "case_no": each.case_no,
+                "purpose": masked_text(each.purpose),
+                "case_no": masked_text(each.case_no),
                 "role": each.role,
                 "region": each.region or asker.region,
                 "subject": each.view_digest.to_bytes(8, "big").hex(),

@@ -16,6 +16,7 @@ from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.decide import Outcome, Question, Reason, Ruling, UnknownMatterError, decide
 from lanjie_matcher.fingerprints import IndexKey
 from lanjie_matcher.identifiers import Identifier, IdentifierError, parse
+from lanjie_matcher.masking import masked_number, masked_text
 from lanjie_matcher.regions import REGION
 from lanjie_matcher.subjects import kind_by_code, normalise_name
 
@@ -295,7 +296,10 @@ class ScreeningService:
         ruling = decide([packed.listing for packed in own], self._index.catalogues(admitted.revision), question)
         asked = about(question, kind=kind, subject=token, bucket=bucket)
         warnings = (*identifier.warnings, *ruling.warnings)
-        return self._recorded(admitted, ruling, warnings, identifier.masked, asked, replaces=replaces)
+        person = (identifier.reveal().rpartition(":")[2], name) if identifier.is_person else ()
+        return self._recorded(
+            admitted, ruling, warnings, masked_number(identifier), asked, replaces=replaces, own=person
+        )
 
     def _unreadable(self, admitted: _Admitted, error: IdentifierError, replaces: str) -> Answer:
         ruling = Ruling(
@@ -314,8 +318,12 @@ class ScreeningService:
         asked: Mapping[str, Any],
         *,
         replaces: str,
+        own: tuple[str, ...] = (),
     ) -> Answer:
-        """Steps 5 and 6. A record says what was judged; one that replaces another says that the other never left."""
+        """Steps 5 and 6. A record says what was judged; one that replaces another says that the other never left.
+
+        What the inquirer wrote is recorded without the person asked about (Art. 40): `own` are number and name.
+        """
         asker, inquiry, revision = admitted.asker, admitted.inquiry, admitted.revision
         now = self._clock()
         lineage, epoch = self._ledger()
@@ -329,11 +337,11 @@ class ScreeningService:
                 "as_of": instant(admitted.at),
                 "department": asker.department,
                 "person": asker.person,
-                "officer": inquiry.officer,
+                "officer": masked_text(inquiry.officer),
                 "mode": inquiry.mode,
                 "matter": inquiry.matter,
-                "purpose": inquiry.purpose,
-                "case_no": inquiry.case_no,
+                "purpose": masked_text(inquiry.purpose, own),
+                "case_no": masked_text(inquiry.case_no, own),
                 "role": inquiry.role,
                 "region": admitted.region,
                 **asked,

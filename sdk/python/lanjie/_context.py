@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from lanjie.errors import InvalidArgument
 from lanjie.v1 import screening_pb2 as pb
+from lanjie_matcher.masking import masked_text
 from lanjie_matcher.regions import REGION
 
 _MAX_PURPOSE: Final = 200
@@ -92,9 +93,10 @@ def make_context(inquiry: Inquiry) -> Context:
         )
     message = pb.InquiryContext(
         matter=matter,
-        purpose=purpose,
+        # Records stay on this machine and at the gateway: they name nobody (Art. 40).
+        purpose=masked_text(purpose),
         mode=_MODES[mode],
-        case_no=case_no,
+        case_no=masked_text(case_no),
         role=role,
         handling_region=handling_region,
     )
