@@ -84,13 +84,14 @@ def check(
             handling_region=handling_region,
             as_of=at,
         )
+        why = nobody(client)
     if as_json:
         render.emit(render.decision_dict(decision))
     else:
         question = f"{decision.masked_identifier} · {matter} · {purpose}"
         render.console().print(render.decision_panel(decision, title="check 比对", question=question))
     if decision.source.name == "NONE":
-        raise CommandError(NOBODY)
+        raise CommandError(why)
 
 
 def check_file(
@@ -130,9 +131,16 @@ def check_file(
         task = bar.add_task("checking", total=len(table.rows))
         with _replacing(output, marked=table.marked) as stream:
             write_answers(stream, table, _answers(client, table.rows, asked), tally, lambda: bar.advance(task))
+        why = nobody(client)
     _show_tally(tally, output, at, time.perf_counter() - started, as_json=as_json)
     if tally.unanswered:
-        raise CommandError(f"{tally.unanswered:,} rows: {NOBODY}")
+        raise CommandError(f"{tally.unanswered:,} rows: {why}")
+
+
+def nobody(client: "lanjie.Client") -> str:
+    """Return the line for a gateway that could not be asked; it tells what is wrong with a certificate."""
+    why = client.sync_status().last_error
+    return f"{NOBODY}; {why}" if "certificate" in why or "TLS" in why else NOBODY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

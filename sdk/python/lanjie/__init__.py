@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lanjie._batch import Decisions
     from lanjie._context import InquiryMode, OfficerClaim
     from lanjie._runtime import SyncState, SyncStatus
-    from lanjie._transport import Tls
+    from lanjie._tls import Tls
     from lanjie.aio import AsyncClient
     from lanjie.client import Client
     from lanjie.decision import (
@@ -93,7 +93,7 @@ _HOMES = {
     "OfficerClaim": "_context",
     "SyncState": "_runtime",
     "SyncStatus": "_runtime",
-    "Tls": "_transport",
+    "Tls": "_tls",
     "AsyncClient": "aio",
     "Client": "client",
     **dict.fromkeys(
