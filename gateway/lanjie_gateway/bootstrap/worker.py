@@ -71,6 +71,7 @@ class Worker:
         # A worker makes no fingerprints, so any view key will do.
         directory = state / "keys"
         keys = self._keys = open_keys(directory, newest_generation(directory), fresh=False)
+        self.certificates = certificates_of(self._settings, self._clock)
         self.records = SegmentWriter(state / "inquiry")
         self.records.start()
         self._stack.push_async_callback(self.records.close)
@@ -79,8 +80,7 @@ class Worker:
         server = grpc.aio.server(
             interceptors=[Gate(callers)], options=options(SCREENING_MESSAGE_BYTES, shared_port=True)
         )
-        certificates = certificates_of(self._settings, self._clock)
-        self.places = listen(server, self._settings, "listen", certificates)
+        self.places = listen(server, self._settings, "listen", self.certificates)
         preload = self._preload if self._settings.has_redis else no_copy
         self.feed = FeedClient(feed_socket(state), self.index, self.address, preload)
         service = ScreeningService(
@@ -108,9 +108,9 @@ class Worker:
         await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         await server.start()
         self._stack.push_async_callback(server.stop, DRAIN_SECONDS)
-        if certificates is not None:
-            certificates.start()
-            self._stack.push_async_callback(certificates.close)
+        if self.certificates is not None:
+            self.certificates.start()
+            self._stack.push_async_callback(self.certificates.close)
         await self.feed.start()
         self._stack.push_async_callback(self.feed.close)
 

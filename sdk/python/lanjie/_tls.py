@@ -100,7 +100,7 @@ class Renewal:
 
 def explain(details: str) -> str:
     """Return what to look at, from what gRPC says of a connection with TLS that failed; empty when it says nothing."""
-    if "CERTIFICATE_VERIFY_FAILED" in details:
+    if "CERTIFICATE_VERIFY_FAILED" in details or "BAD_SIGNATURE" in details:
         for sign, what in (("expired", "has expired"), ("not yet valid", "is not valid yet")):
             if sign in details:
                 return f"the gateway's certificate {what}: see to its renewal, or to the clock of this machine"
@@ -114,7 +114,8 @@ def explain(details: str) -> str:
         return "no TLS is spoken at this address: look at the address"
     if "security handshaker" in details:
         return "own certificate, key or authority cannot be used: look at the files of the TLS settings"
-    if "failed to connect" in details and any(sign in details for sign in ("Socket closed", "reset", "TCP stream")):
+    # Of no connection at all: one that breaks later says so without a "last error".
+    if "last error" in details and any(sign in details for sign in ("Socket closed", "reset", "TCP stream")):
         return (
             "the connection was closed at the handshake: look whether the own certificate has expired, and whether the "
             "gateway knows the authority that issued it"
