@@ -13,9 +13,10 @@ import signal
 import sys
 from typing import Final
 
+from lanjie_gateway.adapters.certificates import CertificateError
 from lanjie_gateway.adapters.keys import KeysLostError, newest_generation
 from lanjie_gateway.adapters.state_lock import StateInUseError, feed_socket
-from lanjie_gateway.bootstrap.shared import wall_clock
+from lanjie_gateway.bootstrap.shared import places_of, wall_clock
 from lanjie_gateway.domain.errors import Refused, Unanswerable
 from lanjie_gateway.settings import Settings, configure_logs, log_foreign_by_place
 from lanjie_gateway.supervisor import FATAL
@@ -51,7 +52,7 @@ async def _worker(settings: Settings) -> None:
     from lanjie_gateway.bootstrap.worker import Worker  # noqa: PLC0415
 
     worker = Worker(settings, wall_clock)
-    await worker.start(settings.feed)
+    await worker.start(places_of(settings, "feed"))
     ready = asyncio.create_task(worker.ready())
     await _until_signal()
     ready.cancel()
@@ -88,8 +89,8 @@ def main(parent: str, role: str, *command: str) -> int:
     except (Hopeless, StateInUseError, KeysLostError, Refused) as error:
         sys.stderr.write(f"error: {error}\n")
         return FATAL
-    except Unanswerable as error:
-        # The database may be back in a moment: the supervisor tries again.
+    except (Unanswerable, CertificateError) as error:
+        # The database may be back in a moment, and whoever writes certificates finish: the supervisor tries again.
         sys.stderr.write(f"error: {error}\n")
         return AGAIN
     return 0

@@ -1,5 +1,6 @@
 """Settings of `serve` and its log: arguments first, then `LANJIE_*`, then these defaults. Built once, frozen."""
 
+import ipaddress
 import logging
 import os
 import sys
@@ -21,10 +22,23 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LANJIE_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     state: Path = Field(description="State directory: ledger, keys, tokens, inquiry segments; 0700.")
-    listen: str = Field(default="127.0.0.1:7700", description="Screening listener, HOST:PORT; loopback only for now.")
+    listen: str = Field(default="127.0.0.1:7700", description="Screening listener, HOST:PORT.")
     feed: str = Field(default="127.0.0.1:0", description="Feed listener: sync and inquiry upload.")
     admin: str = Field(default="127.0.0.1:0", description="Admin listener: listings and catalogues.")
-    metrics: str = Field(default="", description="Metrics listener for Prometheus, HTTP; none when empty.")
+    metrics: str = Field(
+        default="", description="Metrics listener for Prometheus, HTTP, on loopback only; none when empty."
+    )
+    tls_cert: Path | None = Field(default=None, description="Certificate of the listeners with its chain, PEM.")
+    tls_key: Path | None = Field(default=None, description="Its private key, PEM.")
+    tls_client_ca: Path | None = Field(default=None, description="Authorities that vouch for clients, PEM.")
+    plain_listen: str = Field(
+        default="127.0.0.1:0", description="With TLS: screening listener without, for tokens, on loopback only."
+    )
+    plain_feed: str = Field(default="127.0.0.1:0", description="The same for the feed.")
+    plain_admin: str = Field(default="127.0.0.1:0", description="The same for the admin listener.")
+    advertise: str = Field(
+        default="", description="With TLS: host name by which other machines reach the listeners; theirs when empty."
+    )
     allow_examples: bool = Field(default=False, description="Take catalogues marked `example: true`.")
     region: str = Field(default="320000", pattern="^[0-9]{6}$", description="Region of department `local`, GB/T 2260.")
     departments: Path | None = Field(
@@ -58,6 +72,53 @@ class Settings(BaseSettings):
         return values
 
     @property
+    def tls(self) -> tuple[Path, Path, Path] | None:
+        """Certificate, key and authorities of clients; `None` without TLS.
+
+        Raises:
+            ValueError: one is set without the others.
+        """
+        match self.tls_cert, self.tls_key, self.tls_client_ca:
+            case None, None, None:
+                return None
+            case Path() as cert, Path() as key, Path() as client_ca:
+                return cert, key, client_ca
+        raise ValueError("TLS wants LANJIE_TLS_CERT, LANJIE_TLS_KEY and LANJIE_TLS_CLIENT_CA together (rule tls-parts)")
+
+    def check_listeners(self) -> None:
+        """See that nothing is spoken over a network in the clear (Art. 43).
+
+        Raises:
+            ValueError: a listener breaks a rule, which is named.
+        """
+        plain = {"metrics": self.metrics}
+        if self.tls is None:
+            for name in ("listen", "feed", "admin"):
+                if not is_loopback(getattr(self, name)):
+                    raise ValueError(
+                        f"{name} {getattr(self, name)} is not on this machine, and without TLS only loopback is "
+                        "listened on: set LANJIE_TLS_CERT, LANJIE_TLS_KEY and LANJIE_TLS_CLIENT_CA (rule tls-required)"
+                    )
+        else:
+            plain |= {f"plain_{name}": getattr(self, f"plain_{name}") for name in ("listen", "feed", "admin")}
+            for name in ("listen", "feed", "admin"):
+                if not self.advertise and host_of(getattr(self, name)) in ("0.0.0.0", "::"):  # noqa: S104  refused
+                    raise ValueError(
+                        f"{name} {getattr(self, name)} is every address and none: name the host by which others reach "
+                        "it with --advertise (rule advertise)"
+                    )
+        for name, address in plain.items():
+            if address and not is_loopback(address):
+                raise ValueError(f"{name} {address} has no TLS and stands on loopback only (rule loopback)")
+
+    def advertised(self, address: str) -> str:
+        """Return the address of a listener with TLS as other machines write it."""
+        if not self.advertise or is_loopback(address):
+            return address
+        host = f"[{self.advertise}]" if ":" in self.advertise else self.advertise
+        return f"{host}:{address.rpartition(':')[2]}"
+
+    @property
     def has_redis(self) -> bool:
         """Whether there is a Redis to use; `serve` puts its private one's address in."""
         return self.redis_url not in ("", "none")
@@ -77,6 +138,20 @@ def where(error: BaseException) -> str:
         places.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
         trace = trace.tb_next
     return f"{type(error).__name__} at {' > '.join(places[-6:])}"
+
+
+def host_of(address: str) -> str:
+    """Return the host of HOST:PORT, without the brackets of IPv6."""
+    return address.rpartition(":")[0].strip("[]")
+
+
+def is_loopback(address: str) -> bool:
+    """Whether HOST:PORT stands on this machine only. No name but ``localhost`` counts."""
+    host = host_of(address)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def configure_logs(level: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 
 from lanjie.v1 import ledger_pb2 as pb
 from lanjie.v1 import ledger_pb2_grpc
+from lanjie_gateway.adapters.certificates import Certificates
 from lanjie_gateway.api.auth import caller
 from lanjie_gateway.api.messages import timestamp
 from lanjie_gateway.domain.access import Role
@@ -29,6 +30,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         views: of the SDKs.
         sync: knows the SDKs.
         lists: knows the sources.
+        certificates: of the listeners; `None` without TLS.
     """
 
     def __init__(
@@ -38,9 +40,12 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         views: ViewService,
         sync: SyncService,
         lists: ListStatusService,
+        *,
+        certificates: Certificates | None,
     ) -> None:
         self._views = views
         self._lists = lists
+        self._certificates = certificates
         self._backups = backups
         self._rotation = rotation
         self._sync = sync
@@ -102,6 +107,24 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
                     late=count.late,
                 )
         return told
+
+    async def GetCertificateStatus(
+        self, request: pb.GetCertificateStatusRequest, context: Any
+    ) -> pb.GetCertificateStatusResponse:
+        """Say how long the certificates of the listeners are good for."""
+        del request
+        caller(context).require(Role.AGENCY)
+        if self._certificates is None:
+            return pb.GetCertificateStatusResponse()
+        now = self._certificates.now
+        return pb.GetCertificateStatusResponse(
+            tls=True,
+            end_time=timestamp(now.ends_at),
+            days_left=self._certificates.days_left(now.ends_at),
+            client_ca_end_time=timestamp(now.client_ca_ends_at),
+            client_ca_days_left=self._certificates.days_left(now.client_ca_ends_at),
+            fault=self._certificates.fault,
+        )
 
     async def Backup(self, request: pb.BackupRequest, context: Any) -> AsyncIterator[pb.BackupResponse]:
         """Make a backup; a caller that hangs up ends it."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from lanjie.v1 import screening_pb2 as pb
 from lanjie.v1 import screening_pb2_grpc
-from lanjie_gateway.api.auth import caller
+from lanjie_gateway.api.auth import caller, over_tls
 from lanjie_gateway.api.messages import date_text, timestamp
 from lanjie_gateway.domain.records import DIGEST_ALGORITHM
 from lanjie_gateway.services.screening import Answer, Inquiry, Party, ScreeningService
@@ -34,14 +34,14 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
 
     Args:
         service: answers them.
-        discover: what `Discover` says of this gateway.
+        discover: what `Discover` says of this gateway, to those who came over TLS or not.
         draw: takes a department's tokens for some checks; refuses when there are none.
     """
 
     def __init__(
         self,
         service: ScreeningService,
-        discover: Callable[[], pb.DiscoverResponse],
+        discover: Callable[[bool], pb.DiscoverResponse],
         draw: Callable[[str, int], Awaitable[None]],
     ) -> None:
         self._service = service
@@ -75,7 +75,7 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
         """Say where the other services listen."""
         del request
         caller(context)
-        return self._discover()
+        return self._discover(over_tls(context))
 
 
 def _decision(answer: Answer) -> pb.Decision:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import grpc
 import structlog
 
-from lanjie_gateway.api.auth import Tokens, set_caller
+from lanjie_gateway.api.auth import Callers, set_caller
 from lanjie_gateway.api.errors import abort, as_gateway_error
 from lanjie_gateway.domain.errors import Unanswerable
 from lanjie_gateway.settings import where
@@ -50,8 +50,8 @@ def options(max_message_bytes: int, *, shared_port: bool = False) -> list[tuple[
 class Gate(grpc.aio.ServerInterceptor):
     """Authenticates, bounds what is in flight, translates errors, logs one line a call without identifiers."""
 
-    def __init__(self, tokens: Tokens) -> None:
-        self._tokens = tokens
+    def __init__(self, callers: Callers) -> None:
+        self._callers = callers
         self._in_flight = 0
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
@@ -109,7 +109,7 @@ class Gate(grpc.aio.ServerInterceptor):
         self._admit(context)
 
     def _admit(self, context: Any) -> None:
-        set_caller(self._tokens.principal(context.invocation_metadata(), context.peer()))
+        set_caller(self._callers.identify(context))
 
     async def _fail(self, error: Exception, context: Any, method: str) -> None:
         if isinstance(error, grpc.aio.AbortError):

@@ -36,7 +36,7 @@ from lanjie_gateway.adapters.metrics import Metrics
 from lanjie_gateway.adapters.shared_index import SharedIndex
 from lanjie_gateway.adapters.state_lock import LEDGER, feed_socket, hold
 from lanjie_gateway.api.audit import AuditServicer
-from lanjie_gateway.api.auth import Tokens
+from lanjie_gateway.api.auth import Callers, Tokens
 from lanjie_gateway.api.calendar import CalendarServicer
 from lanjie_gateway.api.catalogue import CatalogueServicer
 from lanjie_gateway.api.check_receipts import ReceiptServicer
@@ -44,11 +44,20 @@ from lanjie_gateway.api.feedback import FeedbackServicer
 from lanjie_gateway.api.ledger import LedgerServicer
 from lanjie_gateway.api.list_metrics import ListCollector
 from lanjie_gateway.api.listing import ListingServicer
-from lanjie_gateway.api.metrics import GatewayCollector
+from lanjie_gateway.api.metrics import CertificateCollector, GatewayCollector
 from lanjie_gateway.api.server import ADMIN_MESSAGE_BYTES, Gate, options
 from lanjie_gateway.api.statistics import StatisticsServicer
 from lanjie_gateway.api.sync import InquiryServicer, SyncServicer
-from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, departments_of, describe
+from lanjie_gateway.bootstrap.shared import (
+    DRAIN_SECONDS,
+    VERSION,
+    Clock,
+    Places,
+    certificates_of,
+    departments_of,
+    describe,
+    listen,
+)
 from lanjie_gateway.services.backups import BackupService
 from lanjie_gateway.services.calendar import CalendarService, deadlines_of
 from lanjie_gateway.services.catalogue import CatalogueService
@@ -84,13 +93,23 @@ class Control:
         self._settings = settings
         self._clock = clock
         self._stack = contextlib.AsyncExitStack()
-        self.feed_address = ""
-        self.admin_address = ""
+        self.feed = self.admin = Places(plain="")
+        self.screening_tls = settings.advertised(settings.listen)
         self.metrics_address = ""
         self._screening = ""
         self._ready = 0
         self._serving = False
         self.gateway_file = settings.state / "gateway.json"
+
+    @property
+    def feed_address(self) -> str:
+        """Where the feed is in the clear, on this machine."""
+        return self.feed.plain
+
+    @property
+    def admin_address(self) -> str:
+        """The same for the admin listener."""
+        return self.admin.plain
 
     async def start(self) -> None:
         """Open the ledger and serve.
@@ -99,6 +118,7 @@ class Control:
             StateInUseError: another gateway holds the state.
             KeysLostError: a key of a state in use is missing.
             Refused: the file of deadlines cannot be used.
+            CertificateError: the certificate files cannot be used.
         """
         deadlines = deadlines_of(self._settings.deadlines)
         state = self._settings.state
@@ -113,7 +133,7 @@ class Control:
         await self.ledger.start()
         self._stack.push_async_callback(self.ledger.close)
         keys = self.ledger.keys
-        self._tokens = Tokens(state / "tokens", keys.token, self._settings.region, departments_of(self._settings))
+        self._open_door(keys.token)
 
         self.catalogues = CatalogueService(
             self.ledger, self._published, self._clock, allow_examples=self._settings.allow_examples
@@ -177,19 +197,29 @@ class Control:
         self._serving = True
         self._tell_ready()
 
+    def _open_door(self, token_key: bytes) -> None:
+        """Know who calls, and show who we are."""
+        departments, region = departments_of(self._settings), self._settings.region
+        self._tokens = Tokens(self._settings.state / "tokens", token_key, region, departments)
+        self._callers = Callers(self._tokens, departments, region)
+        self.certificates = certificates_of(self._settings, self._clock)
+        if self.certificates is not None:
+            self.certificates.start()
+            self._stack.push_async_callback(self.certificates.close)
+
     async def _serve_feed(self) -> None:
-        feed = grpc.aio.server(interceptors=[Gate(self._tokens)], options=options(ADMIN_MESSAGE_BYTES))
+        feed = grpc.aio.server(interceptors=[Gate(self._callers)], options=options(ADMIN_MESSAGE_BYTES))
         sync_pb2_grpc.add_SyncServiceServicer_to_server(SyncServicer(self.sync, self.views), feed)
         audit_pb2_grpc.add_InquiryServiceServicer_to_server(InquiryServicer(self.inquiries), feed)
         feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(FeedbackServicer(self.feedback), feed)
         receipt_pb2_grpc.add_ReceiptServiceServicer_to_server(ReceiptServicer(self.receipts), feed)
-        self.feed_address = await self._listen(
-            *(feed, self._settings.feed, sync_pb2, audit_pb2, feedback_pb2, receipt_pb2), without="AuditService"
+        self.feed = await self._listen(
+            *(feed, "feed", sync_pb2, audit_pb2, feedback_pb2, receipt_pb2), without="AuditService"
         )
         self._stack.push_async_callback(self.sync.close)
 
     async def _serve_admin(self) -> None:
-        admin = grpc.aio.server(interceptors=[Gate(self._tokens)], options=options(ADMIN_MESSAGE_BYTES))
+        admin = grpc.aio.server(interceptors=[Gate(self._callers)], options=options(ADMIN_MESSAGE_BYTES))
         listing_pb2_grpc.add_ListingServiceServicer_to_server(
             ListingServicer(self.listings, self.imports, self.waiting, self.duties), admin
         )
@@ -199,14 +229,14 @@ class Control:
         self._stack.push_async_callback(rotation.close)
         backups = BackupService(self.ledger, self._settings.state, self._settings.ledger, VERSION, self._clock)
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(
-            LedgerServicer(backups, rotation, self.views, self.sync, self.lists), admin
+            LedgerServicer(backups, rotation, self.views, self.sync, self.lists, certificates=self.certificates), admin
         )
         statistics_pb2_grpc.add_StatisticsServiceServicer_to_server(StatisticsServicer(self.statistics), admin)
         audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self.explanations), admin)
-        self.admin_address = await self._listen(
+        self.admin = await self._listen(
             *(
                 admin,
-                self._settings.admin,
+                "admin",
                 listing_pb2,
                 catalogue_pb2,
                 calendar_pb2,
@@ -221,6 +251,8 @@ class Control:
         loop = asyncio.get_running_loop()
         self.metrics.add(GatewayCollector(self.views, self.sync, self.hub, self._settings.workers, loop))
         self.metrics.add(ListCollector(self.lists, loop))
+        if self.certificates is not None:
+            self.metrics.add(CertificateCollector(self.certificates))
         self.metrics_address = await self.metrics.listen(self._settings.metrics)
         self._stack.push_async_callback(self.metrics.close)
 
@@ -268,12 +300,12 @@ class Control:
     async def _published(self, revision: int) -> None:
         await self.follower.published(revision)
 
-    async def _listen(self, server: grpc.aio.Server, address: str, *modules: object, without: str = "") -> str:
+    async def _listen(self, server: grpc.aio.Server, name: str, *modules: object, without: str = "") -> Places:
         await describe(server, *modules, without=without)
-        port = server.add_insecure_port(address)
+        places = listen(server, self._settings, name, self.certificates)
         await server.start()
         self._stack.push_async_callback(server.stop, DRAIN_SECONDS)
-        return f"{address.rpartition(':')[0]}:{port}"
+        return places
 
     def _worker_ready(self, screening: str) -> None:
         self._screening = screening
@@ -292,8 +324,8 @@ class Control:
             "lineage": self.ledger.lineage,
             "epoch": self.ledger.epoch,
             "screening": self._screening,
-            "feed": self.feed_address,
-            "admin": self.admin_address,
+            "feed": self.feed.plain,
+            "admin": self.admin.plain,
             "metrics": self.metrics_address,
             "tokens": {person: str(path.resolve()) for person, path in self._tokens.files.items()},
             "signing_key": str(self._tokens.signing_key.resolve()),
@@ -305,6 +337,8 @@ class Control:
             "pid": os.getpid(),
             "version": VERSION,
         }
+        if self.certificates is not None:
+            content["tls"] = {"screening": self.screening_tls, "feed": self.feed.tls, "admin": self.admin.tls}
         aside = self.gateway_file.with_suffix(".tmp")
         aside.write_text(json.dumps(content, indent=2) + "\n")
         aside.chmod(0o600)

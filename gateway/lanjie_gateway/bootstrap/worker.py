@@ -18,10 +18,19 @@ from lanjie_gateway.adapters.redis_index import RedisIndex
 from lanjie_gateway.adapters.segments import SegmentWriter
 from lanjie_gateway.adapters.shared_index import SharedIndex, SharedIndexError
 from lanjie_gateway.adapters.state_lock import feed_socket
-from lanjie_gateway.api.auth import Tokens
+from lanjie_gateway.api.auth import Callers, Tokens
 from lanjie_gateway.api.screening import ScreeningServicer
 from lanjie_gateway.api.server import SCREENING_MESSAGE_BYTES, Gate, options
-from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, departments_of, describe
+from lanjie_gateway.bootstrap.shared import (
+    DRAIN_SECONDS,
+    VERSION,
+    Clock,
+    Places,
+    certificates_of,
+    departments_of,
+    describe,
+    listen,
+)
 from lanjie_gateway.services.screening import ScreeningService
 from lanjie_gateway.settings import Settings
 from lanjie_matcher.fingerprints import IndexKey
@@ -42,27 +51,36 @@ class Worker:
         self._clock = clock
         self._stack = contextlib.AsyncExitStack()
         self.index: ExactIndex[Any] = RedisIndex(self._fetch) if settings.index == "redis" else TableIndex()
-        self.address = ""
+        self.places = Places(plain="")
 
-    async def start(self, feed_address: str) -> None:
+    @property
+    def address(self) -> str:
+        """Where it listens in the clear, on this machine."""
+        return self.places.plain
+
+    async def start(self, feed: Places) -> None:
         """Serve; ready when `ready` returns.
 
         Args:
-            feed_address: what `Discover` says of the feed listener.
+            feed: what `Discover` says of the feed listener, to each in the way he came.
+
+        Raises:
+            CertificateError: the certificate files cannot be used.
         """
         state = self._settings.state
         # A worker makes no fingerprints, so any view key will do.
         directory = state / "keys"
         keys = self._keys = open_keys(directory, newest_generation(directory), fresh=False)
+        self.certificates = certificates_of(self._settings, self._clock)
         self.records = SegmentWriter(state / "inquiry")
         self.records.start()
         self._stack.push_async_callback(self.records.close)
-        tokens = Tokens(state / "tokens", keys.token, self._settings.region, departments_of(self._settings))
+        departments, region = departments_of(self._settings), self._settings.region
+        callers = Callers(Tokens(state / "tokens", keys.token, region, departments), departments, region)
         server = grpc.aio.server(
-            interceptors=[Gate(tokens)], options=options(SCREENING_MESSAGE_BYTES, shared_port=True)
+            interceptors=[Gate(callers)], options=options(SCREENING_MESSAGE_BYTES, shared_port=True)
         )
-        port = server.add_insecure_port(self._settings.listen)
-        self.address = f"{self._settings.listen.rpartition(':')[0]}:{port}"
+        self.places = listen(server, self._settings, "listen", self.certificates)
         preload = self._preload if self._settings.has_redis else no_copy
         self.feed = FeedClient(feed_socket(state), self.index, self.address, preload)
         service = ScreeningService(
@@ -74,9 +92,9 @@ class Worker:
             ledger=lambda: (self.feed.lineage, self.feed.epoch),
         )
 
-        def discover() -> screening_pb2.DiscoverResponse:
+        def discover(over_tls: bool) -> screening_pb2.DiscoverResponse:  # noqa: FBT001  a callback's one argument
             return screening_pb2.DiscoverResponse(
-                feed_address=feed_address,
+                feed_address=feed.tls if over_tls else feed.plain,
                 lineage=self.feed.lineage,
                 epoch=self.feed.epoch,
                 revision=self.index.revision,
@@ -90,6 +108,9 @@ class Worker:
         await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         await server.start()
         self._stack.push_async_callback(server.stop, DRAIN_SECONDS)
+        if self.certificates is not None:
+            self.certificates.start()
+            self._stack.push_async_callback(self.certificates.close)
         await self.feed.start()
         self._stack.push_async_callback(self.feed.close)
 

@@ -94,13 +94,14 @@ def check(
         )
         if receipt is not None:
             receipts.issue(client, receipt, [(decision, text)])
+        why = nobody(client)
     if as_json:
         render.emit(render.decision_dict(decision))
     else:
         question = f"{decision.masked_identifier} · {matter} · {purpose}"
         render.console().print(render.decision_panel(decision, title="check 比对", question=question))
     if decision.source.name == "NONE":
-        raise CommandError(NOBODY)
+        raise CommandError(why)
 
 
 def check_file(
@@ -146,9 +147,16 @@ def check_file(
             write_answers(stream, table, kept, tally, lambda: bar.advance(task))
         if receipt is not None and answers:
             receipts.issue(client, receipt, answers)
+        why = nobody(client)
     _show_tally(tally, output, at, time.perf_counter() - started, as_json=as_json)
     if tally.unanswered:
-        raise CommandError(f"{tally.unanswered:,} rows: {NOBODY}")
+        raise CommandError(f"{tally.unanswered:,} rows: {why}")
+
+
+def nobody(client: "lanjie.Client") -> str:
+    """Return the line for a gateway that could not be asked; it tells what is wrong with a certificate."""
+    why = client.sync_status().last_error
+    return f"{NOBODY}; {why}" if "certificate" in why or "TLS" in why else NOBODY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

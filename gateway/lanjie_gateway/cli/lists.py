@@ -193,6 +193,8 @@ def confirm_command(receipt_id: str, target: Target) -> str:
     # The gateway file names a second person of department `local` only.
     named = target.gateway_file is not None and target.token_file is None
     extra = [] if named else ["--token-file", "THEIR_TOKEN_FILE"]
+    if target.certified:
+        extra = ["--tls-cert", "THEIR_CERTIFICATE", "--tls-key", "THEIR_KEY"]
     return shlex.join(["lanjie", "list", "confirm", receipt_id, *target.arguments(), *extra])
 
 

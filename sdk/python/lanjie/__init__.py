@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lanjie._context import InquiryMode, OfficerClaim
     from lanjie._feedback import Disposition, Feedback
     from lanjie._runtime import SyncState, SyncStatus
-    from lanjie._transport import Tls
+    from lanjie._tls import Tls
     from lanjie.aio import AsyncClient
     from lanjie.client import Client
     from lanjie.decision import (
@@ -98,7 +98,7 @@ _HOMES = {
     "Feedback": "_feedback",
     "SyncState": "_runtime",
     "SyncStatus": "_runtime",
-    "Tls": "_transport",
+    "Tls": "_tls",
     "AsyncClient": "aio",
     "Client": "client",
     **dict.fromkeys(

@@ -187,7 +187,10 @@ class Runtime:
             self._publish()
 
     def suspect(self, error: LanjieError) -> None:
-        """Hear of an answer; one that says that our revision is unknown over there makes the thread look again."""
+        """Hear of an error; one that says that our revision is unknown over there makes the thread look again."""
+        if error.metadata.get("rule") == "tls":
+            # A person has to see to it, and `check` answers UNDETERMINED.
+            self._driver.last_error = str(error)
         if error.reason == "REVISION_NOT_REACHED":
             self._driver.look_up_again()
             self._signals.wake.set()

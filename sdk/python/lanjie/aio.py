@@ -14,7 +14,8 @@ from lanjie._feedback import Feedback, read_response, receipt_request, request_o
 from lanjie._handle import Handle
 from lanjie._options import Options, gateway_file
 from lanjie._runtime import Seam, SyncStatus
-from lanjie._transport import AsyncTransport, Tls
+from lanjie._tls import Tls
+from lanjie._transport import AsyncTransport
 from lanjie.decision import Decision
 from lanjie.errors import LanjieError, Unavailable
 from lanjie_matcher.identifiers import Identifier
@@ -61,7 +62,7 @@ class AsyncClient:
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], role: str = "inquirer", **options: Any) -> "AsyncClient":
         """Make a client from the ``gateway.json`` of a gateway on this machine; see `lanjie.Client.from_file`."""
-        return cls(**{**gateway_file(path, role), **options})
+        return cls(**{**gateway_file(path, role, options.get("tls")), **options})
 
     async def __aenter__(self) -> Self:
         self._handle.running()

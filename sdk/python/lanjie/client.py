@@ -13,7 +13,7 @@ from lanjie._feedback import Feedback, read_response, receipt_request, request_o
 from lanjie._handle import Handle
 from lanjie._options import Options, gateway_file
 from lanjie._runtime import Seam, SyncStatus
-from lanjie._transport import Tls
+from lanjie._tls import Tls
 from lanjie.decision import Decision
 from lanjie.errors import LanjieError, Unavailable
 from lanjie_matcher.identifiers import Identifier
@@ -32,7 +32,7 @@ class Client:
     Args:
         target: screening address, ``host:port``. Without `tls` only this machine itself: loopback or ``unix:PATH``.
         token: bearer token.
-        tls: mutual TLS.
+        tls: mutual TLS, in place of a token; `Tls.from_files` follows a certificate that is renewed.
         trust: Ed25519 public keys by key id, 32 bytes or hexadecimal, that may sign the set. Without any, local answers
             are off and every question goes to the gateway.
         state_dir: where the set is kept, and records of local passes wait for their upload; by default
@@ -84,14 +84,14 @@ class Client:
 
         Args:
             path: the file.
-            role: whose token to use: ``inquirer`` for checks.
+            role: whose token to use: ``inquirer`` for checks. With `tls` there is none, and its listener is addressed.
             options: any other argument of the class.
 
         Raises:
             FileNotFoundError: no gateway runs on that state.
             InvalidArgument: it is no such file.
         """
-        return cls(**{**gateway_file(path, role), **options})
+        return cls(**{**gateway_file(path, role, options.get("tls")), **options})
 
     def __enter__(self) -> Self:
         self._handle.running()

@@ -423,3 +423,58 @@ class UndeliveredListType(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["list_type", b"list_type", "list_type_name", b"list_type_name", "max_age_days", b"max_age_days"]) -> None: ...
 
 global___UndeliveredListType = UndeliveredListType
+
+@typing.final
+class GetCertificateStatusRequest(google.protobuf.message.Message):
+    """Nothing to say."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___GetCertificateStatusRequest = GetCertificateStatusRequest
+
+@typing.final
+class GetCertificateStatusResponse(google.protobuf.message.Message):
+    """The certificates of the listeners of one gateway."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TLS_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    DAYS_LEFT_FIELD_NUMBER: builtins.int
+    CLIENT_CA_END_TIME_FIELD_NUMBER: builtins.int
+    CLIENT_CA_DAYS_LEFT_FIELD_NUMBER: builtins.int
+    FAULT_FIELD_NUMBER: builtins.int
+    tls: builtins.bool
+    """Whether there are any; all else is empty without."""
+    days_left: builtins.float
+    """Days until then by the gateway's clock; negative after it."""
+    client_ca_days_left: builtins.float
+    """Days until then; negative after it."""
+    fault: builtins.str
+    """Why the files as they lie are not used, and older ones go on: file and rule. Empty when they are used."""
+    @property
+    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Last instant of the gateway's own certificate."""
+
+    @property
+    def client_ca_end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Last instant of the authority of clients that ends first."""
+
+    def __init__(
+        self,
+        *,
+        tls: builtins.bool = ...,
+        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        days_left: builtins.float = ...,
+        client_ca_end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        client_ca_days_left: builtins.float = ...,
+        fault: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["client_ca_end_time", b"client_ca_end_time", "end_time", b"end_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["client_ca_days_left", b"client_ca_days_left", "client_ca_end_time", b"client_ca_end_time", "days_left", b"days_left", "end_time", b"end_time", "fault", b"fault", "tls", b"tls"]) -> None: ...
+
+global___GetCertificateStatusResponse = GetCertificateStatusResponse

@@ -55,6 +55,11 @@ class LedgerServiceStub(object):
                 request_serializer=lanjie_dot_v1_dot_ledger__pb2.GetListStatusRequest.SerializeToString,
                 response_deserializer=lanjie_dot_v1_dot_ledger__pb2.GetListStatusResponse.FromString,
                 _registered_method=True)
+        self.GetCertificateStatus = channel.unary_unary(
+                '/lanjie.v1.LedgerService/GetCertificateStatus',
+                request_serializer=lanjie_dot_v1_dot_ledger__pb2.GetCertificateStatusRequest.SerializeToString,
+                response_deserializer=lanjie_dot_v1_dot_ledger__pb2.GetCertificateStatusResponse.FromString,
+                _registered_method=True)
 
 
 class LedgerServiceServicer(object):
@@ -91,6 +96,13 @@ class LedgerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCertificateStatus(self, request, context):
+        """Says how long the certificates of the listeners are good for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LedgerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +125,11 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     servicer.GetListStatus,
                     request_deserializer=lanjie_dot_v1_dot_ledger__pb2.GetListStatusRequest.FromString,
                     response_serializer=lanjie_dot_v1_dot_ledger__pb2.GetListStatusResponse.SerializeToString,
+            ),
+            'GetCertificateStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCertificateStatus,
+                    request_deserializer=lanjie_dot_v1_dot_ledger__pb2.GetCertificateStatusRequest.FromString,
+                    response_serializer=lanjie_dot_v1_dot_ledger__pb2.GetCertificateStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -224,6 +241,33 @@ class LedgerService(object):
             '/lanjie.v1.LedgerService/GetListStatus',
             lanjie_dot_v1_dot_ledger__pb2.GetListStatusRequest.SerializeToString,
             lanjie_dot_v1_dot_ledger__pb2.GetListStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCertificateStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lanjie.v1.LedgerService/GetCertificateStatus',
+            lanjie_dot_v1_dot_ledger__pb2.GetCertificateStatusRequest.SerializeToString,
+            lanjie_dot_v1_dot_ledger__pb2.GetCertificateStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,12 @@ class LedgerServiceStub:
     ]
     """Says up to which day each source has vouched for what it delivers, which are overdue, and which imports wait."""
 
+    GetCertificateStatus: grpc.UnaryUnaryMultiCallable[
+        lanjie.v1.ledger_pb2.GetCertificateStatusRequest,
+        lanjie.v1.ledger_pb2.GetCertificateStatusResponse,
+    ]
+    """Says how long the certificates of the listeners are good for."""
+
 class LedgerServiceAsyncStub:
     """The ledger as a whole, for those who run it."""
 
@@ -79,6 +85,12 @@ class LedgerServiceAsyncStub:
         lanjie.v1.ledger_pb2.GetListStatusResponse,
     ]
     """Says up to which day each source has vouched for what it delivers, which are overdue, and which imports wait."""
+
+    GetCertificateStatus: grpc.aio.UnaryUnaryMultiCallable[
+        lanjie.v1.ledger_pb2.GetCertificateStatusRequest,
+        lanjie.v1.ledger_pb2.GetCertificateStatusResponse,
+    ]
+    """Says how long the certificates of the listeners are good for."""
 
 class LedgerServiceServicer(metaclass=abc.ABCMeta):
     """The ledger as a whole, for those who run it."""
@@ -118,5 +130,13 @@ class LedgerServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[lanjie.v1.ledger_pb2.GetListStatusResponse, collections.abc.Awaitable[lanjie.v1.ledger_pb2.GetListStatusResponse]]:
         """Says up to which day each source has vouched for what it delivers, which are overdue, and which imports wait."""
+
+    @abc.abstractmethod
+    def GetCertificateStatus(
+        self,
+        request: lanjie.v1.ledger_pb2.GetCertificateStatusRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lanjie.v1.ledger_pb2.GetCertificateStatusResponse, collections.abc.Awaitable[lanjie.v1.ledger_pb2.GetCertificateStatusResponse]]:
+        """Says how long the certificates of the listeners are good for."""
 
 def add_LedgerServiceServicer_to_server(servicer: LedgerServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
