@@ -146,9 +146,7 @@ FAST: Final = (
 SLOW: Final = (slow_drip, over_night)
 
 
-def walk(
-    province: Province, attack: Attack, seed: int, *, seconds: float
-) -> tuple[int, int, datetime.datetime | None]:
+def walk(province: Province, attack: Attack, seed: int, *, seconds: float) -> tuple[int, int, datetime.datetime | None]:
     """Let somebody walk for so long.
 
     Returns:

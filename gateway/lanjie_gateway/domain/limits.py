@@ -18,8 +18,9 @@ import datetime
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from lanjie_gateway.domain.access import Principal
 from lanjie_gateway.domain.detectors import (
     DETECTORS,
     Baseline,
@@ -58,6 +59,19 @@ class Caps:
     department: int = 2_000
     officer: int = 1_000
     act: bool = True
+
+
+class Granted(NamedTuple):
+    """What a grant says of rates; 0 for the gateway's own."""
+
+    checks_per_minute: int = 0
+    persons_per_day: int = 0
+
+
+def granted_limits(principal: Principal) -> Granted:
+    """Return the limits of the grant of a principal's department."""
+    limits = getattr(getattr(principal, "grant", None), "limits", None)
+    return Granted() if limits is None else Granted(limits.checks_per_minute, limits.persons_per_day)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,15 +188,20 @@ class DepartmentLimits:
         return max(len(self._whole.seen), self.elsewhere)
 
     @property
+    def usual(self) -> float:
+        """Persons of a usual day of this kind, worked or not."""
+        return self.baseline.usual(working=self._calendar().is_working_day(self._day))
+
+    @property
     def level(self) -> Level:
         """The strongest that holds for the department or one of its askers."""
         scopes = (self._whole, *self._askers.values())
         return Level.NONE if self.lifted_by else max(scope.level for scope in scopes)
 
     def turn(self, at: datetime.datetime) -> bool:
-        """Begin the day of an instant, if it is another one (1); return whether it was."""
+        """Begin the day of an instant, if it is a later one (1); return whether it was."""
         today = day_of(at)
-        if today == self._day:
+        if today <= self._day:
             return False
         if self._day != datetime.date.min:
             calendar = self._calendar()
@@ -234,7 +253,7 @@ class DepartmentLimits:
         Each person's first outcome of the day counts.
         """
         self.turn(at)
-        usual = self.baseline.usual(working=self._calendar().is_working_day(self._day))
+        usual = self.usual
         scopes = ((self._asker(asker), asker.scope), (self._whole, _EVERYBODY))
         for person, hit in outcomes:
             if person in self._judged:
@@ -287,9 +306,7 @@ class DepartmentLimits:
     def _acts(self, *scopes: _Scope) -> Level:
         return max(scope.level for scope in scopes) if self._caps.act else Level.NONE
 
-    def _refused(
-        self, asker: Asker, own: _Scope, fresh: int, new: int, at: datetime.datetime
-    ) -> GatewayError | None:
+    def _refused(self, asker: Asker, own: _Scope, fresh: int, new: int, at: datetime.datetime) -> GatewayError | None:
         """(4), (5)."""
         if self._acts(own, self._whole) is Level.STOP:
             return _stopped()

@@ -292,3 +292,13 @@ INQUIRY_SOURCE: Final = sa.Table(
     sa.Column("source", sa.String(128), primary_key=True),
     sa.Column("position", _Id, nullable=False),
 )
+LIMIT_DAY: Final = sa.Table(
+    "limit_day",
+    METADATA,
+    sa.Column("department", sa.String(64), primary_key=True),
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("off_hours", sa.Integer, nullable=False),
+    sa.Column("hours", sa.JSON, nullable=False),
+    sa.Column("trips", sa.JSON, nullable=False),
+    sa.Column("lifted_by", sa.String, nullable=False),
+)
