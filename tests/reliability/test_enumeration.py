@@ -1,7 +1,7 @@
 """Twelve who walk through natural persons, and a normal month, on a simulated clock (Art. 39, 40, 43).
 
-Fast ones are stopped before they have learnt of 2,000 persons, slow ones are flagged within a day, and a normal month of
-three departments raises no alarm.
+Fast ones are stopped before they have learnt of 2,000 persons, slow ones are flagged within a day, and a normal month
+of three departments raises no alarm.
 """
 
 import copy
@@ -13,8 +13,7 @@ from typing import Final
 
 import pytest
 
-from lanjie_gateway.domain.detectors import Level
-from lanjie_gateway.domain.limits import Asker, Caps
+from lanjie_gateway.domain.limits import Asker
 from lanjie_matcher.civil_time import SHANGHAI
 from tests.support.enumeration import DEPARTMENTS, Province, number, somebody, traffic
 

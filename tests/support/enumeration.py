@@ -32,7 +32,7 @@ def number(region: str, born: str, order: int) -> str:
 
 
 def somebody(rng: random.Random, home: str) -> str:
-    """Return the number of a party: mostly of the county, of working age, on the first of January more than by chance."""
+    """Return the number of a party: mostly of the county, of working age, on the first of January more than is due."""
     region = home if rng.random() < 0.7 else f"3299{rng.randrange(10, 99)}"
     day = datetime.date(1955, 1, 1) + datetime.timedelta(days=int(rng.triangular(0, 18_600, 11_000)))
     born = day.replace(month=1, day=1) if rng.random() < 0.02 else day
@@ -83,19 +83,22 @@ def working_day(day: datetime.date) -> bool:
 def traffic(
     rng: random.Random, province: Province, first: datetime.date, days: int, *, file_on: int = -1, scale: float = 1.0
 ) -> Iterator[tuple[datetime.datetime, Asker, list[str]]]:
-    """Yield what three departments ask in so many days, in order: office hours, month-end peaks, a few late and Saturday
-    cases, and on the working day from `file_on` on a file of 800 persons."""
+    """Yield what three departments ask in so many days, in order.
+
+    Office hours, month-end peaks, a few late and Saturday cases, and on the first working day from `file_on` on a file
+    of 800 persons.
+    """
     file_due = False
     for place in range(days):
         day = first + place * datetime.timedelta(days=1)
         asked: list[tuple[datetime.datetime, Asker, list[str]]] = []
-        for department, (cases, home) in DEPARTMENTS.items():
-            cases = int(cases * scale)
+        for department, (usual, home) in DEPARTMENTS.items():
+            cases = usual * scale
             if not working_day(day):
                 # A window on duty.
                 cases = rng.randrange(8) if day.weekday() == 5 else 0
             elif (day + datetime.timedelta(days=4)).month != day.month:
-                cases = int(cases * rng.uniform(1.6, 2.2))
+                cases *= rng.uniform(1.6, 2.2)
             for _ in range(int(rng.gauss(cases, cases**0.5))):
                 hour = min(19.4, max(8.0, rng.choice((rng.gauss(10, 1), rng.gauss(15, 1.2)))))
                 asked += _case(rng, province, department, home, _at(day, hour))

@@ -40,6 +40,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         rotation: RotationService,
         views: ViewService,
         sync: SyncService,
+        *,
         lists: ListStatusService,
         limits: LimitService,
     ) -> None:

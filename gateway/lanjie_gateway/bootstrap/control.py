@@ -179,7 +179,7 @@ class Control:
         self._stack.push_async_callback(rotation.close)
         backups = BackupService(self.ledger, self._settings.state, self._settings.ledger, VERSION, self._clock)
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(
-            LedgerServicer(backups, rotation, self.views, self.sync, self.lists, self.limits), admin
+            LedgerServicer(backups, rotation, self.views, self.sync, lists=self.lists, limits=self.limits), admin
         )
         audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self.explanations), admin)
         self.admin_address = await self._listen(
@@ -206,7 +206,9 @@ class Control:
             officer=settings.persons_per_day_officer,
             act=settings.detectors == "act",
         )
-        limits = LimitService(self.ledger, self.inquiries.load, self.calendar.current, self._clock, caps, counts)
+        limits = LimitService(
+            self.ledger, self.inquiries.load, self.calendar.current, self._clock, caps=caps, counts=counts
+        )
         await limits.start()
         self._stack.push_async_callback(limits.close)
         return limits

@@ -80,7 +80,8 @@ DETECTORS: Final[Mapping[str, Steps]] = {
 ``mask``: persons with the same first six and last four places; ``sweep``: share of persons born in the same half month
 and region as one of the last eight; ``hits``, ``misses``: outcomes far above and below the own rate; ``off_hours``:
 persons at night and on days that are not worked; ``volume``: persons of a day beyond thrice the own measure of such a
-day so far; ``pace``: hours of a day with more than thrice the own measure; ``insistence``: questions refused while slowed down."""
+day so far; ``pace``: hours of a day with more than thrice the own measure; ``insistence``: questions refused while
+slowed down."""
 
 
 class Traits(NamedTuple):

@@ -42,6 +42,7 @@ MOST_ASKERS: Final = 256
 MOST_TRIPS: Final = 100
 DAILY_CAP: Final = "DAILY_CAP"
 _EVERYBODY: Final = ""
+_LONG_AGO: Final = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 _SHARED: Final = frozenset({"sequence", "prefix", "mask", "hits"})
 """Detectors whose steps lie higher for a department than for one asker; `sweep` is a share."""
 
@@ -133,7 +134,7 @@ class _Scope:
     seen: set[bytes] = field(default_factory=set)
     levels: dict[str, Level] = field(default_factory=dict)
     insisted: int = 0
-    paid_until: datetime.datetime = datetime.datetime.min.replace(tzinfo=datetime.UTC)
+    paid_until: datetime.datetime = _LONG_AGO
 
     @property
     def level(self) -> Level:
@@ -238,10 +239,11 @@ class DepartmentLimits:
         refusal = self._refused(asker, own, len(fresh), len(new), at) if holds else None
         if refusal is not None:
             return refusal
-        self._look(asker, own, asker.scope, fresh, at)
-        self._look(asker, self._whole, _EVERYBODY, new, at)
-        if holds and self._acts(own, self._whole) is Level.STOP:  # (7)
-            return _stopped()
+        for scope, name, seen in ((own, asker.scope, fresh), (self._whole, _EVERYBODY, new)):
+            self._look(asker, scope, name, seen, at)
+            if holds and self._acts(scope) is Level.STOP:  # (7)
+                # What one asker is stopped by is not the department's walk as well.
+                return _stopped()
         own.seen.update(each.person for each in fresh)
         self._whole.seen.update(each.person for each in new)
         self.added += [each.person for each in new]

@@ -66,6 +66,7 @@ class LimitService:
         load: Callable[[], Awaitable[object]],
         calendar: Callable[[], WorkCalendar],
         clock: Callable[[], datetime.datetime],
+        *,
         caps: Caps,
         counts: PersonCounts | None = None,
     ) -> None:
@@ -266,7 +267,7 @@ class LimitService:
             limits.turn(self._clock())
             limits.restore(asker, bytes.fromhex(fields["subject"]), at, hit=fields["outcome"] != _PASS)
 
-    async def _record(  # noqa: PLR0917
+    async def _record(
         self,
         kind: str,
         outcome: str,

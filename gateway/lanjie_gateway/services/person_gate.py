@@ -1,4 +1,4 @@
-"""A worker's side of the limits on natural persons: it asks control before it answers, and tells the outcomes afterwards.
+"""A worker's side of the limits on natural persons: it asks control before it answers, and tells what came of it.
 
 Companies are public, and their numbers are printed on every letter: they pass by here for the price of a look at the
 kind of their identifier.

@@ -18,8 +18,8 @@
     ├── GatewayFault                      the gateway, or what stands in its place, answered what it should not
     └── ClientClosed                      the client was closed
 
-`check` and `check_many` never raise `Unavailable`: they answer `UNDETERMINED`. No message ever holds an identifier or a
-name.
+`check` and `check_many` never raise `Unavailable` or `RateLimited`: they answer `UNDETERMINED`. No message ever holds
+an identifier or a name.
 """
 
 from collections.abc import Mapping
