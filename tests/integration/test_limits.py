@@ -140,11 +140,11 @@ def test_whoever_walks_down_the_list_is_stopped_by_what_he_finds(tmp_path: Path)
         assert {each["detector"] for each in records(gateway, "trip")} >= {"hits"}
 
 
-def test_nobody_is_answered_about_uncounted(gateway: RunningGateway) -> None:
+def test_nobody_is_answered_about_uncounted(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     async def silent(_kind: str, *_: Any) -> Any:
         raise TimeoutError
 
-    gateway.inner.worker.feed._question = silent  # type: ignore[method-assign]
+    monkeypatch.setattr(gateway.inner.worker.feed, "_question", silent)
     with gateway.client() as client:
         assert ask(client, somebody(1), uscc(1)) == ["UNDETERMINED", "PASS"]
 

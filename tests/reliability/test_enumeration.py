@@ -202,3 +202,11 @@ def test_a_normal_month_raises_no_alarm(seed: int, scale: float) -> None:
         assert province.ask(at, asker, *numbers) is None
     assert not province.trips
     assert all(each.baseline.usual(working=True) > 5 for each in province.departments.values())
+
+
+def test_whom_the_detectors_do_not_find(province: Province) -> None:
+    """Somebody who asks no more than a case would, about anybody of a county: the cap holds him, and his records."""
+    rng = random.Random(1)
+    for place in range(60):
+        assert province.ask(MORNING + place * 400 * SECOND, CLERK, somebody(rng, "329901")) is None
+    assert not province.trips
