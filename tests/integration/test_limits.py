@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from lanjie_matcher.civil_time import SHANGHAI
 from lanjie_matcher.fingerprints import IndexKey
 from tests.support.gateway import RunningGateway, person, running
 from tests.support.load import wage_row
+from tests.support.serve import run
 from tests.support.subjects import citizen, uscc
 from tests.support.valkey import valkey
 
@@ -147,6 +149,30 @@ def test_nobody_is_answered_about_uncounted(gateway: RunningGateway, monkeypatch
     monkeypatch.setattr(gateway.inner.worker.feed, "_question", silent)
     with gateway.client() as client:
         assert ask(client, somebody(1), uscc(1)) == ["UNDETERMINED", "PASS"]
+
+
+def test_trips_are_shown_to_the_agency_and_to_prometheus(tmp_path: Path) -> None:
+    with running(tmp_path / "state", AT, redis_url="none", metrics="127.0.0.1:0") as gateway:
+        gateway.publish(DATA / "national.yaml")
+        with gateway.client() as client, pytest.raises(lanjie.PermissionDenied):
+            client.check_many([citizen(number, "19850612") for number in range(1, 20)], officer="N1", **ASK)
+        shown = run("limits", "show", "--json", gateway_file=gateway.file).json
+        (limits,) = shown["departments"]
+        assert (limits["department"], limits["level"], limits["persons_per_day"]) == ("local", "STOP", 2_000)
+        assert {each["officer"] for each in limits["trips"]} == {"N1"}
+        assert "local" in shown["troubles"][0]
+        assert "sequence" in run("limits", "show", "local", gateway_file=gateway.file).out
+        assert run("status", "--json", gateway_file=gateway.file).json["limits"]["troubles"] == shown["troubles"]
+        lifted = run(
+            *("limits", "lift", "local", "--reason", "exam", "--document", "doc 1", "--json"), gateway_file=gateway.file
+        )
+        assert lifted.json["limits"]["lifted_by"] == "local/agency"
+        assert run("limits", "show", "nobody", gateway_file=gateway.file).code == 2
+        address = json.loads(gateway.file.read_text())["metrics"]
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(f"http://{address}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        assert 'lanjie_limit_trips_total{department="local",detector="sequence"} 1.0' in text
 
 
 async def test_gateways_on_one_redis_count_together_and_name_nobody() -> None:
