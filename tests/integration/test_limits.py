@@ -20,7 +20,7 @@ from lanjie_matcher.civil_time import SHANGHAI
 from lanjie_matcher.fingerprints import IndexKey
 from tests.support.gateway import RunningGateway, person, running
 from tests.support.load import wage_row
-from tests.support.serve import run
+from tests.support.serve import run, serving
 from tests.support.subjects import citizen, uscc
 from tests.support.valkey import valkey
 
@@ -187,3 +187,15 @@ async def test_gateways_on_one_redis_count_together_and_name_nobody() -> None:
         await client.aclose()
     nowhere = redis_client.connect("unix:///nowhere/at/all", timeout=0.2)
     assert await PersonCounts(nowhere, key).add("tax", AT.date(), tokens) is None
+
+
+@pytest.mark.long
+def test_workers_count_together(tmp_path: Path) -> None:
+    with serving(tmp_path / "state", "--allow-examples", workers="2", persons_per_day="20") as file:
+        assert run("catalogue", "publish", str(DATA / "national.yaml"), gateway_file=file).code == 0
+        answered = 0
+        for number in range(6):
+            # Each has a connection of its own: the kernel deals them out to the workers.
+            with lanjie.Client.from_file(file, state_dir=tmp_path / f"sdk-{number}") as client:
+                answered += sum(not stopped(client, somebody(number * 5 + each)) for each in range(5))
+        assert answered == 20

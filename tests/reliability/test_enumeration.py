@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from lanjie_gateway.domain.limits import Asker
+from lanjie_gateway.domain.askers import Asker
 from lanjie_matcher.civil_time import SHANGHAI
 from tests.support.enumeration import DEPARTMENTS, Province, number, somebody, traffic
 
@@ -21,7 +21,7 @@ SECOND: Final = datetime.timedelta(seconds=1)
 MOST: Final = 2_000
 ENOUGH: Final = 200
 """Questions refused one after another, after which a walk is over."""
-ORDINARY: Final = 0.3
+ORDINARY: Final = 0.2
 """How much of their traffic the departments have in the ordinary run."""
 LEARNT_FROM: Final = datetime.date(2026, 10, 12)
 MORNING: Final = datetime.datetime(2026, 11, 2, 9, 30, tzinfo=SHANGHAI)

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from lanjie_gateway.domain.askers import Asker, Caps, Trip
 from lanjie_gateway.domain.detectors import Traits, traits
 from lanjie_gateway.domain.errors import GatewayError
-from lanjie_gateway.domain.limits import Asker, Caps, DepartmentLimits, Trip
+from lanjie_gateway.domain.limits import DepartmentLimits
 from lanjie_gateway.services.calendar import bundled
 from lanjie_matcher.civil_time import SHANGHAI
 from lanjie_matcher.fingerprints import IndexKey

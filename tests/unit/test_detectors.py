@@ -5,8 +5,9 @@ import datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lanjie_gateway.domain.askers import Asker, Caps
 from lanjie_gateway.domain.detectors import Baseline, Level, Neighbourhood, Outcomes, Steps, Tally, Traits, traits
-from lanjie_gateway.domain.limits import MOST_ASKERS, Asker, Caps, DepartmentLimits
+from lanjie_gateway.domain.limits import MOST_ASKERS, DepartmentLimits
 from lanjie_matcher.civil_time import SHANGHAI
 from lanjie_matcher.identifiers import parse
 from tests.support.enumeration import CALENDAR, KEY

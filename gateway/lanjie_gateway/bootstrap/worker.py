@@ -23,7 +23,7 @@ from lanjie_gateway.api.screening import ScreeningServicer
 from lanjie_gateway.api.server import SCREENING_MESSAGE_BYTES, Gate, options
 from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, departments_of, describe
 from lanjie_gateway.domain.access import Principal
-from lanjie_gateway.domain.limits import granted_limits
+from lanjie_gateway.domain.askers import granted_limits
 from lanjie_gateway.services.person_gate import PersonGate
 from lanjie_gateway.services.screening import ScreeningService
 from lanjie_gateway.settings import Settings

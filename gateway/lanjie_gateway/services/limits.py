@@ -26,9 +26,10 @@ from lanjie_gateway.adapters.ledger import InquiryRow, Ledger, LedgerThread, Lim
 from lanjie_gateway.adapters.person_counts import PersonCounts
 from lanjie_gateway.domain import packed
 from lanjie_gateway.domain.access import Principal, Role
+from lanjie_gateway.domain.askers import Asker, Caps, Trip, trip_dict, trip_of
 from lanjie_gateway.domain.detectors import Tally, Traits
 from lanjie_gateway.domain.errors import GatewayError, invalid_argument, not_found
-from lanjie_gateway.domain.limits import Asker, Caps, DepartmentLimits, Trip, trip_dict, trip_of
+from lanjie_gateway.domain.limits import DepartmentLimits
 from lanjie_gateway.domain.records import VERSION, digest, instant, leaf, row_fields
 from lanjie_matcher.civil_time import day_of, start_of
 from lanjie_matcher.identifiers import PERSON_KINDS

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from lanjie_gateway.domain.access import Principal
+from lanjie_gateway.domain.askers import granted_limits
 from lanjie_gateway.domain.detectors import traits
-from lanjie_gateway.domain.limits import granted_limits
 from lanjie_matcher.fingerprints import IndexKey
 from lanjie_matcher.identifiers import Identifier
 
