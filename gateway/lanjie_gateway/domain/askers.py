@@ -1,4 +1,4 @@
-"""Who asks about natural persons, how many he may, and what is kept of a limit he reached. It names nobody asked for."""
+"""Who asks about natural persons, how many he may, and what is kept of a limit he reached; never about whom."""
 
 import datetime
 from collections.abc import Mapping
