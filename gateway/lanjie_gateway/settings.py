@@ -58,6 +58,17 @@ class Settings(BaseSettings):
     )
     workers: int = Field(default=1, ge=1, le=64, description="Screening workers on one port; one a core at most.")
     checks_per_minute: int = Field(default=0, ge=0, description="Checks a department may ask for; 0 for any number.")
+    checks_per_minute_credential: int = Field(
+        default=0, ge=0, description="The same for each of its persons or credentials."
+    )
+    checks_per_minute_officer: int = Field(default=0, ge=0, description="The same for each of its officers.")
+    persons_per_day: int = Field(
+        default=2_000, ge=0, description="Distinct natural persons a department may ask about; 0 for any number."
+    )
+    persons_per_day_officer: int = Field(default=1_000, ge=0, description="The same for one officer.")
+    detectors: Literal["act", "alarm"] = Field(
+        default="act", description="What walks through natural persons lead to: an alarm alone, or also a stop."
+    )
     deadlines: Path | None = Field(default=None, description="TOML file with periods that other texts set.")
     log_level: str = Field(default="warning", description="Least level that is logged: debug, info, warning, error.")
 

@@ -161,7 +161,7 @@ def stage_rows(ledger: Ledger, batch: int, rows: list[StagedRow]) -> Staged:
     return ledger.stage(batch, rows, actor="tax/anna", received_at=NOON, document=document, generation=generation)
 
 
-NEW_TABLES = ("duty", "proposal", "delivery", "year_file", "feedback", "usage")
+NEW_TABLES = ("duty", "proposal", "delivery", "year_file", "limit_day", "feedback", "usage")
 NEW_COLUMNS = {
     "event": ("detail", "second"),
     "edition": ("signature", "signer"),
@@ -170,7 +170,7 @@ NEW_COLUMNS = {
     "listing_key": ("other_digest",),
     "staged_key": ("other_digest",),
 }
-"""What the third and the fourth schema added."""
+"""What the third schema and later ones added."""
 
 
 def to_second_schema(connection: sa.Connection) -> None:

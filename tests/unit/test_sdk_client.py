@@ -522,12 +522,25 @@ def test_what_the_gateway_would_refuse_is_refused_here(counter, given, field):
 
 
 def test_errors_of_the_caller_are_raised(counter):
-    for error in (lanjie.PermissionDenied("no"), lanjie.AuthenticationFailed("no"), lanjie.RateLimited("slow")):
+    for error in (lanjie.PermissionDenied("no"), lanjie.AuthenticationFailed("no")):
         counter.gateway.failure = error
         with pytest.raises(type(error)):
             counter.client.check(citizen(1), **ASK)
         with pytest.raises(type(error)):
             counter.client.check_many([citizen(1)], **ASK)
+
+
+def test_a_gateway_that_asks_to_wait_is_no_pass_and_no_error(counter):
+    counter.poll()
+    counter.gateway.list_subject(uscc(1))
+    counter.poll()
+    counter.gateway.failure = lanjie.RateLimited("slow")
+    for decision in (
+        *(counter.client.check(subject, **ASK) for subject in (citizen(1), uscc(1))),
+        *counter.client.check_many([citizen(1), uscc(1)], **ASK),
+    ):
+        assert (decision.outcome, decision.reason) == (Outcome.UNDETERMINED, UndeterminedReason.UNAVAILABLE)
+        assert "rate-limited" in decision.warnings
 
 
 def test_without_a_trusted_key_everything_is_asked(tmp_path):

@@ -1,6 +1,7 @@
 """A worker's side of the change feed (see `feed_hub` for the frames)."""
 
 import asyncio
+import contextlib
 import datetime
 import itertools
 import time
@@ -13,7 +14,7 @@ from lanjie_gateway.adapters.frames import read_frame, write_frame
 from lanjie_gateway.adapters.index import Entry, ExactIndex
 from lanjie_gateway.adapters.shared_codec import SHARDS
 from lanjie_gateway.domain.catalogue_file import load
-from lanjie_gateway.domain.errors import Unanswerable
+from lanjie_gateway.domain.errors import GatewayError, Unanswerable
 from lanjie_matcher.catalogues import CatalogueSet, Edition
 
 BEAT_SECONDS: Final = 1.0
@@ -71,7 +72,7 @@ class FeedClient:
         self._task: asyncio.Task[None] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._numbers = itertools.count(1)
-        self._asked: dict[int, asyncio.Future[Sequence[Entry] | None]] = {}
+        self._asked: dict[int, asyncio.Future[Any]] = {}
         self.lineage = ""
         self.epoch = 0
 
@@ -102,21 +103,46 @@ class FeedClient:
         Raises:
             Unanswerable: INDEX_UNAVAILABLE, no answer within `FETCH_SECONDS`.
         """
+        try:
+            entries: Sequence[Entry] | None = await self._question("get", list(buckets))
+        except (TimeoutError, OSError):
+            entries = None
+        if entries is None:
+            raise Unanswerable("INDEX_UNAVAILABLE", "neither the shared index nor the ledger can be read now")
+        return entries
+
+    async def may_ask(self, asker: Sequence[Any], persons: Sequence[Any]) -> None:
+        """Have control count natural persons before they are answered about.
+
+        Raises:
+            GatewayError: DAILY_CAP, OVERLOADED; NOT_CURRENT without an answer within `FETCH_SECONDS`: nobody is
+                answered about uncounted.
+        """
+        try:
+            refusal = await self._question("ask", list(asker), list(persons))
+        except (TimeoutError, OSError):
+            raise Unanswerable("NOT_CURRENT", "this worker cannot count the persons asked about") from None
+        if refusal is not None:
+            reason, message, metadata = refusal
+            raise GatewayError(reason, message, **metadata)
+
+    async def tell_outcomes(self, asker: Sequence[Any], outcomes: Sequence[Any]) -> None:
+        """Tell control whether persons had another outcome than a pass; a control that is gone need not hear it."""
+        if self._writer is not None:
+            with contextlib.suppress(OSError):
+                await write_frame(self._writer, ["told", list(asker), list(outcomes)])
+
+    async def _question(self, kind: str, *about: Any) -> Any:
         number = next(self._numbers)
         answer = self._asked[number] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(FETCH_SECONDS):
                 if self._writer is None:
                     raise ConnectionError
-                await write_frame(self._writer, ["get", number, list(buckets)])
-                entries: Sequence[Entry] | None = await answer
-        except (TimeoutError, OSError):
-            entries = None
+                await write_frame(self._writer, [kind, number, *about])
+                return await answer
         finally:
             self._asked.pop(number, None)
-        if entries is None:
-            raise Unanswerable("INDEX_UNAVAILABLE", "neither the shared index nor the ledger can be read now")
-        return entries
 
     async def _follow(self) -> None:
         while True:
@@ -140,7 +166,7 @@ class FeedClient:
 
     async def _apply(self, frame: list[Any], writer: asyncio.StreamWriter) -> None:
         kind = frame[0]
-        if kind == "got":
+        if kind in ("got", "may"):
             answer = self._asked.get(frame[1])
             if answer is not None and not answer.done():
                 answer.set_result(frame[2])

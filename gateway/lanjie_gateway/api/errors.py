@@ -35,6 +35,7 @@ CODES: Final = {
     "INTERNAL": grpc.StatusCode.INTERNAL,
     "LEDGER_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "INDEX_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
+    "DAILY_CAP": grpc.StatusCode.PERMISSION_DENIED,
 }
 """Every reason of errors.proto and its status code."""
 

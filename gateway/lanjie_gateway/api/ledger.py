@@ -10,8 +10,10 @@ from lanjie_gateway.adapters.certificates import Certificates
 from lanjie_gateway.api.auth import caller
 from lanjie_gateway.api.messages import timestamp
 from lanjie_gateway.domain.access import Role
+from lanjie_gateway.domain.limits import DepartmentLimits
 from lanjie_gateway.domain.source_ages import SourceAge
 from lanjie_gateway.services.backups import BackupService
+from lanjie_gateway.services.limits import LimitService
 from lanjie_gateway.services.list_status import ListStatusService
 from lanjie_gateway.services.rotation import RotationService
 from lanjie_gateway.services.sync import SyncService
@@ -31,6 +33,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         sync: knows the SDKs.
         lists: knows the sources.
         certificates: of the listeners; `None` without TLS.
+        limits: on natural persons.
     """
 
     def __init__(
@@ -39,10 +42,12 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         rotation: RotationService,
         views: ViewService,
         sync: SyncService,
-        lists: ListStatusService,
         *,
+        lists: ListStatusService,
         certificates: Certificates | None,
+        limits: LimitService,
     ) -> None:
+        self._limits = limits
         self._views = views
         self._lists = lists
         self._certificates = certificates
@@ -124,6 +129,42 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             client_ca_end_time=timestamp(now.client_ca_ends_at),
             client_ca_days_left=self._certificates.days_left(now.client_ca_ends_at),
             fault=self._certificates.fault,
+        )
+
+    async def GetLimits(self, request: pb.GetLimitsRequest, context: Any) -> pb.GetLimitsResponse:
+        """Say how many natural persons each department asked about today, and which limits were reached."""
+        found = self._limits.get(caller(context), request.department)
+        return pb.GetLimitsResponse(today_date=self._limits.day().isoformat(), departments=map(self._told, found))
+
+    async def LiftLimits(self, request: pb.LiftLimitsRequest, context: Any) -> pb.LiftLimitsResponse:
+        """Lift a department's limits for the day."""
+        asker = caller(context)
+        record = await self._limits.lift(request.department, request.reason, request.document, asker)
+        (limits,) = self._limits.get(asker, request.department)
+        return pb.LiftLimitsResponse(record_id=record, limits=self._told(limits))
+
+    def _told(self, limits: DepartmentLimits) -> pb.DepartmentLimits:
+        return pb.DepartmentLimits(
+            department=limits.department,
+            persons=limits.persons,
+            persons_per_day=limits.cap,
+            off_hours=limits.tally.off_hours,
+            usual_persons=limits.usual,
+            level=limits.level.name,
+            lifted_by=limits.lifted_by,
+            trips=[
+                pb.LimitTrip(
+                    trip_time=timestamp(each.at),
+                    person=each.person,
+                    officer=each.officer,
+                    scope=each.scope,
+                    detector=each.detector,
+                    level=each.level.name,
+                    score=each.score,
+                    persons=each.persons,
+                )
+                for each in limits.trips
+            ],
         )
 
     async def Backup(self, request: pb.BackupRequest, context: Any) -> AsyncIterator[pb.BackupResponse]:

@@ -8,6 +8,7 @@ from lanjie.v1 import screening_pb2 as pb
 from lanjie.v1 import screening_pb2_grpc
 from lanjie_gateway.api.auth import caller, over_tls
 from lanjie_gateway.api.messages import date_text, timestamp
+from lanjie_gateway.domain.access import Principal
 from lanjie_gateway.domain.records import DIGEST_ALGORITHM
 from lanjie_gateway.services.screening import Answer, Inquiry, Party, ScreeningService
 from lanjie_matcher.catalogues import APPLICANT, Effect
@@ -35,14 +36,14 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
     Args:
         service: answers them.
         discover: what `Discover` says of this gateway, to those who came over TLS or not.
-        draw: takes a department's tokens for some checks; refuses when there are none.
+        draw: takes the tokens of a caller and its officer for some checks; refuses when there are none.
     """
 
     def __init__(
         self,
         service: ScreeningService,
         discover: Callable[[bool], pb.DiscoverResponse],
-        draw: Callable[[str, int], Awaitable[None]],
+        draw: Callable[[Principal, str, int], Awaitable[None]],
     ) -> None:
         self._service = service
         self._discover = discover
@@ -50,7 +51,7 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
 
     async def Check(self, request: pb.CheckRequest, context: Any) -> pb.CheckResponse:
         """Answer one question."""
-        await self._draw(caller(context).department, 1)
+        await self._draw(caller(context), request.context.officer.officer_id, 1)
         answer = await self._service.check(
             caller(context),
             Party(identifier=request.subject.identifier, name=request.subject.name),
@@ -61,7 +62,7 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
 
     async def BatchCheck(self, request: pb.BatchCheckRequest, context: Any) -> pb.BatchCheckResponse:
         """Answer questions that share a context."""
-        await self._draw(caller(context).department, len(request.subjects))
+        await self._draw(caller(context), request.context.officer.officer_id, len(request.subjects))
         answers, revision = await self._service.check_batch(
             caller(context),
             [Party(identifier=each.identifier, name=each.name) for each in request.subjects],

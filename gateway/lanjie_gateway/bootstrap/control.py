@@ -33,6 +33,7 @@ from lanjie_gateway.adapters.feed_hub import FeedHub
 from lanjie_gateway.adapters.keys import open_keys, view_key
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
 from lanjie_gateway.adapters.metrics import Metrics
+from lanjie_gateway.adapters.person_counts import PersonCounts
 from lanjie_gateway.adapters.shared_index import SharedIndex
 from lanjie_gateway.adapters.state_lock import LEDGER, feed_socket, hold
 from lanjie_gateway.api.audit import AuditServicer
@@ -42,6 +43,7 @@ from lanjie_gateway.api.catalogue import CatalogueServicer
 from lanjie_gateway.api.check_receipts import ReceiptServicer
 from lanjie_gateway.api.feedback import FeedbackServicer
 from lanjie_gateway.api.ledger import LedgerServicer
+from lanjie_gateway.api.limit_metrics import LimitCollector
 from lanjie_gateway.api.list_metrics import ListCollector
 from lanjie_gateway.api.listing import ListingServicer
 from lanjie_gateway.api.metrics import CertificateCollector, GatewayCollector
@@ -58,6 +60,7 @@ from lanjie_gateway.bootstrap.shared import (
     describe,
     listen,
 )
+from lanjie_gateway.domain.askers import Caps
 from lanjie_gateway.services.backups import BackupService
 from lanjie_gateway.services.calendar import CalendarService, deadlines_of
 from lanjie_gateway.services.catalogue import CatalogueService
@@ -68,6 +71,7 @@ from lanjie_gateway.services.feedback import FeedbackService
 from lanjie_gateway.services.follower import Follower
 from lanjie_gateway.services.imports import ImportService
 from lanjie_gateway.services.inquiries import InquiryService
+from lanjie_gateway.services.limits import LimitService, frames_of
 from lanjie_gateway.services.list_status import ListStatusService
 from lanjie_gateway.services.listings import ListingService
 
@@ -81,6 +85,7 @@ from lanjie_gateway.services.sync import SyncService
 from lanjie_gateway.services.views import ViewService
 from lanjie_gateway.services.waiting import WaitingService
 from lanjie_gateway.settings import Settings
+from lanjie_matcher.fingerprints import IndexKey
 
 PUBLISH_SECONDS: Final = 5.0
 """How long a command of the publisher may take; nobody waits for it."""
@@ -149,7 +154,11 @@ class Control:
             told=self.metrics.told.observe,
         )
         self.sync = SyncService(self.views, self._clock)
-        self.hub = FeedHub(feed_socket(state), self.ledger, self._worker_ready)
+        self.inquiries = InquiryService(self.ledger, state / "inquiry", self._clock)
+        await self.inquiries.start()
+        self._stack.push_async_callback(self.inquiries.close)
+        self.limits = await self._start_limits()
+        self.hub = FeedHub(feed_socket(state), self.ledger, self._worker_ready, frames_of(self.limits))
         journal = await self._open_journal()
         self.publisher = self._open_publisher(journal)
         self.follower = Follower(
@@ -166,9 +175,6 @@ class Control:
         self._stack.push_async_callback(self.views.close)
         await self.follower.start()
         self._stack.push_async_callback(self.follower.close)
-        self.inquiries = InquiryService(self.ledger, state / "inquiry", self._clock)
-        await self.inquiries.start()
-        self._stack.push_async_callback(self.inquiries.close)
         self.explanations = ExplanationService(self.ledger, self.catalogues.current, self.inquiries.load, self._clock)
         shared = (self.ledger, self.catalogues.current, self._clock, self._published)
         self.listings = ListingService(*shared)
@@ -229,7 +235,13 @@ class Control:
         self._stack.push_async_callback(rotation.close)
         backups = BackupService(self.ledger, self._settings.state, self._settings.ledger, VERSION, self._clock)
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(
-            LedgerServicer(backups, rotation, self.views, self.sync, self.lists, certificates=self.certificates), admin
+            LedgerServicer(
+                *(backups, rotation, self.views, self.sync),
+                lists=self.lists,
+                limits=self.limits,
+                certificates=self.certificates,
+            ),
+            admin,
         )
         statistics_pb2_grpc.add_StatisticsServiceServicer_to_server(StatisticsServicer(self.statistics), admin)
         audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self.explanations), admin)
@@ -253,8 +265,27 @@ class Control:
         self.metrics.add(ListCollector(self.lists, loop))
         if self.certificates is not None:
             self.metrics.add(CertificateCollector(self.certificates))
+        self.metrics.add(LimitCollector(self.limits, loop))
         self.metrics_address = await self.metrics.listen(self._settings.metrics)
         self._stack.push_async_callback(self.metrics.close)
+
+    async def _start_limits(self) -> LimitService:
+        settings, counts = self._settings, None
+        if settings.has_redis:
+            client = redis_client.connect(settings.redis_url, timeout=PUBLISH_SECONDS)
+            self._stack.push_async_callback(client.aclose)
+            counts = PersonCounts(client, IndexKey(self.ledger.keys.index))
+        caps = Caps(
+            department=settings.persons_per_day,
+            officer=settings.persons_per_day_officer,
+            act=settings.detectors == "act",
+        )
+        limits = LimitService(
+            self.ledger, self.inquiries.load, self.calendar.current, self._clock, caps=caps, counts=counts
+        )
+        await limits.start()
+        self._stack.push_async_callback(limits.close)
+        return limits
 
     def _awaited(self, generation: int) -> bool:
         return self.sync.awaits(generation)

@@ -2,7 +2,7 @@
 
 import contextlib
 import gc
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import grpc
@@ -13,7 +13,7 @@ from lanjie_gateway.adapters import redis_client
 from lanjie_gateway.adapters.feed_client import FeedClient, no_copy
 from lanjie_gateway.adapters.index import ExactIndex, TableIndex
 from lanjie_gateway.adapters.keys import newest_generation, open_keys
-from lanjie_gateway.adapters.rate_buckets import RateBuckets
+from lanjie_gateway.adapters.rate_buckets import RateBuckets, Rates
 from lanjie_gateway.adapters.redis_index import RedisIndex
 from lanjie_gateway.adapters.segments import SegmentWriter
 from lanjie_gateway.adapters.shared_index import SharedIndex, SharedIndexError
@@ -31,6 +31,9 @@ from lanjie_gateway.bootstrap.shared import (
     describe,
     listen,
 )
+from lanjie_gateway.domain.access import Principal
+from lanjie_gateway.domain.askers import granted_limits
+from lanjie_gateway.services.person_gate import PersonGate
 from lanjie_gateway.services.screening import ScreeningService
 from lanjie_gateway.settings import Settings
 from lanjie_matcher.fingerprints import IndexKey
@@ -90,6 +93,7 @@ class Worker:
             clock=self._clock,
             current=self.feed.current,
             ledger=lambda: (self.feed.lineage, self.feed.epoch),
+            gate=PersonGate(IndexKey(keys.index), self.feed.may_ask, self.feed.tell_outcomes),
         )
 
         def discover(over_tls: bool) -> screening_pb2.DiscoverResponse:  # noqa: FBT001  a callback's one argument
@@ -102,7 +106,7 @@ class Worker:
             )
 
         screening_pb2_grpc.add_ScreeningServiceServicer_to_server(
-            ScreeningServicer(service, discover, self._rates().draw), server
+            ScreeningServicer(service, discover, self._draw()), server
         )
         self._health = await describe(server, screening_pb2)
         await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -127,12 +131,24 @@ class Worker:
         await self._health.enter_graceful_shutdown()
         await self._stack.aclose()
 
-    def _rates(self) -> RateBuckets:
+    def _draw(self) -> Callable[[Principal, str, int], Awaitable[None]]:
+        settings = self._settings
         client = None
-        if self._settings.checks_per_minute and self._settings.has_redis:
-            client = redis_client.connect(self._settings.redis_url, timeout=READ_SECONDS)
+        if settings.has_redis:
+            client = redis_client.connect(settings.redis_url, timeout=READ_SECONDS)
             self._stack.push_async_callback(client.aclose)
-        return RateBuckets(self._settings.checks_per_minute, client)
+        rates = Rates(
+            department=settings.checks_per_minute,
+            credential=settings.checks_per_minute_credential,
+            officer=settings.checks_per_minute_officer,
+        )
+        buckets = RateBuckets(rates, client)
+
+        async def draw(asker: Principal, officer: str, checks: int) -> None:
+            granted = granted_limits(asker).checks_per_minute
+            await buckets.draw(asker.department, checks, credential=asker.person, officer=officer, granted=granted)
+
+        return draw
 
     async def _preload(self, lineage: str, epoch: int) -> tuple[int, Sequence[int]]:
         """Fill the index from the copy in Redis; what of it cannot be believed comes from control."""

@@ -16,6 +16,7 @@ from lanjie_gateway.cli import (
     calendar,
     catalogues,
     checks,
+    limits,
     list_events,
     lists,
     profiles,
@@ -51,6 +52,7 @@ app.command()(list_events.duties)
 app.add_typer(profiles.app, name="profile")
 app.add_typer(catalogues.app, name="catalogue")
 app.add_typer(calendar.app, name="calendar")
+app.add_typer(limits.app, name="limits")
 app.command()(explain)
 app.command()(report)
 app.command()(feedback)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def status(*, gateway_file: GatewayFile = None, token_file: TokenFile = None, as_json: AsJson = False) -> None:
     """Say whether the gateway is ready, its revision, catalogues, lists and SDKs; exit 1 when it is not ready."""
     from lanjie.v1 import catalogue_pb2, ledger_pb2, screening_pb2
-    from lanjie_gateway.cli import certificates, list_status, sync_status
+    from lanjie_gateway.cli import certificates, limits, list_status, sync_status
     from lanjie_gateway.cli.admin import connect
 
     target = Target(gateway_file=gateway_file, token_file=token_file)
@@ -27,6 +27,7 @@ def status(*, gateway_file: GatewayFile = None, token_file: TokenFile = None, as
         sync = admin.call(admin.ledger.GetSyncStatus, ledger_pb2.GetSyncStatusRequest())
         lists = admin.call(admin.ledger.GetListStatus, ledger_pb2.GetListStatusRequest())
         certified = admin.call(admin.ledger.GetCertificateStatus, ledger_pb2.GetCertificateStatusRequest())
+        persons = admin.call(admin.ledger.GetLimits, ledger_pb2.GetLimitsRequest())
     now = datetime.datetime.now(datetime.UTC)
     facts: dict[str, Any] = {
         "ready": ready,
@@ -36,7 +37,11 @@ def status(*, gateway_file: GatewayFile = None, token_file: TokenFile = None, as
     }
     if as_json:
         editions = [render.edition_dict(each) for each in found.editions]
-        shown = {"sync": sync_status.sync_dict(sync, now), "lists": list_status.lists_dict(lists)}
+        shown = {
+            "sync": sync_status.sync_dict(sync, now),
+            "lists": list_status.lists_dict(lists),
+            "limits": limits.limits_dict(persons),
+        }
         if certified.tls:
             shown["certificates"] = certificates.certificates_dict(certified)
         render.emit({**facts, **shown, "catalogues": editions})
@@ -48,6 +53,8 @@ def status(*, gateway_file: GatewayFile = None, token_file: TokenFile = None, as
         console.print(render.editions_table(found.editions))
         console.print(list_status.lists_view(lists))
         console.print(sync_status.sync_view(sync, now))
+        if persons.departments:
+            console.print(limits.limits_view(persons))
     if not ready:
         raise typer.Exit(1)
 

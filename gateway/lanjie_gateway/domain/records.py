@@ -102,7 +102,7 @@ def row_fields(record: bytes) -> dict[str, Any]:
         "decision_id": fields["id"],
         "decided_at": datetime.datetime.fromisoformat(fields["at"]),
         "department": fields["department"],
-        "matter": fields["matter"],
+        "matter": fields.get("matter", ""),
         "outcome": fields["outcome"],
         "kind": fields.get("kind", "gateway"),
         "subject_token": bytes.fromhex(fields.get("subject", "")),

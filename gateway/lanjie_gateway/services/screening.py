@@ -11,6 +11,7 @@ from lanjie_gateway.domain.access import Principal
 from lanjie_gateway.domain.errors import Refused, Unanswerable, invalid_argument
 from lanjie_gateway.domain.packed import PackedListing, unpack_bucket
 from lanjie_gateway.domain.records import VERSION, about, digest, instant, leaf
+from lanjie_gateway.services.person_gate import PersonGate
 from lanjie_matcher.catalogues import APPLICANT, CatalogueSet, Matter
 from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.decide import Outcome, Question, Reason, Ruling, UnknownMatterError, decide
@@ -98,6 +99,7 @@ class ScreeningService:
         clock: aware instants.
         current: whether the index can be proved to be up to date.
         ledger: (lineage, epoch) of the ledger behind the index.
+        gate: counts natural persons; `None` counts nobody.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class ScreeningService:
         clock: Callable[[], datetime.datetime],
         current: Callable[[], bool],
         ledger: Callable[[], tuple[str, int]],
+        gate: PersonGate | None = None,
     ) -> None:
         self._index = index
         self._key = key
@@ -116,13 +119,15 @@ class ScreeningService:
         self._clock = clock
         self._current = current
         self._ledger = ledger
+        self._gate = gate
 
     async def check(self, asker: Principal, party: Party, inquiry: Inquiry, at_least_revision: int = 0) -> Answer:
         """Answer one question.
 
         The steps, in order; the blocks of this class carry their numbers:
 
-        1. The caller's grant covers matter and mode, and says why it asks (Art. 24, 39, 40).
+        1. The caller's grant covers matter and mode, and says why it asks (Art. 24, 39, 40); natural persons are
+           counted before anything is said of them.
         2. The exact index, by keyed token: absent is a pass (Art. 34: by number, never by name).
         3. Packed listings: the full identity is compared, so that a shared bucket is no match.
         4. `decide` (Art. 45-47).
@@ -133,7 +138,7 @@ class ScreeningService:
 
         Raises:
             GatewayError: ARGUMENT_INVALID, NOT_PERMITTED, AS_OF_NOT_ALLOWED, NOT_CURRENT, REVISION_NOT_REACHED,
-                INDEX_UNAVAILABLE.
+                INDEX_UNAVAILABLE, DAILY_CAP, OVERLOADED.
             IdentifierError: the text cannot be an identifier.
             UnknownMatterError: no catalogue ever defined the matter.
         """
@@ -161,6 +166,25 @@ class ScreeningService:
         return await self._answers(asker, inquiry, asked, at_least_revision, pinned)
 
     async def _answers(
+        self, asker: Principal, inquiry: Inquiry, asked: Sequence[_Asked], at_least: int, pinned: int
+    ) -> tuple[list[Answer], int]:
+        """Count the natural persons (1), judge, and tell what they came to."""
+        gate = self._gate
+        persons = [] if gate is None else [each for each, _ in asked if isinstance(each, Identifier) and each.is_person]
+        if gate is None or not persons:
+            return await self._judge(asker, inquiry, asked, at_least, pinned)
+        self._admit(asker, inquiry, self._index.revision)
+        await gate.admit(asker, inquiry.officer, persons)
+        answers, revision = await self._judge(asker, inquiry, asked, at_least, pinned)
+        hits = [
+            (each, answer.ruling.outcome is not Outcome.PASS)
+            for (each, _), answer in zip(asked, answers, strict=True)
+            if isinstance(each, Identifier) and each.is_person
+        ]
+        await gate.tell(asker, inquiry.officer, hits)
+        return answers, revision
+
+    async def _judge(
         self, asker: Principal, inquiry: Inquiry, asked: Sequence[_Asked], at_least: int, pinned: int
     ) -> tuple[list[Answer], int]:
         """Judge until the answers may leave: on one revision, at least `at_least`, or pinned where that is set.

@@ -30,6 +30,8 @@ from lanjie_matcher.ages import Age
 from lanjie_matcher.identifiers import Identifier, IdentifierError, parse
 
 RESOLVE_WITHIN: Final = datetime.timedelta(hours=24)
+RATE_LIMITED: Final = "rate-limited"
+"""Warning of an answer that the gateway did not give because too much was asked in too short a time."""
 _MAX_NAME: Final = 256
 _KNOWN_CONTEXTS: Final = 512
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -121,9 +123,13 @@ class Core:
             at_least_revision=floor(local, at_least_revision),
         )
 
-    def unanswered(self, identifier: Identifier) -> Decision:
-        """Return the answer where nobody answered: the same for a hit, a person and a stale set."""
-        return self._undetermined(UndeterminedReason.UNAVAILABLE, _UNAVAILABLE, identifier.masked, identifier.warnings)
+    def unanswered(self, identifier: Identifier, *warnings: str) -> Decision:
+        """Return the answer where nobody answered: the same for a hit, a person and a stale set.
+
+        A gateway that asks to wait is there, so no set answers in its place.
+        """
+        doubts = (*identifier.warnings, *warnings)
+        return self._undetermined(UndeterminedReason.UNAVAILABLE, _UNAVAILABLE, identifier.masked, doubts)
 
     def unreadable(self, rule: str) -> Decision:
         """Return the answer to an item of a batch that is no identifier."""

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from lanjie._batch import Batch, Decisions
 from lanjie._context import Inquiry, InquiryMode, OfficerClaim
-from lanjie._core import check_name, read_answer, read_identifier
+from lanjie._core import RATE_LIMITED, check_name, read_answer, read_identifier
 from lanjie._feedback import Feedback, read_response, receipt_request, request_of
 from lanjie._handle import Handle
 from lanjie._options import Options, gateway_file
@@ -17,7 +17,7 @@ from lanjie._runtime import Seam, SyncStatus
 from lanjie._tls import Tls
 from lanjie._transport import AsyncTransport
 from lanjie.decision import Decision
-from lanjie.errors import LanjieError, Unavailable
+from lanjie.errors import LanjieError, RateLimited, Unavailable
 from lanjie_matcher.identifiers import Identifier
 
 __all__ = ["AsyncClient"]
@@ -113,6 +113,8 @@ class AsyncClient:
         except Unavailable as error:
             runtime.suspect(error)
             return core.without_gateway(local, parsed, context, at_least_revision)
+        except RateLimited:
+            return core.unanswered(parsed, RATE_LIMITED)
         runtime.heard([response.decision])
         return read_answer(response.decision)
 

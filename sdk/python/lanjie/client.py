@@ -8,14 +8,14 @@ from typing import Any, Self
 
 from lanjie._batch import Batch, Decisions
 from lanjie._context import Inquiry, InquiryMode, OfficerClaim
-from lanjie._core import check_name, read_answer, read_identifier
+from lanjie._core import RATE_LIMITED, check_name, read_answer, read_identifier
 from lanjie._feedback import Feedback, read_response, receipt_request, request_of
 from lanjie._handle import Handle
 from lanjie._options import Options, gateway_file
 from lanjie._runtime import Seam, SyncStatus
 from lanjie._tls import Tls
 from lanjie.decision import Decision
-from lanjie.errors import LanjieError, Unavailable
+from lanjie.errors import LanjieError, RateLimited, Unavailable
 from lanjie_matcher.identifiers import Identifier
 
 __all__ = ["Client"]
@@ -154,9 +154,8 @@ class Client:
             InvalidIdentifier: the text cannot be an identifier.
             InvalidArgument: another argument breaks a rule.
             UnknownMatter: no catalogue ever defined the matter.
-            PermissionDenied: the grant does not cover it.
+            PermissionDenied: the grant does not cover it; reason ``DAILY_CAP``: no more natural persons today.
             AuthenticationFailed: the credentials are not known.
-            RateLimited: too many requests; ask again after `retry_after` seconds.
             GatewayFault: the gateway failed; there is no answer.
             ClientClosed: the client was closed.
         """
@@ -176,6 +175,8 @@ class Client:
         except Unavailable as error:
             runtime.suspect(error)
             return core.without_gateway(local, parsed, context, at_least_revision)
+        except RateLimited:
+            return core.unanswered(parsed, RATE_LIMITED)
         runtime.heard([response.decision])
         return read_answer(response.decision)
 

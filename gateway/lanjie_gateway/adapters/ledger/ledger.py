@@ -23,6 +23,7 @@ from lanjie_gateway.adapters.ledger import (
     heads,
     inquiries,
     life,
+    limits,
     lives,
     locks,
     looking,
@@ -43,6 +44,7 @@ from lanjie_gateway.adapters.ledger.rows import (
     Corrected,
     InquiryRow,
     LedgerError,
+    LimitDay,
     Proposal,
     Pruned,
     StoredDuty,
@@ -882,6 +884,28 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             feedback.write(connection, settled, packed.micros(row.decided_at))
             inquiries.add(connection, source, row.sequence, [row])
+
+    # Limits on natural persons.
+
+    def limit_days(self) -> list[LimitDay]:
+        """Return what departments asked about natural persons, by day, in order."""
+        with database.transaction(self._engine) as connection:
+            return limits.days(connection)
+
+    def keep_limit_days(self, rows: Sequence[LimitDay]) -> None:
+        """Keep such days, together with what other hosts keep of the same."""
+        with database.transaction(self._engine) as connection:
+            limits.keep(connection, rows)
+
+    def limits_lifted_by(self, department: str, day: int) -> str:
+        """Return who lifted the limits of a department for a day; empty for nobody."""
+        with database.transaction(self._engine) as connection:
+            return limits.lifted_by(connection, department, day)
+
+    def answered_since(self, since: int, before: int | None, limit: int) -> tuple[list[bytes], int | None]:
+        """Return a page of the gateway's answers from an instant on, newest first; see `limits.answered_since`."""
+        with database.transaction(self._engine) as connection:
+            return limits.answered_since(connection, since, before, limit)
 
     def _buckets(self, natural_key: bytes, before: history.Before) -> frozenset[bytes] | None:
         """Return the buckets of details as a payload keeps them; `None` where they cannot be read any more."""

@@ -1,7 +1,7 @@
 """What the ledger hands out and takes in."""
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -253,3 +253,24 @@ def signed64(value: int | None) -> int | None:
 def unsigned64(value: int | None) -> int | None:
     """Return the unsigned value of `signed64`."""
     return value + (1 << 64) if value is not None and value < 0 else value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitDay:
+    """What a department asked about natural persons on a day, in numbers.
+
+    Attributes:
+        department: its code.
+        day: ordinal of the day in Shanghai.
+        off_hours: distinct persons outside office hours.
+        hours: distinct persons by hour.
+        trips: limits that were reached, as JSON values.
+        lifted_by: who lifted the limits for the day; empty for nobody.
+    """
+
+    department: str
+    day: int
+    off_hours: int
+    hours: Sequence[int]
+    trips: Sequence[Mapping[str, Any]]
+    lifted_by: str

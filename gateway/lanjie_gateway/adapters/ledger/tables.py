@@ -322,3 +322,13 @@ USAGE: Final = sa.Table(
     sa.Column("outcome", sa.String(16), primary_key=True),
     sa.Column("answers", _Id, nullable=False),
 )
+LIMIT_DAY: Final = sa.Table(
+    "limit_day",
+    METADATA,
+    sa.Column("department", sa.String(64), primary_key=True),
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("off_hours", sa.Integer, nullable=False),
+    sa.Column("hours", sa.JSON, nullable=False),
+    sa.Column("trips", sa.JSON, nullable=False),
+    sa.Column("lifted_by", sa.String, nullable=False),
+)
