@@ -14,6 +14,7 @@ from lanjie_gateway.adapters.segments import SegmentWriter, read_records
 from lanjie_gateway.domain.access import Role
 from lanjie_gateway.domain.errors import Refused, Unanswerable
 from lanjie_gateway.domain.packed import PackedListing, join, pack
+from lanjie_gateway.services.access import GrantBook
 from lanjie_gateway.services.screening import READS, Answer, Inquiry, Party, ScreeningService
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.civil_time import SHANGHAI
@@ -69,6 +70,7 @@ class Desk:
             clock=self.clock,
             current=lambda: self.current,
             ledger=lambda: ("ab" * 16, 1),
+            grants=GrantBook().resolve,
         )
         self.publish(catalogues())
 

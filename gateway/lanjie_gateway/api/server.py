@@ -10,6 +10,7 @@ import structlog
 
 from lanjie_gateway.api.auth import Tokens, set_caller
 from lanjie_gateway.api.errors import abort, as_gateway_error
+from lanjie_gateway.domain.access import Principal
 from lanjie_gateway.domain.errors import Unanswerable
 
 KIB: Final = 1024
@@ -47,10 +48,16 @@ def options(max_message_bytes: int, *, shared_port: bool = False) -> list[tuple[
 
 
 class Gate(grpc.aio.ServerInterceptor):
-    """Authenticates, bounds what is in flight, translates errors, logs one line a call without identifiers."""
+    """Authenticates, bounds what is in flight, translates errors, logs one line a call without identifiers.
 
-    def __init__(self, tokens: Tokens) -> None:
+    Args:
+        tokens: say who calls.
+        grants: gives a caller with what its department is granted now.
+    """
+
+    def __init__(self, tokens: Tokens, grants: Callable[[Principal], Principal]) -> None:
         self._tokens = tokens
+        self._grants = grants
         self._in_flight = 0
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
@@ -108,7 +115,7 @@ class Gate(grpc.aio.ServerInterceptor):
         self._admit(context)
 
     def _admit(self, context: Any) -> None:
-        set_caller(self._tokens.principal(context.invocation_metadata(), context.peer()))
+        set_caller(self._grants(self._tokens.principal(context.invocation_metadata(), context.peer())))
 
     async def _fail(self, error: Exception, context: Any, method: str) -> None:
         if isinstance(error, grpc.aio.AbortError):

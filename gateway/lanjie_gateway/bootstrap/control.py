@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 import grpc
 
 from lanjie.v1 import (
+    access_pb2,
+    access_pb2_grpc,
     audit_pb2,
     audit_pb2_grpc,
     calendar_pb2,
@@ -29,6 +31,7 @@ from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
 from lanjie_gateway.adapters.metrics import Metrics
 from lanjie_gateway.adapters.shared_index import SharedIndex
 from lanjie_gateway.adapters.state_lock import LEDGER, feed_socket, hold
+from lanjie_gateway.api.access import AccessServicer
 from lanjie_gateway.api.audit import AuditServicer
 from lanjie_gateway.api.auth import Tokens
 from lanjie_gateway.api.calendar import CalendarServicer
@@ -46,6 +49,7 @@ from lanjie_gateway.services.catalogue import CatalogueService
 from lanjie_gateway.services.duty import DutyService
 from lanjie_gateway.services.explaining import ExplanationService
 from lanjie_gateway.services.follower import Follower
+from lanjie_gateway.services.grants import GrantService
 from lanjie_gateway.services.imports import ImportService
 from lanjie_gateway.services.inquiries import InquiryService
 from lanjie_gateway.services.list_status import ListStatusService
@@ -109,9 +113,10 @@ class Control:
         self.calendar = CalendarService(
             *(self.ledger, self._published, self._clock, deadlines), allow_examples=self._settings.allow_examples
         )
+        self.grants = GrantService(self.ledger, self.catalogues.current, self._published)
         self.metrics = Metrics()
         self.views = ViewService(
-            *(self.ledger, self.catalogues, self._clock),
+            *(self.ledger, self.catalogues, self.grants, self._clock),
             current=self._current,
             awaited=self._awaited,
             told=self.metrics.told.observe,
@@ -124,6 +129,7 @@ class Control:
             *(self.ledger, journal),
             catalogues=self.catalogues,
             calendar=self.calendar,
+            grants=self.grants,
             views=self.views,
             hub=self.hub,
             shared=self._share,
@@ -134,7 +140,7 @@ class Control:
         self._stack.push_async_callback(self.views.close)
         await self.follower.start()
         self._stack.push_async_callback(self.follower.close)
-        self.inquiries = InquiryService(self.ledger, state / "inquiry", self._clock)
+        self.inquiries = InquiryService(self.ledger, state / "inquiry", self._clock, self.grants)
         await self.inquiries.start()
         self._stack.push_async_callback(self.inquiries.close)
         self.explanations = ExplanationService(self.ledger, self.catalogues.current, self.inquiries.load, self._clock)
@@ -156,14 +162,20 @@ class Control:
         self._tell_ready()
 
     async def _serve_feed(self) -> None:
-        feed = grpc.aio.server(interceptors=[Gate(self._tokens)], options=options(ADMIN_MESSAGE_BYTES))
-        sync_pb2_grpc.add_SyncServiceServicer_to_server(SyncServicer(self.sync, self.views), feed)
+        feed = grpc.aio.server(
+            interceptors=[Gate(self._tokens, self.grants.book.resolve)], options=options(ADMIN_MESSAGE_BYTES)
+        )
+        sync_pb2_grpc.add_SyncServiceServicer_to_server(
+            SyncServicer(self.sync, self.views, self.grants.book.resolve, self._clock), feed
+        )
         audit_pb2_grpc.add_InquiryServiceServicer_to_server(InquiryServicer(self.inquiries), feed)
         self.feed_address = await self._listen(feed, self._settings.feed, sync_pb2, audit_pb2, without="AuditService")
         self._stack.push_async_callback(self.sync.close)
 
     async def _serve_admin(self) -> None:
-        admin = grpc.aio.server(interceptors=[Gate(self._tokens)], options=options(ADMIN_MESSAGE_BYTES))
+        admin = grpc.aio.server(
+            interceptors=[Gate(self._tokens, self.grants.book.resolve)], options=options(ADMIN_MESSAGE_BYTES)
+        )
         listing_pb2_grpc.add_ListingServiceServicer_to_server(
             ListingServicer(self.listings, self.imports, self.waiting, self.duties), admin
         )
@@ -175,9 +187,10 @@ class Control:
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(
             LedgerServicer(backups, rotation, self.views, self.sync, self.lists), admin
         )
+        access_pb2_grpc.add_AccessServiceServicer_to_server(AccessServicer(self.grants), admin)
         audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self.explanations), admin)
         self.admin_address = await self._listen(
-            *(admin, self._settings.admin, listing_pb2, catalogue_pb2, calendar_pb2, ledger_pb2, audit_pb2),
+            *(admin, self._settings.admin, listing_pb2, catalogue_pb2, calendar_pb2, ledger_pb2, audit_pb2, access_pb2),
             without="InquiryService",
         )
 

@@ -22,6 +22,7 @@ from lanjie_gateway.api.auth import Tokens
 from lanjie_gateway.api.screening import ScreeningServicer
 from lanjie_gateway.api.server import SCREENING_MESSAGE_BYTES, Gate, options
 from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, departments_of, describe
+from lanjie_gateway.services.access import GrantBook
 from lanjie_gateway.services.screening import ScreeningService
 from lanjie_gateway.settings import Settings
 from lanjie_matcher.fingerprints import IndexKey
@@ -43,6 +44,7 @@ class Worker:
         self._stack = contextlib.AsyncExitStack()
         self.index: ExactIndex[Any] = RedisIndex(self._fetch) if settings.index == "redis" else TableIndex()
         self.address = ""
+        self.grants = GrantBook()
 
     async def start(self, feed_address: str) -> None:
         """Serve; ready when `ready` returns.
@@ -59,12 +61,12 @@ class Worker:
         self._stack.push_async_callback(self.records.close)
         tokens = Tokens(state / "tokens", keys.token, self._settings.region, departments_of(self._settings))
         server = grpc.aio.server(
-            interceptors=[Gate(tokens)], options=options(SCREENING_MESSAGE_BYTES, shared_port=True)
+            interceptors=[Gate(tokens, self.grants.resolve)], options=options(SCREENING_MESSAGE_BYTES, shared_port=True)
         )
         port = server.add_insecure_port(self._settings.listen)
         self.address = f"{self._settings.listen.rpartition(':')[0]}:{port}"
         preload = self._preload if self._settings.has_redis else no_copy
-        self.feed = FeedClient(feed_socket(state), self.index, self.address, preload)
+        self.feed = FeedClient(feed_socket(state), self.index, self.address, preload, on_grants=self.grants.take)
         service = ScreeningService(
             index=self.index,
             key=IndexKey(keys.index),
@@ -72,6 +74,7 @@ class Worker:
             clock=self._clock,
             current=self.feed.current,
             ledger=lambda: (self.feed.lineage, self.feed.epoch),
+            grants=self.grants.resolve,
         )
 
         def discover() -> screening_pb2.DiscoverResponse:

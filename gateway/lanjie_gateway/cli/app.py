@@ -10,7 +10,18 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from lanjie_gateway.cli import backup, calendar, catalogues, checks, list_events, lists, profiles, status, waiting
+from lanjie_gateway.cli import (
+    backup,
+    calendar,
+    catalogues,
+    checks,
+    grants,
+    list_events,
+    lists,
+    profiles,
+    status,
+    waiting,
+)
 from lanjie_gateway.cli.demo import demo
 from lanjie_gateway.cli.explain import explain
 from lanjie_gateway.cli.gateway_file import CommandError
@@ -37,6 +48,7 @@ app.command()(list_events.duties)
 app.add_typer(profiles.app, name="profile")
 app.add_typer(catalogues.app, name="catalogue")
 app.add_typer(calendar.app, name="calendar")
+app.add_typer(grants.app, name="grant")
 app.command()(explain)
 app.command()(status.status)
 app.command()(backup.backup)

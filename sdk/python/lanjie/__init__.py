@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         Unavailable,
         UnknownMatter,
     )
+    from lanjie.officers import OfficerSigner
 
 __version__ = "0.1.0"
 
@@ -72,6 +73,7 @@ __all__ = [
     "MissingFact",
     "NotFound",
     "OfficerClaim",
+    "OfficerSigner",
     "Outcome",
     "PermissionDenied",
     "PreconditionFailed",
@@ -91,6 +93,7 @@ _HOMES = {
     "Decisions": "_batch",
     "InquiryMode": "_context",
     "OfficerClaim": "_context",
+    "OfficerSigner": "officers",
     "SyncState": "_runtime",
     "SyncStatus": "_runtime",
     "Tls": "_transport",
