@@ -49,12 +49,13 @@ def parse(file: bytes) -> Grant:
     _known("", root, ("grant",))
     table = _read(root, "grant", _table)
     _known("", table, _KEYS)
+    regions = _read(table, "regions", _each(_region))
     grant = Grant(
         department=_read(table, "department", _department),
         name=_read(table, "name", _text),
         unit=_read(table, "unit", _unit),
-        region=_read(table, "region", _region, _only_region(table)),
-        regions=frozenset(_read(table, "regions", _each(_region))),
+        region=_read(table, "region", _region, regions[0] if len(regions) == 1 else None),
+        regions=frozenset(regions),
         matters=frozenset(_read(table, "matters", _each(_matter))),
         modes=frozenset(_read(table, "modes", _each(_mode))),
         # Due, because a measure that names implementers passes by a unit that is of no kind.
@@ -112,11 +113,6 @@ def _known(at: str, table: Mapping[str, Any], known: "tuple[str, ...] | list[str
     for key in table:
         if key not in known:
             raise _fault(at, "key-unknown", f"there is a key that is not known; known are {', '.join(known)}")
-
-
-def _only_region(table: Mapping[str, Any]) -> str | None:
-    regions = table.get("regions")
-    return _region(regions[0]) if isinstance(regions, list) and len(regions) == 1 else None
 
 
 def _table(value: Any) -> Mapping[str, Any]:
