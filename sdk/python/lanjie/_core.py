@@ -290,13 +290,13 @@ def _local_rule(view: LocalView, context: Context, nanos: int) -> MatterRule | N
     """Return what holds for the matter today, where the local path may answer: (2), (3), (4)."""
     seconds = nanos // _NANOS
     # First: whoever may not ask does not hear which matters there are.
-    if view.scope.fault(context, seconds):
+    if not context.local or view.scope.fault(context, seconds):
         return None
     try:
         rule = view.scope.rule(context.matter, (seconds + _EIGHT_HOURS) // _DAY_SECONDS)
     except KeyError:
         _unknown(context.matter)
-    if rule is None or not (context.local and view.scope.covers_companies):
+    if rule is None or not view.scope.covers_companies:
         return None
     return rule if context.case_no or not rule.case_no_required else None
 
