@@ -96,7 +96,7 @@ def test_a_name_in_a_certificate_is_of_one_department(gateway: RunningGateway, t
         assert (again.code, "identity-taken" in again.err) == (2, True)
     asker = gateway.inner.worker.grants.identify("URI:spiffe://test/one")
     assert asker is not None
-    assert (asker.department, asker.person, asker.roles) == ("one", "anna", {Role.INQUIRER})
+    assert (asker.department, asker.person, asker.roles) == ("one", "anna", frozenset({Role.INQUIRER}))
 
 
 def test_grants_are_there_after_a_restart(tmp_path: Path) -> None:

@@ -444,17 +444,19 @@ def test_not_listed_and_not_yours_differ_in_nothing_but_ids(gateway: RunningGate
     listings = gateway.inner.control.listings
     agency = person("agency", Role.AGENCY)
     (held,) = gateway.run(listings.find(LISTED, PURPOSE, agency))
-    strange, missing = held.listing.id, "0" * len(held.listing.id)
+    ids = (held.listing.id, "0" * len(held.listing.id))
     stub = listing_pb2_grpc.ListingServiceStub
     for role, department in (("authority", "wide"), ("authority", "narrow"), ("inquirer", "wide"), ("manager", "wide")):
-        pairs: list[tuple[str, Any, Any]] = [
-            ("Find", *(listing_pb2.FindRequest(identifier=each, purpose=PURPOSE) for each in (LISTED, SILENT))),
-            ("Get", *(listing_pb2.GetRequest(listing_id=each, purpose=PURPOSE) for each in (strange, missing))),
-            ("Remove", *(listing_pb2.RemoveRequest(listing_id=each, reason="x", document="x") for each in (strange, missing))),
-            ("RecordEvent", *(listing_pb2.RecordEventRequest(listing_id=each, kind=_EVENT, reason="x", document="x") for each in (strange, missing))),
-        ]  # fmt: skip
-        for method, yours, nobodys in pairs:
-            said = [_said(gateway, Rpc("admin", stub, method, each), (department, role)) for each in (yours, nobodys)]
+        pairs: dict[str, list[Message]] = {
+            "Find": [listing_pb2.FindRequest(identifier=each, purpose=PURPOSE) for each in (LISTED, SILENT)],
+            "Get": [listing_pb2.GetRequest(listing_id=each, purpose=PURPOSE) for each in ids],
+            "Remove": [listing_pb2.RemoveRequest(listing_id=each, reason="x", document="x") for each in ids],
+            "RecordEvent": [
+                listing_pb2.RecordEventRequest(listing_id=each, kind=_EVENT, reason="x", document="x") for each in ids
+            ],
+        }
+        for method, requests in pairs.items():
+            said = [_said(gateway, Rpc("admin", stub, method, each), (department, role)) for each in requests]
             assert said[0] == said[1], (method, role)
     explain = audit_pb2_grpc.AuditServiceStub
     with counter(gateway, "wide", local=False) as client:
