@@ -79,6 +79,7 @@ class Matter:
     Attributes:
         high_consequence: an SDK asks the gateway unless its set is fresh.
         stale_pass: with a stale set and no gateway, absence is a flagged pass; otherwise it is undetermined.
+        person_files: a batch may ask about natural persons; otherwise they are asked about one by one (Art. 40).
     """
 
     code: str
@@ -89,6 +90,7 @@ class Matter:
     as_of_allowed: bool = False
     high_consequence: bool = False
     stale_pass: bool = False
+    person_files: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -161,7 +161,7 @@ def stage_rows(ledger: Ledger, batch: int, rows: list[StagedRow]) -> Staged:
     return ledger.stage(batch, rows, actor="tax/anna", received_at=NOON, document=document, generation=generation)
 
 
-NEW_TABLES = ("duty", "proposal", "delivery", "year_file", "limit_day", "feedback", "usage")
+NEW_TABLES = ("duty", "proposal", "delivery", "year_file", "grant_act", "limit_day", "feedback", "usage")
 NEW_COLUMNS = {
     "event": ("detail", "second"),
     "edition": ("signature", "signer"),

@@ -15,6 +15,7 @@ from lanjie_gateway.adapters.index import Entry, ExactIndex
 from lanjie_gateway.adapters.shared_codec import SHARDS
 from lanjie_gateway.domain.catalogue_file import load
 from lanjie_gateway.domain.errors import GatewayError, Unanswerable
+from lanjie_gateway.domain.grants import GrantSet, from_json
 from lanjie_matcher.catalogues import CatalogueSet, Edition
 
 BEAT_SECONDS: Final = 1.0
@@ -51,6 +52,7 @@ class FeedClient:
         address: where this worker answers checks.
         preload: fills the index before control does.
         monotonic: monotonic seconds; a test's clock stands still where it wants.
+        on_grants: given the grants whenever they are others.
     """
 
     def __init__(
@@ -60,12 +62,15 @@ class FeedClient:
         address: str,
         preload: Preload = no_copy,
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        on_grants: Callable[[GrantSet], None] = lambda _: None,
     ) -> None:
         self._path = path
         self._index = index
         self._address = address
         self._preload = preload
         self._monotonic = monotonic
+        self._on_grants = on_grants
         self._heard = float("-inf")
         self._behind_since: float | None = None
         self._ready = asyncio.Event()
@@ -181,12 +186,8 @@ class FeedClient:
         elif kind == "load":
             self._index.load(frame[1])
             await asyncio.sleep(0)
-        elif kind == "slice":
-            self._index.stage(frame[1], frame[2])
-        elif kind == "catalogues":
-            self._index.stage_catalogues(CatalogueSet.of(read_editions([(n, f, r) for n, f, r in frame[1]])))
-        elif kind == "sources":
-            self._index.stage_sources({(t, source): _day(day) for t, source, day in frame[1]})
+        elif kind in ("slice", "catalogues", "grants", "sources"):
+            self._stage(frame)
         elif kind == "commit":
             self._index.advance(frame[1], self._monotonic())
             await write_frame(writer, ["ack", frame[1]])
@@ -198,3 +199,15 @@ class FeedClient:
         if kind in ("slice", "commit", "head"):
             behind = self._index.revision < frame[1]
             self._behind_since = (self._behind_since or self._monotonic()) if behind else None
+
+    def _stage(self, frame: list[Any]) -> None:
+        kind = frame[0]
+        if kind == "slice":
+            self._index.stage(frame[1], frame[2])
+        elif kind == "catalogues":
+            self._index.stage_catalogues(CatalogueSet.of(read_editions([(n, f, r) for n, f, r in frame[1]])))
+        elif kind == "grants":
+            # At once, not with the commit: nobody goes on by what was taken away.
+            self._on_grants(GrantSet.made([from_json(content, made) for content, made in frame[2]], frame[1]))
+        else:
+            self._index.stage_sources({(t, source): _day(day) for t, source, day in frame[1]})

@@ -2,10 +2,11 @@
 
 From control: ``["begin", lineage, epoch]``. When the worker has said what it took from the shared copy: ``["reset"]``
 if that is of no use, ``["load", entries]`` for each shard that it lacks, ``["catalogues", [[file name, file, revision],
-...]]``, ``["sources", [[list type, source, day], ...]]`` (up to which it has vouched, an ordinal), ``["commit",
-revision]``. For each commit: catalogues and sources where it changes them, ``["slice", revision, entries]`` and the
-commit. With every beat ``["head", revision]``. ``["got", number, entries or nil]`` answers a read, ``["may", number,
-nil or [reason, message, metadata]]`` a question about natural persons.
+...]]``, ``["grants", revision, [[grant, revision], ...]]`` (all that stand), ``["sources", [[list type, source, day],
+...]]`` (up to which it has vouched, an ordinal), ``["commit", revision]``. For each commit: catalogues, grants and
+sources where it changes them, ``["slice", revision, entries]`` and the commit. With every beat ``["head", revision]``.
+``["got", number, entries or nil]`` answers a read, ``["may", number, nil or [reason, message, metadata]]`` a question
+about natural persons.
 
 From a worker: ``["have", address, revision, shards it lacks]``, ``["ack", revision]``, ``["get", number, [bucket,
 ...]]``, ``["ask", number, asker, [traits, ...]]`` before it answers about natural persons, and ``["told", asker,
@@ -29,6 +30,7 @@ from lanjie_gateway.adapters.frames import read_frame, write_frame
 from lanjie_gateway.adapters.ledger import BucketState, CommitInfo, Ledger, LedgerThread
 from lanjie_gateway.adapters.shared_codec import SHARDS
 from lanjie_gateway.domain.errors import GatewayError, Unanswerable
+from lanjie_gateway.domain.grants import as_json
 from lanjie_gateway.domain.source_ages import Source
 
 PAGE: Final = 5_000
@@ -221,6 +223,7 @@ class FeedHub:
         for missed in await self._commits(copied, revision):
             await self._send_changes(worker, missed)
         await self._send_catalogues(worker)
+        await self._send_grants(worker)
         await _send_sources(worker, await self._ask(Ledger.vouched, revision))
         await write_frame(worker.writer, ["commit", revision])
         worker.sent = revision
@@ -229,6 +232,8 @@ class FeedHub:
         for commit in await self._commits(worker.sent, self._head):
             if commit.kind == "catalogue":
                 await self._send_catalogues(worker)
+            if commit.kind == "grant":
+                await self._send_grants(worker)
             if commit.delivers and (raised := await self._ask(Ledger.raised, commit.revision)):
                 await _send_sources(worker, raised)
             await self._send_changes(worker, commit)
@@ -267,6 +272,12 @@ class FeedHub:
         stored = await self._ask(Ledger.editions)
         stored.sort(key=lambda edition: edition.revision)
         await write_frame(worker.writer, ["catalogues", [[e.file_name, e.file, e.revision] for e in stored]])
+
+    async def _send_grants(self, worker: _Worker) -> None:
+        newest = {act.department: act for act in await self._ask(Ledger.grant_acts) if act.revision}
+        standing = [[as_json(act.grant), act.revision] for act in newest.values() if act.grant is not None]
+        revision = max((act.revision for act in newest.values()), default=0)
+        await write_frame(worker.writer, ["grants", revision, standing])
 
     async def _ask(self, function: Callable[Concatenate[Ledger, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Ask the ledger until it can be reached; the worker is without beats meanwhile and knows it."""

@@ -4,9 +4,9 @@
    name never does. Names of nobody, or of several persons, are refused as no credentials are, in the same words.
 2. Art. 43: a token counts only from this machine itself, never over a network.
 
-The embedded default has one department, `local`, with one token file for each role and a second person, `reviewer`, of
-the listing authority; others come from the departments file. Tokens are kept as keyed hashes and compared so; the files
-are 0600.
+The embedded default has one department, `local`, with one token file for each role, and second persons of the listing
+authority and of the agency, `reviewer` and `controller`; others come from the departments file. Tokens are kept as
+keyed hashes and compared so; the files are 0600.
 """
 
 import contextlib
@@ -31,9 +31,10 @@ PERSONS: Final[Mapping[str, Role]] = {
     "authority": Role.AUTHORITY,
     "reviewer": Role.AUTHORITY,
     "agency": Role.AGENCY,
+    "controller": Role.AGENCY,
     "manager": Role.MANAGER,
 }
-"""Persons of department `local` and their roles. `reviewer` is the second person who confirms."""
+"""Persons of department `local` and their roles. `reviewer` and `controller` are the second persons who confirm."""
 
 _LOCAL_PEERS: Final = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
 _caller: ContextVar[Principal] = ContextVar("caller")

@@ -14,9 +14,10 @@ from lanjie_gateway.services.screening import Answer, Inquiry, Party, ScreeningS
 from lanjie_matcher.catalogues import APPLICANT, Effect
 from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.decide import Applied, Outcome
+from lanjie_matcher.grants import Claim
 from lanjie_matcher.listings import Listing
 
-_MODES: Final = {
+MODES: Final = {
     pb.INQUIRY_MODE_UNSPECIFIED: "ex_officio",
     pb.INQUIRY_MODE_EX_OFFICIO: "ex_officio",
     pb.INQUIRY_MODE_AUTHORISED: "authorised",
@@ -112,16 +113,27 @@ def _decision(answer: Answer) -> pb.Decision:
     return decision
 
 
+def officer_claim(context: pb.InquiryContext) -> Claim:
+    """Return what a question says of the officer at the counter."""
+    claim = context.officer
+    return Claim(
+        officer=claim.officer_id,
+        expires=claim.expires_time.seconds,
+        signature=claim.signature,
+        algorithm=claim.algorithm,
+    )
+
+
 def _inquiry(context: pb.InquiryContext) -> Inquiry:
     as_of = context.as_of_time.ToDatetime(datetime.UTC) if context.HasField("as_of_time") else None
     return Inquiry(
         matter=context.matter,
         purpose=context.purpose,
-        mode=_MODES.get(context.mode, "unknown"),
+        mode=MODES.get(context.mode, "unknown"),
         case_no=context.case_no,
         role=context.role or APPLICANT,
         handling_region=context.handling_region,
-        officer=context.officer.officer_id,
+        officer=officer_claim(context),
         as_of=as_of,
     )
 

@@ -10,6 +10,7 @@ import structlog
 
 from lanjie_gateway.api.auth import Callers, set_caller
 from lanjie_gateway.api.errors import abort, as_gateway_error
+from lanjie_gateway.domain.access import Principal
 from lanjie_gateway.domain.errors import Unanswerable
 from lanjie_gateway.settings import where
 
@@ -48,10 +49,16 @@ def options(max_message_bytes: int, *, shared_port: bool = False) -> list[tuple[
 
 
 class Gate(grpc.aio.ServerInterceptor):
-    """Authenticates, bounds what is in flight, translates errors, logs one line a call without identifiers."""
+    """Authenticates, bounds what is in flight, translates errors, logs one line a call without identifiers.
 
-    def __init__(self, callers: Callers) -> None:
+    Args:
+        callers: say who calls.
+        grants: gives a caller with what its department is granted now.
+    """
+
+    def __init__(self, callers: Callers, grants: Callable[[Principal], Principal]) -> None:
         self._callers = callers
+        self._grants = grants
         self._in_flight = 0
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
@@ -109,7 +116,7 @@ class Gate(grpc.aio.ServerInterceptor):
         self._admit(context)
 
     def _admit(self, context: Any) -> None:
-        set_caller(self._callers.identify(context))
+        set_caller(self._grants(self._callers.identify(context)))
 
     async def _fail(self, error: Exception, context: Any, method: str) -> None:
         if isinstance(error, grpc.aio.AbortError):

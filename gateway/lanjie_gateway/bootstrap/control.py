@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 import grpc
 
 from lanjie.v1 import (
+    access_pb2,
+    access_pb2_grpc,
     audit_pb2,
     audit_pb2_grpc,
     calendar_pb2,
@@ -36,6 +38,7 @@ from lanjie_gateway.adapters.metrics import Metrics
 from lanjie_gateway.adapters.person_counts import PersonCounts
 from lanjie_gateway.adapters.shared_index import SharedIndex
 from lanjie_gateway.adapters.state_lock import LEDGER, feed_socket, hold
+from lanjie_gateway.api.access import AccessServicer
 from lanjie_gateway.api.audit import AuditServicer
 from lanjie_gateway.api.auth import Callers, Tokens
 from lanjie_gateway.api.calendar import CalendarServicer
@@ -60,6 +63,7 @@ from lanjie_gateway.bootstrap.shared import (
     describe,
     listen,
 )
+from lanjie_gateway.domain.access import Principal
 from lanjie_gateway.domain.askers import Caps
 from lanjie_gateway.services.backups import BackupService
 from lanjie_gateway.services.calendar import CalendarService, deadlines_of
@@ -69,6 +73,7 @@ from lanjie_gateway.services.duty import DutyService
 from lanjie_gateway.services.explaining import ExplanationService
 from lanjie_gateway.services.feedback import FeedbackService
 from lanjie_gateway.services.follower import Follower
+from lanjie_gateway.services.grants import GrantService
 from lanjie_gateway.services.imports import ImportService
 from lanjie_gateway.services.inquiries import InquiryService
 from lanjie_gateway.services.limits import LimitService, frames_of
@@ -146,15 +151,16 @@ class Control:
         self.calendar = CalendarService(
             *(self.ledger, self._published, self._clock, deadlines), allow_examples=self._settings.allow_examples
         )
+        self.grants = GrantService(self.ledger, self.catalogues.current, self._published)
         self.metrics = Metrics()
         self.views = ViewService(
-            *(self.ledger, self.catalogues, self._clock),
+            *(self.ledger, self.catalogues, self.grants, self._clock),
             current=self._current,
             awaited=self._awaited,
             told=self.metrics.told.observe,
         )
         self.sync = SyncService(self.views, self._clock)
-        self.inquiries = InquiryService(self.ledger, state / "inquiry", self._clock)
+        self.inquiries = InquiryService(self.ledger, state / "inquiry", self._clock, self.grants)
         await self.inquiries.start()
         self._stack.push_async_callback(self.inquiries.close)
         self.limits = await self._start_limits()
@@ -165,6 +171,7 @@ class Control:
             *(self.ledger, journal),
             catalogues=self.catalogues,
             calendar=self.calendar,
+            grants=self.grants,
             views=self.views,
             hub=self.hub,
             shared=self._share,
@@ -207,15 +214,22 @@ class Control:
         """Know who calls, and show who we are."""
         departments, region = departments_of(self._settings), self._settings.region
         self._tokens = Tokens(self._settings.state / "tokens", token_key, region, departments)
-        self._callers = Callers(self._tokens, departments, region)
+        self._callers = Callers(self._tokens, departments, region, self._granted)
         self.certificates = certificates_of(self._settings, self._clock)
         if self.certificates is not None:
             self.certificates.start()
             self._stack.push_async_callback(self.certificates.close)
 
+    def _granted(self, name: str) -> Principal | None:
+        return self.grants.book.identify(name)
+
     async def _serve_feed(self) -> None:
-        feed = grpc.aio.server(interceptors=[Gate(self._callers)], options=options(ADMIN_MESSAGE_BYTES))
-        sync_pb2_grpc.add_SyncServiceServicer_to_server(SyncServicer(self.sync, self.views), feed)
+        feed = grpc.aio.server(
+            interceptors=[Gate(self._callers, self.grants.book.resolve)], options=options(ADMIN_MESSAGE_BYTES)
+        )
+        sync_pb2_grpc.add_SyncServiceServicer_to_server(
+            SyncServicer(self.sync, self.views, self.grants.book.resolve, self._clock), feed
+        )
         audit_pb2_grpc.add_InquiryServiceServicer_to_server(InquiryServicer(self.inquiries), feed)
         feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(FeedbackServicer(self.feedback), feed)
         receipt_pb2_grpc.add_ReceiptServiceServicer_to_server(ReceiptServicer(self.receipts), feed)
@@ -225,7 +239,9 @@ class Control:
         self._stack.push_async_callback(self.sync.close)
 
     async def _serve_admin(self) -> None:
-        admin = grpc.aio.server(interceptors=[Gate(self._callers)], options=options(ADMIN_MESSAGE_BYTES))
+        admin = grpc.aio.server(
+            interceptors=[Gate(self._callers, self.grants.book.resolve)], options=options(ADMIN_MESSAGE_BYTES)
+        )
         listing_pb2_grpc.add_ListingServiceServicer_to_server(
             ListingServicer(self.listings, self.imports, self.waiting, self.duties), admin
         )
@@ -243,6 +259,7 @@ class Control:
             ),
             admin,
         )
+        access_pb2_grpc.add_AccessServiceServicer_to_server(AccessServicer(self.grants), admin)
         statistics_pb2_grpc.add_StatisticsServiceServicer_to_server(StatisticsServicer(self.statistics), admin)
         audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self.explanations), admin)
         self.admin = await self._listen(
@@ -254,6 +271,7 @@ class Control:
                 calendar_pb2,
                 ledger_pb2,
                 audit_pb2,
+                access_pb2,
                 statistics_pb2,
             ),
             without="InquiryService",

@@ -33,6 +33,7 @@ from lanjie_gateway.bootstrap.shared import (
 )
 from lanjie_gateway.domain.access import Principal
 from lanjie_gateway.domain.askers import granted_limits
+from lanjie_gateway.services.access import GrantBook
 from lanjie_gateway.services.person_gate import PersonGate
 from lanjie_gateway.services.screening import ScreeningService
 from lanjie_gateway.settings import Settings
@@ -55,6 +56,7 @@ class Worker:
         self._stack = contextlib.AsyncExitStack()
         self.index: ExactIndex[Any] = RedisIndex(self._fetch) if settings.index == "redis" else TableIndex()
         self.places = Places(plain="")
+        self.grants = GrantBook()
 
     @property
     def address(self) -> str:
@@ -79,13 +81,17 @@ class Worker:
         self.records.start()
         self._stack.push_async_callback(self.records.close)
         departments, region = departments_of(self._settings), self._settings.region
-        callers = Callers(Tokens(state / "tokens", keys.token, region, departments), departments, region)
+        callers = Callers(
+            *(Tokens(state / "tokens", keys.token, region, departments), departments, region),
+            granted=self.grants.identify,
+        )
         server = grpc.aio.server(
-            interceptors=[Gate(callers)], options=options(SCREENING_MESSAGE_BYTES, shared_port=True)
+            interceptors=[Gate(callers, self.grants.resolve)],
+            options=options(SCREENING_MESSAGE_BYTES, shared_port=True),
         )
         self.places = listen(server, self._settings, "listen", self.certificates)
         preload = self._preload if self._settings.has_redis else no_copy
-        self.feed = FeedClient(feed_socket(state), self.index, self.address, preload)
+        self.feed = FeedClient(feed_socket(state), self.index, self.address, preload, on_grants=self.grants.take)
         service = ScreeningService(
             index=self.index,
             key=IndexKey(keys.index),
@@ -94,6 +100,7 @@ class Worker:
             current=self.feed.current,
             ledger=lambda: (self.feed.lineage, self.feed.epoch),
             gate=PersonGate(IndexKey(keys.index), self.feed.may_ask, self.feed.tell_outcomes),
+            grants=self.grants.resolve,
         )
 
         def discover(over_tls: bool) -> screening_pb2.DiscoverResponse:  # noqa: FBT001  a callback's one argument

@@ -9,6 +9,7 @@ import grpc
 from lanjie import _transport
 from lanjie.errors import Unavailable
 from lanjie.v1 import (
+    access_pb2_grpc,
     audit_pb2_grpc,
     calendar_pb2_grpc,
     catalogue_pb2_grpc,
@@ -44,6 +45,7 @@ class Connection:
         self.catalogues = catalogue_pb2_grpc.CatalogueServiceStub(self.channel)
         self.calendar = calendar_pb2_grpc.CalendarServiceStub(self.channel)
         self.ledger = ledger_pb2_grpc.LedgerServiceStub(self.channel)
+        self.access = access_pb2_grpc.AccessServiceStub(self.channel)
         self.audit = audit_pb2_grpc.AuditServiceStub(self.channel)
         self.feedback = feedback_pb2_grpc.FeedbackServiceStub(self.channel)
         self.statistics = statistics_pb2_grpc.StatisticsServiceStub(self.channel)

@@ -16,6 +16,7 @@ from lanjie_gateway.cli import (
     calendar,
     catalogues,
     checks,
+    grants,
     limits,
     list_events,
     lists,
@@ -53,6 +54,7 @@ app.add_typer(profiles.app, name="profile")
 app.add_typer(catalogues.app, name="catalogue")
 app.add_typer(calendar.app, name="calendar")
 app.add_typer(limits.app, name="limits")
+app.add_typer(grants.app, name="grant")
 app.command()(explain)
 app.command()(report)
 app.command()(feedback)

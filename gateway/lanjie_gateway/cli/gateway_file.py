@@ -59,6 +59,7 @@ class Person(enum.StrEnum):
     AUTHORITY = "authority"
     REVIEWER = "reviewer"
     AGENCY = "agency"
+    CONTROLLER = "controller"
     MANAGER = "manager"
 
 

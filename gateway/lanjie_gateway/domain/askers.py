@@ -3,10 +3,11 @@
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from lanjie_gateway.domain.access import Principal
 from lanjie_gateway.domain.detectors import Level
+from lanjie_gateway.domain.grants import Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,17 +25,9 @@ class Caps:
     act: bool = True
 
 
-class Granted(NamedTuple):
-    """What a grant says of rates; 0 for the gateway's own."""
-
-    checks_per_minute: int = 0
-    persons_per_day: int = 0
-
-
-def granted_limits(principal: Principal) -> Granted:
+def granted_limits(principal: Principal) -> Limits:
     """Return the limits of the grant of a principal's department."""
-    limits = getattr(getattr(principal, "grant", None), "limits", None)
-    return Granted() if limits is None else Granted(limits.checks_per_minute, limits.persons_per_day)
+    return principal.grant.limits if principal.grant is not None else Limits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

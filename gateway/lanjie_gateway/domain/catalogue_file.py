@@ -37,7 +37,8 @@ _LIST_TYPE: Final = frozenset(
     " effective_from effective_to aliases local_regulation".split()
 )
 _MATTER: Final = frozenset(
-    "code name broader implementation_codes case_no_required as_of_allowed high_consequence stale_pass".split()
+    "code name broader implementation_codes case_no_required as_of_allowed high_consequence stale_pass"
+    " person_files".split()
 )
 _MEASURE: Final = frozenset(
     "code title content objects list_types matters effect instruction trigger decision_kinds term officer_verifies"
@@ -221,6 +222,7 @@ def _matter(fields: Fields) -> Matter:
         as_of_allowed=fields.flag("as_of_allowed"),
         high_consequence=fields.flag("high_consequence"),
         stale_pass=fields.flag("stale_pass"),
+        person_files=fields.flag("person_files"),
     )
 
 

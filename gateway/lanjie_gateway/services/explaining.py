@@ -121,6 +121,8 @@ class ExplanationService:
         """Step 3: why nothing can be decided again."""
         if found.kind not in ("gateway", "local"):
             return [f"this record is of kind {found.kind} and holds no answer"]
+        if found.recorded.reason == "PERSON_FILE":
+            return ["a natural person in a batch of a matter that takes no files of persons: nobody was looked up"]
         if found.recorded.reason == "IDENTIFIER_INVALID":
             return ["the text asked about could not be an identifier: no subject was looked up, and none is recorded"]
         if found.lineage != self._ledger.lineage:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         Unavailable,
         UnknownMatter,
     )
+    from lanjie.officers import OfficerSigner
 
 __version__ = "0.1.0"
 
@@ -75,6 +76,7 @@ __all__ = [
     "MissingFact",
     "NotFound",
     "OfficerClaim",
+    "OfficerSigner",
     "Outcome",
     "PermissionDenied",
     "PreconditionFailed",
@@ -96,6 +98,7 @@ _HOMES = {
     "OfficerClaim": "_context",
     "Disposition": "_feedback",
     "Feedback": "_feedback",
+    "OfficerSigner": "officers",
     "SyncState": "_runtime",
     "SyncStatus": "_runtime",
     "Tls": "_tls",

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from lanjie.errors import InvalidArgument
 from lanjie.v1 import screening_pb2 as pb
+from lanjie_matcher.grants import Case, Claim, Mode
 from lanjie_matcher.masking import masked_text
 from lanjie_matcher.regions import REGION
 
@@ -30,11 +31,13 @@ class OfficerClaim:
         officer_id: number in the department, at most 64 characters; never a citizen number.
         signature: of the department's system over the claim; empty where none is asked for.
         algorithm: of the signature, e.g. ``ed25519``.
+        expires: seconds since 1970 of its end; only with a signature. See `lanjie.OfficerSigner`.
     """
 
     officer_id: str
     signature: bytes = b""
     algorithm: str = ""
+    expires: int = 0
 
 
 _MODES: Final = {mode: pb.InquiryMode.Value(f"INQUIRY_MODE_{mode.name}") for mode in InquiryMode}
@@ -48,6 +51,10 @@ class Context:
         matter: code of the matter.
         case_no: whether a case number is given.
         local: whether such a question may be answered locally at all (3).
+        region: handling region; empty for the department's own.
+        mode: of the inquiry.
+        case: what an officer vouches for.
+        claim: who sits at the counter.
         wire: serialised `InquiryContext`, for the record.
         message: the same for requests.
     """
@@ -55,6 +62,10 @@ class Context:
     matter: str
     case_no: bool
     local: bool
+    region: str
+    mode: Mode
+    case: Case
+    claim: Claim
     wire: bytes
     message: pb.InquiryContext
 
@@ -102,9 +113,10 @@ def make_context(inquiry: Inquiry) -> Context:
     )
     if claim is not None:
         bounded("officer", claim.officer_id, _MAX_CODE)
-        message.officer.CopyFrom(
-            pb.OfficerClaim(officer_id=claim.officer_id, signature=claim.signature, algorithm=claim.algorithm)
-        )
+        told = pb.OfficerClaim(officer_id=claim.officer_id, signature=claim.signature, algorithm=claim.algorithm)
+        if claim.expires:
+            told.expires_time.seconds = claim.expires
+        message.officer.CopyFrom(told)
     if as_of is not None:
         if as_of.tzinfo is None:
             raise InvalidArgument("an instant states its zone", metadata={"field": "as_of", "rule": "zone"})
@@ -113,6 +125,14 @@ def make_context(inquiry: Inquiry) -> Context:
         matter=matter,
         case_no=bool(case_no.strip()),
         local=as_of is None and mode is InquiryMode.EX_OFFICIO,
+        region=handling_region,
+        mode=Mode(mode.value),
+        case=Case(matter, case_no, purpose),
+        claim=Claim(
+            officer=claim.officer_id, expires=claim.expires, signature=claim.signature, algorithm=claim.algorithm
+        )
+        if claim is not None
+        else Claim(officer=""),
         wire=message.SerializeToString(deterministic=True),
         message=message,
     )

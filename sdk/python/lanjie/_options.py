@@ -14,6 +14,7 @@ from lanjie.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from lanjie._runtime import SyncStatus
+    from lanjie.officers import OfficerSigner
 
 _KEY: Final = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -30,6 +31,7 @@ class Options:
     local: bool
     use_bloom: bool
     on_sync_change: "Callable[[SyncStatus], None] | None" = None
+    officer_signer: "OfficerSigner | None" = None
 
     @classmethod
     def of(
@@ -45,6 +47,7 @@ class Options:
         local: bool,
         filter: str,  # noqa: A002  the name users write
         on_sync_change: "Callable[[SyncStatus], None] | None",
+        officer_signer: "OfficerSigner | None" = None,
     ) -> "Options":
         """Check the arguments of a client.
 
@@ -69,6 +72,7 @@ class Options:
             local=local,
             use_bloom=filter == "bloom",
             on_sync_change=on_sync_change,
+            officer_signer=officer_signer,
         )
 
 

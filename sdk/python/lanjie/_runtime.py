@@ -129,7 +129,7 @@ class Runtime:
     """
 
     def __init__(self, options: Options, seam: Seam) -> None:
-        self.core = Core(seam.monotonic, seam.unix_nanos)
+        self.core = Core(seam.monotonic, seam.unix_nanos, options.officer_signer)
         self.transport = seam.transport(options.endpoint)
         self.local: Local | None = None
         self._options = options

@@ -18,6 +18,7 @@ from lanjie._tls import Tls
 from lanjie._transport import AsyncTransport
 from lanjie.decision import Decision
 from lanjie.errors import LanjieError, RateLimited, Unavailable
+from lanjie.officers import OfficerSigner
 from lanjie_matcher.identifiers import Identifier
 
 __all__ = ["AsyncClient"]
@@ -42,6 +43,7 @@ class AsyncClient:
         local: bool = True,
         filter: str = "bloom",  # noqa: A002  the name users write
         on_sync_change: Callable[[SyncStatus], None] | None = None,
+        officer_signer: OfficerSigner | None = None,
         seam: Seam | None = None,
     ) -> None:
         options = Options.of(
@@ -53,6 +55,7 @@ class AsyncClient:
             timeout=timeout,
             upload_interval=upload_interval,
             on_sync_change=on_sync_change,
+            officer_signer=officer_signer,
             local=local,
             filter=filter,
         )

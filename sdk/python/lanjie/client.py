@@ -16,6 +16,7 @@ from lanjie._runtime import Seam, SyncStatus
 from lanjie._tls import Tls
 from lanjie.decision import Decision
 from lanjie.errors import LanjieError, RateLimited, Unavailable
+from lanjie.officers import OfficerSigner
 from lanjie_matcher.identifiers import Identifier
 
 __all__ = ["Client"]
@@ -43,6 +44,7 @@ class Client:
         local: whether to answer locally at all.
         filter: ``bloom`` (less memory traffic at many millions) or ``sorted`` (the exact set).
         on_sync_change: called with the new status whenever its state changes, from a thread of the client.
+        officer_signer: signs for the officers that `check` names by number, where the department's grant wants it.
         seam: for tests.
 
     Raises:
@@ -62,6 +64,7 @@ class Client:
         local: bool = True,
         filter: str = "bloom",  # noqa: A002  the name users write
         on_sync_change: Callable[[SyncStatus], None] | None = None,
+        officer_signer: OfficerSigner | None = None,
         seam: Seam | None = None,
     ) -> None:
         options = Options.of(
@@ -73,6 +76,7 @@ class Client:
             timeout=timeout,
             upload_interval=upload_interval,
             on_sync_change=on_sync_change,
+            officer_signer=officer_signer,
             local=local,
             filter=filter,
         )
@@ -145,7 +149,7 @@ class Client:
             role: part the subject plays in the case, ``applicant`` when empty.
             handling_region: region of the handling authority, six digits; the department's own when empty.
             mode: how the inquiry is made (Art. 39).
-            officer: the officer at the counter, by number.
+            officer: the officer at the counter, by number; signed by the client's `officer_signer` where it has one.
             as_of: aware instant to judge at, for matters that allow it; always asked at the gateway.
             at_least_revision: the answer must know this revision, e.g. that of an import just made.
             timeout: seconds for the gateway; that of the client when `None`.
@@ -199,7 +203,9 @@ class Client:
         """Ask many questions that share a context, e.g. all bidders of a tender.
 
         Answers stand in the order of the questions. An item that is no identifier is answered
-        ``UNDETERMINED(IDENTIFIER_INVALID)``; the others answer. What the gateway is asked is judged on one revision.
+        ``UNDETERMINED(IDENTIFIER_INVALID)``, a natural person in a matter that takes no files of persons
+        ``UNDETERMINED(PERSON_FILE)``: ask about that one with `check`. The others answer. What the gateway is asked is
+        judged on one revision.
 
         Args:
             identifiers: as `check` takes them.

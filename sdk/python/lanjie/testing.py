@@ -435,7 +435,15 @@ class FakeGateway:
             )
             for code, required in self._matters.items()
         ]
-        return sync_pb2.ViewScope(key=self._view_key, covers=["company"], matters=matters)
+        grant = sync_pb2.GrantScope(
+            department="local",
+            all_matters=True,
+            modes=[pb.INQUIRY_MODE_EX_OFFICIO, pb.INQUIRY_MODE_AUTHORISED, pb.INQUIRY_MODE_SELF],
+            regions=["000000"],
+            home_region="320000",
+            days=sync_pb2.DateSpan(start_date="0001-01-01", end_date="9999-12-31"),
+        )
+        return sync_pb2.ViewScope(key=self._view_key, covers=["company"], matters=matters, grant=grant)
 
 
 class _Client(Client):

@@ -20,6 +20,7 @@ from lanjie_gateway.adapters.ledger import (
     erasure,
     feed,
     feedback,
+    grants,
     heads,
     inquiries,
     life,
@@ -50,6 +51,7 @@ from lanjie_gateway.adapters.ledger.rows import (
     StoredDuty,
     StoredEdition,
     StoredEvent,
+    StoredGrantAct,
     StoredListing,
     StoredYear,
     proposal_number,
@@ -72,6 +74,7 @@ from lanjie_gateway.domain.access import WriteScope
 from lanjie_gateway.domain.errors import Refused, Unanswerable, not_found
 from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.feedback import Asked, Settled
+from lanjie_gateway.domain.grants import Grant
 from lanjie_gateway.domain.import_rules import ImportMode, ImportState, QuarantinedRow, Receipt
 from lanjie_gateway.domain.list_file import ListingDraft
 from lanjie_gateway.domain.signing import Signed
@@ -810,6 +813,57 @@ class Ledger:
         """Return all year files in the order of their publication."""
         with database.transaction(self._engine) as connection:
             return years.read(connection)
+
+    # Grants.
+
+    def bring_grant(
+        self, department: str, grant: Grant | None, *, base: int, waits: bool, actor: str, reason: str, document: str
+    ) -> StoredGrantAct | None:
+        """Set the grant of a department, let it wait, or end it; what works is a commit of its own.
+
+        Args:
+            department: code.
+            grant: what is granted; `None` ends it.
+            base: number of the act that said what stood when this was judged; 0 for none.
+            waits: whether a second person confirms first.
+            actor: who does it.
+            reason: why.
+            document: what it rests on.
+
+        Returns:
+            The act; `None` when something else stands by now, and it must be judged again.
+
+        Raises:
+            Refused: OVERLOADED, too many wait.
+        """
+        now = packed.micros(self._clock())
+        with database.transaction(self._engine) as connection:
+            return grants.bring(
+                *(connection, department, grant),
+                base=base,
+                waits=waits,
+                actor=actor,
+                reason=reason,
+                document=document,
+                now=now,
+            )
+
+    def confirm_grant(self, number: int, person: str) -> StoredGrantAct:
+        """Let a waiting grant work; see `grants.confirm`."""
+        now = packed.micros(self._clock())
+        with database.transaction(self._engine) as connection:
+            return grants.confirm(connection, number, person, now)
+
+    def decline_grant(self, number: int, person: str, reason: str) -> StoredGrantAct:
+        """Give a waiting grant up; see `grants.decline`."""
+        now = packed.micros(self._clock())
+        with database.transaction(self._engine) as connection:
+            return grants.decline(connection, number, person, reason, now)
+
+    def grant_acts(self) -> list[StoredGrantAct]:
+        """Return every act on every grant: those that work in the order of their revisions, then the others."""
+        with database.transaction(self._engine) as connection:
+            return grants.read(connection)
 
     # Inquiries.
 

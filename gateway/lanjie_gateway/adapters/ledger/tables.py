@@ -332,3 +332,23 @@ LIMIT_DAY: Final = sa.Table(
     sa.Column("trips", sa.JSON, nullable=False),
     sa.Column("lifted_by", sa.String, nullable=False),
 )
+GRANT_ACT: Final = sa.Table(
+    "grant_act",
+    METADATA,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("department", sa.String(32), nullable=False),
+    sa.Column("kind", sa.String(8), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("content", sa.JSON, nullable=False),
+    sa.Column("base", _Id, nullable=False),
+    sa.Column("actor", sa.String, nullable=False),
+    sa.Column("second", sa.String),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("document", sa.String, nullable=False),
+    sa.Column("brought_at", _Id, nullable=False),
+    sa.Column("settled_at", _Id),
+    sa.Column("declined_reason", sa.String),
+    sa.Column("batch_id", _Id),
+    sa.Index(None, "department"),
+    sqlite_autoincrement=True,
+)

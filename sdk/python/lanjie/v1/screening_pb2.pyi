@@ -139,6 +139,8 @@ class _UndeterminedReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrap
     """The gateway could not be asked. The same code for a hit and for a stale miss."""
     UNDETERMINED_REASON_IDENTIFIER_INVALID: _UndeterminedReason.ValueType  # 5
     """This item of a batch is no identifier."""
+    UNDETERMINED_REASON_PERSON_FILE: _UndeterminedReason.ValueType  # 6
+    """This item of a batch is about a natural person, and the matter takes no files of persons: ask one by one (Art. 40)."""
 
 class UndeterminedReason(_UndeterminedReason, metaclass=_UndeterminedReasonEnumTypeWrapper):
     """Why an answer is UNDETERMINED."""
@@ -155,6 +157,8 @@ UNDETERMINED_REASON_UNAVAILABLE: UndeterminedReason.ValueType  # 4
 """The gateway could not be asked. The same code for a hit and for a stale miss."""
 UNDETERMINED_REASON_IDENTIFIER_INVALID: UndeterminedReason.ValueType  # 5
 """This item of a batch is no identifier."""
+UNDETERMINED_REASON_PERSON_FILE: UndeterminedReason.ValueType  # 6
+"""This item of a batch is about a natural person, and the matter takes no files of persons: ask one by one (Art. 40)."""
 global___UndeterminedReason = UndeterminedReason
 
 class _Source:
@@ -247,20 +251,31 @@ class OfficerClaim(google.protobuf.message.Message):
     OFFICER_ID_FIELD_NUMBER: builtins.int
     SIGNATURE_FIELD_NUMBER: builtins.int
     ALGORITHM_FIELD_NUMBER: builtins.int
+    EXPIRES_TIME_FIELD_NUMBER: builtins.int
     officer_id: builtins.str
     """Officer's number in the department, at most 64 characters; never a citizen number."""
     signature: builtins.bytes
-    """Signature of the department's system over the claim; empty where none is asked for."""
+    """Signature of the department's system, or of the officer, over the claim; empty where none is asked for. What is
+    signed: the text `lanjie officer-claim v1`, a zero byte; department, officer, matter and case number in UTF-8, each
+    after its length in four bytes; SHA-256 of the purpose; `expires_time` in seconds since 1970, eight bytes. Numbers
+    are big-endian.
+    """
     algorithm: builtins.str
     """Algorithm of the signature, e.g. `ed25519`."""
+    @property
+    def expires_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When the claim ends, at most 15 minutes ahead, whole seconds; only with a signature."""
+
     def __init__(
         self,
         *,
         officer_id: builtins.str = ...,
         signature: builtins.bytes = ...,
         algorithm: builtins.str = ...,
+        expires_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["algorithm", b"algorithm", "officer_id", b"officer_id", "signature", b"signature"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["expires_time", b"expires_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["algorithm", b"algorithm", "expires_time", b"expires_time", "officer_id", b"officer_id", "signature", b"signature"]) -> None: ...
 
 global___OfficerClaim = OfficerClaim
 
