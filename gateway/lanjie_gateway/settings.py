@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     )
     workers: int = Field(default=1, ge=1, le=64, description="Screening workers on one port; one a core at most.")
     checks_per_minute: int = Field(default=0, ge=0, description="Checks a department may ask for; 0 for any number.")
+    objection_channel: str = Field(
+        default="", max_length=500, description="Where subjects object to listings whose list type names no channel."
+    )
     deadlines: Path | None = Field(default=None, description="TOML file with periods that other texts set.")
     log_level: str = Field(default="warning", description="Least level that is logged: debug, info, warning, error.")
 

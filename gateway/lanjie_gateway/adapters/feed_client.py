@@ -19,6 +19,8 @@ from lanjie_matcher.catalogues import CatalogueSet, Edition
 BEAT_SECONDS: Final = 1.0
 LAG_SECONDS: Final = 60.0
 FETCH_SECONDS: Final = 1.0
+ASK_SECONDS: Final = 1.5
+"""Less than an SDK waits: the ledger may be behind an import, and an answer that nobody hears helps nobody."""
 SLICE: Final = 500
 _day: Final = datetime.date.fromordinal
 
@@ -71,7 +73,7 @@ class FeedClient:
         self._task: asyncio.Task[None] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._numbers = itertools.count(1)
-        self._asked: dict[int, asyncio.Future[Sequence[Entry] | None]] = {}
+        self._asked: dict[int, asyncio.Future[Any]] = {}
         self.lineage = ""
         self.epoch = 0
 
@@ -102,21 +104,37 @@ class FeedClient:
         Raises:
             Unanswerable: INDEX_UNAVAILABLE, no answer within `FETCH_SECONDS`.
         """
-        number = next(self._numbers)
-        answer = self._asked[number] = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(FETCH_SECONDS):
-                if self._writer is None:
-                    raise ConnectionError
-                await write_frame(self._writer, ["get", number, list(buckets)])
-                entries: Sequence[Entry] | None = await answer
-        except (TimeoutError, OSError):
-            entries = None
-        finally:
-            self._asked.pop(number, None)
+        entries: Sequence[Entry] | None = await self._answered(FETCH_SECONDS, "get", list(buckets))
         if entries is None:
             raise Unanswerable("INDEX_UNAVAILABLE", "neither the shared index nor the ledger can be read now")
         return entries
+
+    async def ask(self, what: str, argument: Any) -> Any:
+        """Ask a service of control; see `FeedHub.serve`.
+
+        Raises:
+            Unanswerable: LEDGER_UNAVAILABLE, no answer within `ASK_SECONDS`. What was asked for may be done all the
+                same.
+        """
+        answer = await self._answered(ASK_SECONDS, "ask", what, argument)
+        if answer is None:
+            raise Unanswerable("LEDGER_UNAVAILABLE", "the ledger cannot be asked now, try again")
+        return answer
+
+    async def _answered(self, seconds: float, kind: str, *values: Any) -> Any:
+        """Send a numbered frame and return what answers it; `None` where nothing does."""
+        number = next(self._numbers)
+        answer = self._asked[number] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(seconds):
+                if self._writer is None:
+                    return None
+                await write_frame(self._writer, [kind, number, *values])
+                return await answer
+        except (TimeoutError, OSError):
+            return None
+        finally:
+            self._asked.pop(number, None)
 
     async def _follow(self) -> None:
         while True:
@@ -140,7 +158,7 @@ class FeedClient:
 
     async def _apply(self, frame: list[Any], writer: asyncio.StreamWriter) -> None:
         kind = frame[0]
-        if kind == "got":
+        if kind in ("got", "told"):
             answer = self._asked.get(frame[1])
             if answer is not None and not answer.done():
                 answer.set_result(frame[2])

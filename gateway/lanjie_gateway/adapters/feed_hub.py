@@ -4,17 +4,18 @@ From control: ``["begin", lineage, epoch]``. When the worker has said what it to
 if that is of no use, ``["load", entries]`` for each shard that it lacks, ``["catalogues", [[file name, file, revision],
 ...]]``, ``["sources", [[list type, source, day], ...]]`` (up to which it has vouched, an ordinal), ``["commit",
 revision]``. For each commit: catalogues and sources where it changes them, ``["slice", revision, entries]`` and the
-commit. With every beat ``["head", revision]``. ``["got", number, entries or nil]`` answers a read.
+commit. With every beat ``["head", revision]``. ``["got", number, entries or nil]`` answers a read, ``["told", number, answer or nil]``
+a question to a service of control.
 
 From a worker: ``["have", address, revision, shards it lacks]``, ``["ack", revision]``, ``["get", number, [bucket,
-...]]``. An entry is ``[bucket, revision, packed listings]``.
+...]]``, ``["ask", number, what, argument]``. An entry is ``[bucket, revision, packed listings]``.
 
 `feed_client` has the worker's side. A beat says that control knew the newest revision of the ledger at that moment. A
 worker without one for three beats, or behind the head for `LAG_SECONDS`, cannot prove that it is current and refuses.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -32,6 +33,7 @@ PAGE: Final = 5_000
 ACK_SECONDS: Final = LAG_SECONDS + 3 * BEAT_SECONDS
 """Longer than a worker answers while it is behind: whoever waited this long is not contradicted any more."""
 RETRY_SECONDS: Final = 0.2
+Service = Callable[[Any], Awaitable[Any]]
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _log = structlog.get_logger("lanjie.feed")
@@ -69,6 +71,11 @@ class FeedHub:
         self._acked = asyncio.Condition()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._services: dict[str, Service] = {}
+
+    def serve(self, what: str, service: "Service") -> None:
+        """Let workers ask a service of control; an argument and an answer are what a frame can hold."""
+        self._services[what] = service
 
     async def start(self) -> None:
         """Listen for workers."""
@@ -148,9 +155,9 @@ class FeedHub:
             worker.address = frame[1]
             worker.have.set_result((frame[2], frame[3]))
         elif frame[0] == "get":
-            task = asyncio.create_task(self._get(worker, frame[1], frame[2]))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._spawn(self._get(worker, frame[1], frame[2]))
+        elif frame[0] == "ask":
+            self._spawn(self._ask_service(worker, frame[1], frame[2], frame[3]))
         elif frame[0] == "ack":
             first = worker.acked < 0
             async with self._acked:
@@ -158,6 +165,24 @@ class FeedHub:
                 self._acked.notify_all()
             if first:
                 self._on_ready(worker.address)
+
+    def _spawn(self, act: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(act)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _ask_service(self, worker: _Worker, number: int, what: str, argument: Any) -> None:
+        try:
+            answer = await self._services[what](argument)
+        except Unanswerable:
+            answer = None
+        except Exception as error:  # noqa: BLE001  one question must not end the feed of a worker
+            _log.error("not_told", what=what, error=type(error).__name__)
+            answer = None
+        try:
+            await write_frame(worker.writer, ["told", number, answer])
+        except OSError:
+            worker.writer.close()
 
     async def _get(self, worker: _Worker, number: int, buckets: list[bytes]) -> None:
         try:

@@ -19,12 +19,14 @@ from lanjie.v1 import (
     ledger_pb2_grpc,
     listing_pb2,
     listing_pb2_grpc,
+    rights_pb2,
+    rights_pb2_grpc,
     sync_pb2,
     sync_pb2_grpc,
 )
 from lanjie_gateway.adapters import redis_client
 from lanjie_gateway.adapters.feed_hub import FeedHub
-from lanjie_gateway.adapters.keys import open_keys
+from lanjie_gateway.adapters.keys import open_keys, view_keys
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
 from lanjie_gateway.adapters.metrics import Metrics
 from lanjie_gateway.adapters.shared_index import SharedIndex
@@ -37,12 +39,15 @@ from lanjie_gateway.api.ledger import LedgerServicer
 from lanjie_gateway.api.list_metrics import ListCollector
 from lanjie_gateway.api.listing import ListingServicer
 from lanjie_gateway.api.metrics import GatewayCollector
+from lanjie_gateway.api.rights import RightsServicer
 from lanjie_gateway.api.server import ADMIN_MESSAGE_BYTES, Gate, options
 from lanjie_gateway.api.sync import InquiryServicer, SyncServicer
 from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, departments_of, describe
+from lanjie_gateway.services.authorisations import AuthorisationService
 from lanjie_gateway.services.backups import BackupService
 from lanjie_gateway.services.calendar import CalendarService, deadlines_of
 from lanjie_gateway.services.catalogue import CatalogueService
+from lanjie_gateway.services.complaints import ComplaintService
 from lanjie_gateway.services.duty import DutyService
 from lanjie_gateway.services.explaining import ExplanationService
 from lanjie_gateway.services.follower import Follower
@@ -55,6 +60,7 @@ if TYPE_CHECKING:
     from lanjie_gateway.adapters.ledger.journal import Journal
 from lanjie_gateway.services.pruning import PruningService
 from lanjie_gateway.services.publisher import IndexPublisher
+from lanjie_gateway.services.rights import RightsService
 from lanjie_gateway.services.rotation import RotationService
 from lanjie_gateway.services.sync import SyncService
 from lanjie_gateway.services.views import ViewService
@@ -128,6 +134,8 @@ class Control:
             hub=self.hub,
             shared=self._share,
         )
+        self.authorisations = AuthorisationService(self.ledger, self.catalogues.current, self._clock)
+        self.hub.serve("consume", self.authorisations.consume)
         await self.follower.begin()
         await self.hub.start()
         self._stack.push_async_callback(self.hub.close)
@@ -144,6 +152,13 @@ class Control:
         self.waiting = WaitingService(*shared)
         self.duties = DutyService(self.ledger, self.calendar, self._clock)
         self.lists = ListStatusService(*shared[:3], self.duties, self.calendar.due_year)
+        self.rights = RightsService(
+            *(self.ledger, self.catalogues.current, self.inquiries.load, self._clock),
+            listings=self.listings,
+            duties=self.duties,
+            view_keys=lambda: view_keys(state / "keys"),
+        )
+        self.complaints = ComplaintService(self.ledger, self._clock)
         pruning = PruningService(*shared)
         pruning.start()
         self._stack.push_async_callback(pruning.close)
@@ -159,8 +174,22 @@ class Control:
         feed = grpc.aio.server(interceptors=[Gate(self._tokens)], options=options(ADMIN_MESSAGE_BYTES))
         sync_pb2_grpc.add_SyncServiceServicer_to_server(SyncServicer(self.sync, self.views), feed)
         audit_pb2_grpc.add_InquiryServiceServicer_to_server(InquiryServicer(self.inquiries), feed)
-        self.feed_address = await self._listen(feed, self._settings.feed, sync_pb2, audit_pb2, without="AuditService")
+        rights_pb2_grpc.add_RightsServiceServicer_to_server(self._rights_servicer(), feed)
+        self.feed_address = await self._listen(
+            *(feed, self._settings.feed, sync_pb2, audit_pb2, rights_pb2), without="AuditService"
+        )
         self._stack.push_async_callback(self.sync.close)
+
+    def _rights_servicer(self) -> RightsServicer:
+        names = {department.code: department.name for department in departments_of(self._settings)}
+        return RightsServicer(
+            *(self.rights, self.authorisations, self.complaints),
+            catalogues=self.catalogues.current,
+            clock=self._clock,
+            bound=self.duties.bound,
+            department=lambda code: names.get(code, ""),
+            objection_channel=self._settings.objection_channel,
+        )
 
     async def _serve_admin(self) -> None:
         admin = grpc.aio.server(interceptors=[Gate(self._tokens)], options=options(ADMIN_MESSAGE_BYTES))

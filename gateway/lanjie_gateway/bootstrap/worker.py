@@ -1,6 +1,7 @@
 """Worker: answers checks. It loads no database."""
 
 import contextlib
+import dataclasses
 import gc
 from collections.abc import Sequence
 from typing import Any, Final
@@ -22,6 +23,7 @@ from lanjie_gateway.api.auth import Tokens
 from lanjie_gateway.api.screening import ScreeningServicer
 from lanjie_gateway.api.server import SCREENING_MESSAGE_BYTES, Gate, options
 from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, departments_of, describe
+from lanjie_gateway.domain.authorisations import Wanted
 from lanjie_gateway.services.screening import ScreeningService
 from lanjie_gateway.settings import Settings
 from lanjie_matcher.fingerprints import IndexKey
@@ -72,6 +74,7 @@ class Worker:
             clock=self._clock,
             current=self.feed.current,
             ledger=lambda: (self.feed.lineage, self.feed.epoch),
+            consume=self._consume,
         )
 
         def discover() -> screening_pb2.DiscoverResponse:
@@ -84,7 +87,7 @@ class Worker:
             )
 
         screening_pb2_grpc.add_ScreeningServiceServicer_to_server(
-            ScreeningServicer(service, discover, self._rates().draw), server
+            ScreeningServicer(service, discover, self._rates().draw, self._settings.objection_channel), server
         )
         self._health = await describe(server, screening_pb2)
         await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -137,6 +140,9 @@ class Worker:
             gc.enable()
             await loader.close()
         return loaded or await no_copy(lineage, epoch)
+
+    async def _consume(self, wanted: Wanted) -> bool:
+        return bool(await self.feed.ask("consume", dataclasses.asdict(wanted)))
 
     async def _fetch(self, buckets: Sequence[bytes]) -> Sequence[tuple[bytes, int, bytes]]:
         return await self.feed.fetch(buckets)

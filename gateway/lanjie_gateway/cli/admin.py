@@ -14,6 +14,7 @@ from lanjie.v1 import (
     catalogue_pb2_grpc,
     ledger_pb2_grpc,
     listing_pb2_grpc,
+    rights_pb2_grpc,
     screening_pb2_grpc,
 )
 from lanjie_gateway.cli.gateway_file import CommandError, Endpoint, unreachable
@@ -45,6 +46,7 @@ class Connection:
         self.calendar = calendar_pb2_grpc.CalendarServiceStub(self.channel)
         self.ledger = ledger_pb2_grpc.LedgerServiceStub(self.channel)
         self.audit = audit_pb2_grpc.AuditServiceStub(self.channel)
+        self.rights = rights_pb2_grpc.RightsServiceStub(self.channel)
         self.screening = screening_pb2_grpc.ScreeningServiceStub(self.channel)
 
     def call(self, method: Any, request: Any, *, seconds: float = SECONDS) -> Any:

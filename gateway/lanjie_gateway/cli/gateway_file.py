@@ -56,6 +56,7 @@ class Listener(enum.StrEnum):
 
     SCREENING = "screening"
     ADMIN = "admin"
+    FEED = "feed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

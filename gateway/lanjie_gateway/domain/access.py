@@ -8,15 +8,20 @@
 The embedded department `local` stands for every unit, and has none of these bounds.
 """
 
+import datetime
 import enum
 from dataclasses import dataclass
 
 from lanjie_gateway.domain.errors import Refused
+from lanjie_gateway.domain.grants import Grant, Mode
 from lanjie_gateway.domain.signing import PublicKey
 from lanjie_matcher.catalogues import Level
 from lanjie_matcher.listings import Listing
 from lanjie_matcher.regions import NATION, covers
 from lanjie_matcher.subjects import normalise_name
+
+EMBEDDED = "local"
+"""The department without bounds."""
 
 
 class Role(enum.StrEnum):
@@ -78,6 +83,7 @@ class Principal:
         writes: what it may list, correct and end as an authority; `None` for everything (the embedded department).
         manages: what it may publish as a manager; `None` for lists of any level and region (the same).
         signing_keys: the person's own keys; what it publishes bears a signature of one of them.
+        grant: what its department may ask; `None` for nothing beyond what it may ask ex officio.
     """
 
     department: str
@@ -89,6 +95,7 @@ class Principal:
     writes: WriteScope | None = None
     manages: Management | None = None
     signing_keys: tuple[PublicKey, ...] = ()
+    grant: Grant | None = None
 
     @property
     def actor(self) -> str:
@@ -114,6 +121,24 @@ class Principal:
         self.require(Role.INQUIRER)
         if self.matters is not None and matter not in self.matters:
             raise Refused("NOT_PERMITTED", "the grant does not cover this matter", required=matter)
+
+    def require_inquiry(self, matter: str, mode: Mode, region: str, day: datetime.date) -> None:
+        """Raise unless the caller may inquire for `matter` in this way (Art. 39).
+
+        Raises:
+            Refused: NOT_PERMITTED.
+        """
+        del region
+        self.require_matter(matter)
+        if mode is not Mode.EX_OFFICIO and not self.grants(mode, day):
+            raise Refused("NOT_PERMITTED", "the grant does not cover this mode of inquiry", required=mode)
+
+    def grants(self, mode: Mode, day: datetime.date) -> bool:
+        """Whether the caller's department may inquire in this way on a day; the embedded one may in all."""
+        if self.department == EMBEDDED:
+            return True
+        grant = self.grant
+        return grant is not None and mode in grant.modes and grant.valid_from <= day <= grant.valid_until
 
     def may_write(self, list_type: str, region: str) -> bool:
         """Whether the caller may enter such a listing (1); without a region it counts as the caller's own."""

@@ -1,14 +1,16 @@
 """Checks (比对): the numbered steps of one answer, free of transport."""
 
 import datetime
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from lanjie_gateway.adapters.index import ExactIndex, MovedError, compacted
 from lanjie_gateway.adapters.segments import SegmentWriter
 from lanjie_gateway.domain.access import Principal
+from lanjie_gateway.domain.authorisations import Wanted
 from lanjie_gateway.domain.errors import Refused, Unanswerable, invalid_argument
+from lanjie_gateway.domain.grants import Mode
 from lanjie_gateway.domain.packed import PackedListing, unpack_bucket
 from lanjie_gateway.domain.records import VERSION, about, digest, instant, leaf
 from lanjie_matcher.catalogues import APPLICANT, CatalogueSet, Matter
@@ -45,6 +47,8 @@ class Inquiry:
     handling_region: str = ""
     officer: str = ""
     as_of: datetime.datetime | None = None
+    authorisation: str = ""
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +101,7 @@ class ScreeningService:
         clock: aware instants.
         current: whether the index can be proved to be up to date.
         ledger: (lineage, epoch) of the ledger behind the index.
+        consume: uses a subject's authorisation, durably; whether it covers the inquiry. Without it none does.
     """
 
     def __init__(
@@ -108,6 +113,7 @@ class ScreeningService:
         clock: Callable[[], datetime.datetime],
         current: Callable[[], bool],
         ledger: Callable[[], tuple[str, int]],
+        consume: Callable[[Wanted], Awaitable[bool]] | None = None,
     ) -> None:
         self._index = index
         self._key = key
@@ -115,13 +121,15 @@ class ScreeningService:
         self._clock = clock
         self._current = current
         self._ledger = ledger
+        self._consume = consume
 
     async def check(self, asker: Principal, party: Party, inquiry: Inquiry, at_least_revision: int = 0) -> Answer:
         """Answer one question.
 
         The steps, in order; the blocks of this class carry their numbers:
 
-        1. The caller's grant covers matter and mode, and says why it asks (Art. 24, 39, 40).
+        1. The caller's grant covers matter and mode, and says why it asks (Art. 24, 39, 40). An authorised inquiry
+           uses the subject's authorisation, and that is durable before anything is looked up (Art. 39, 69).
         2. The exact index, by keyed token: absent is a pass (Art. 34: by number, never by name).
         3. Packed listings: the full identity is compared, so that a shared bucket is no match.
         4. `decide` (Art. 45-47).
@@ -156,6 +164,10 @@ class ScreeningService:
         """
         if not 1 <= len(parties) <= MAX_BATCH:
             raise invalid_argument("subjects", "count", f"a batch has 1 to {MAX_BATCH} subjects")
+        if inquiry.mode == Mode.AUTHORISED:
+            raise invalid_argument(
+                "mode", "one-subject", "an authorisation is one subject's: ask one question (Art. 69)"
+            )
         asked = [(_readable(party), party.name) for party in parties]
         return await self._answers(asker, inquiry, asked, at_least_revision, pinned)
 
@@ -168,9 +180,11 @@ class ScreeningService:
         """
         buckets = [self._key.token(each.key) for each, _ in asked if isinstance(each, Identifier)]
         overtaken: Sequence[Answer] = ()
-        for _ in range(READS):
+        for turn in range(READS):
             revision = await self._revision(at_least, pinned)
             admitted = self._admit(asker, inquiry, revision)
+            if turn == 0:
+                await self._authorised(admitted, asked)
             try:
                 values = await self._index.read(buckets, revision)  # (2)
             except MovedError as moved:
@@ -216,17 +230,15 @@ class ScreeningService:
 
     def _admit(self, asker: Principal, inquiry: Inquiry, revision: int) -> _Admitted:
         """Step 1."""
-        asker.require_matter(inquiry.matter)
+        now = self._clock()
+        self._admit_mode(asker, inquiry, now)
         if not inquiry.purpose.strip() or len(inquiry.purpose) > MAX_PURPOSE:
             raise invalid_argument("purpose", "length", f"state the purpose in 1 to {MAX_PURPOSE} characters (Art. 24)")
-        if inquiry.mode != "ex_officio":
-            raise Refused("NOT_PERMITTED", "the grant does not cover this mode of inquiry", required=inquiry.mode)
         for field, value in (("case_no", inquiry.case_no), ("role", inquiry.role), ("officer", inquiry.officer)):
             if len(value) > MAX_CODE:
                 raise invalid_argument(field, "length", f"{field} has at most {MAX_CODE} characters")
         if inquiry.handling_region and not REGION.fullmatch(inquiry.handling_region):
             raise invalid_argument("handling_region", "format", "a region has six digits (GB/T 2260)")
-        now = self._clock()
         at = inquiry.as_of or now
         catalogues = self._index.catalogues(revision)
         if not catalogues.ever_knew(inquiry.matter):
@@ -237,6 +249,40 @@ class ScreeningService:
         if matter is not None and matter.case_no_required and not inquiry.case_no.strip():
             raise invalid_argument("case_no", "required", "this matter wants a case number")
         return _Admitted(asker=asker, inquiry=inquiry, revision=revision, at=at)
+
+    @staticmethod
+    def _admit_mode(asker: Principal, inquiry: Inquiry, now: datetime.datetime) -> None:
+        if inquiry.mode not in set(Mode):
+            raise invalid_argument("mode", "known", "there is no such mode of inquiry")
+        mode = Mode(inquiry.mode)
+        asker.require_inquiry(inquiry.matter, mode, inquiry.handling_region or asker.region, day_of(now))
+        if mode is Mode.SELF:
+            # A check tells a counter what bears on its matter; to a subject all of its own is told (Art. 63).
+            message = "a subject's own inquiry is its report, not a check (Art. 39, 63)"
+            raise Refused("NOT_PERMITTED", message, required="RightsService.SubjectReport")
+        for field, value in (("authorisation_id", inquiry.authorisation), ("request_id", inquiry.request)):
+            if mode is Mode.AUTHORISED and not 1 <= len(value) <= MAX_CODE:
+                raise invalid_argument(field, "length", f"{field} has 1 to {MAX_CODE} characters")
+            if mode is not Mode.AUTHORISED and value:
+                raise invalid_argument(field, "mode", f"{field} goes with the mode authorised alone")
+
+    async def _authorised(self, admitted: _Admitted, asked: Sequence[_Asked]) -> None:
+        """Step 1: use the authorisation. One text for whatever is wrong with it (Art. 40)."""
+        inquiry, ((identifier, _), *_) = admitted.inquiry, asked
+        if inquiry.mode != Mode.AUTHORISED or not isinstance(identifier, Identifier):
+            return
+        wanted = Wanted(
+            authorisation=inquiry.authorisation,
+            request=inquiry.request,
+            department=admitted.asker.department,
+            person=admitted.asker.actor,
+            subject=self._key.token(identifier.reveal()),
+            matter=inquiry.matter,
+            purpose=inquiry.purpose,
+            case_no=inquiry.case_no,
+        )
+        if self._consume is None or not await self._consume(wanted):
+            raise Refused("NOT_PERMITTED", "no authorisation covers this inquiry", required="authorisation")
 
     @staticmethod
     def _admit_as_of(inquiry: Inquiry, matter: Matter | None, now: datetime.datetime) -> None:
@@ -331,6 +377,8 @@ class ScreeningService:
                 "person": asker.person,
                 "officer": inquiry.officer,
                 "mode": inquiry.mode,
+                "authorisation": inquiry.authorisation,
+                "request": inquiry.request,
                 "matter": inquiry.matter,
                 "purpose": inquiry.purpose,
                 "case_no": inquiry.case_no,
