@@ -4,8 +4,8 @@ From control: ``["begin", lineage, epoch]``. When the worker has said what it to
 if that is of no use, ``["load", entries]`` for each shard that it lacks, ``["catalogues", [[file name, file, revision],
 ...]]``, ``["sources", [[list type, source, day], ...]]`` (up to which it has vouched, an ordinal), ``["commit",
 revision]``. For each commit: catalogues and sources where it changes them, ``["slice", revision, entries]`` and the
-commit. With every beat ``["head", revision]``. ``["got", number, entries or nil]`` answers a read, ``["told", number, answer or nil]``
-a question to a service of control.
+commit. With every beat ``["head", revision]``. ``["got", number, entries or nil]`` answers a read,
+``["told", number, answer or nil]`` a question to a service of control.
 
 From a worker: ``["have", address, revision, shards it lacks]``, ``["ack", revision]``, ``["get", number, [bucket,
 ...]]``, ``["ask", number, what, argument]``. An entry is ``[bucket, revision, packed listings]``.
