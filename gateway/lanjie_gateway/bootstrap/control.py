@@ -194,7 +194,7 @@ class Control:
     async def _serve_admin(self) -> None:
         admin = grpc.aio.server(interceptors=[Gate(self._tokens)], options=options(ADMIN_MESSAGE_BYTES))
         listing_pb2_grpc.add_ListingServiceServicer_to_server(
-            ListingServicer(self.listings, self.imports, self.waiting, self.duties), admin
+            ListingServicer(self.listings, self.imports, self.waiting, self.duties, self.complaints), admin
         )
         catalogue_pb2_grpc.add_CatalogueServiceServicer_to_server(CatalogueServicer(self.catalogues), admin)
         calendar_pb2_grpc.add_CalendarServiceServicer_to_server(CalendarServicer(self.calendar), admin)

@@ -241,9 +241,14 @@ def show(
         answer = admin.call(admin.listings.Get, pb.GetRequest(listing_id=listing_id, purpose=purpose))
     if as_json:
         values = render.listing_dict(answer.listing)
-        render.emit(values | {"events": [render.message_dict(event) for event in answer.events]})
+        told = {
+            name: [render.message_dict(each) for each in getattr(answer, name)] for name in ("events", "complaints")
+        }
+        render.emit(values | told)
     else:
         render.console().print(render.listing_panel(answer.listing, answer.events))
+        for each in answer.complaints:
+            render.console().print(render.facts_panel("complaint", render.message_dict(each)))
 
 
 def record(

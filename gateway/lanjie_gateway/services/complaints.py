@@ -56,6 +56,10 @@ class ComplaintService:
         principal.require(Role.AGENCY)
         return await self._ledger.call(Ledger.complaints, about=about.replace("\0", ""), closed=closed)
 
+    async def about_listing(self, listing_id: str) -> list[Complaint]:
+        """Return the complaints about a listing, for whoever may read it."""
+        return await self._ledger.call(Ledger.complaints, about=f"listing:{listing_id}")
+
     async def close(
         self, complaint_id: str, outcome: str, reply: str, accountability: str, principal: Principal
     ) -> Complaint:
