@@ -51,7 +51,8 @@ steps = st.lists(
 
 @given(steps, st.integers(1, 10))
 def test_art39_no_history_spends_more_than_was_authorised(history, uses):
-    state, uses_of, now = replace(AUTHORISATION, uses=uses), {}, NOON
+    state, now = replace(AUTHORISATION, uses=uses), NOON
+    uses_of: dict[str, Use] = {}
     allowed = 0
     for seconds, request, matter, department, subject, purpose in history:
         now += datetime.timedelta(seconds=seconds)
@@ -69,6 +70,7 @@ def test_art39_no_history_spends_more_than_was_authorised(history, uses):
             state = replace(state, used=state.used + 1)
             uses_of[request] = Use(number=state.used, question=asked.question, at=now, tries=1)
         elif spending is Spending.AGAIN:
+            assert last is not None
             assert now - last.at <= RETRY_WITHIN
             assert last.question == asked.question
             uses_of[request] = replace(last, tries=last.tries + 1)
@@ -115,8 +117,8 @@ def test_art32_47_no_mark_changes_an_answer(persons):
 @given(st.text(max_size=5), st.text(max_size=5), st.text(max_size=5), st.text(max_size=5))
 def test_art31_71_remedies_and_channel_are_never_empty_where_a_listing_is_told(own, of_type, channel, setting):
     known = list_type(remedies=of_type, objection_channel=channel)
-    for found in (known, None):
-        remedies, channels = told([listing(remedies=own)], lambda _, found=found: found, setting)
+    for found in ({"WAGE": known}, {}):
+        remedies, channels = told([listing(remedies=own)], found.get, setting)
         assert remedies
         assert channels
         assert not own or remedies == own

@@ -241,9 +241,8 @@ def show(
         answer = admin.call(admin.listings.Get, pb.GetRequest(listing_id=listing_id, purpose=purpose))
     if as_json:
         values = render.listing_dict(answer.listing)
-        told = {
-            name: [render.message_dict(each) for each in getattr(answer, name)] for name in ("events", "complaints")
-        }
+        parts = {"events": answer.events, "complaints": answer.complaints}
+        told = {name: [render.message_dict(each) for each in part] for name, part in parts.items()}
         render.emit(values | told)
     else:
         render.console().print(render.listing_panel(answer.listing, answer.events))
