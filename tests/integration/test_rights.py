@@ -14,7 +14,7 @@ import pytest
 import lanjie
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.complaints import ComplaintOutcome
-from lanjie_gateway.domain.errors import Refused
+from lanjie_gateway.domain.errors import Refused, Unanswerable
 from lanjie_gateway.domain.events import EventKind
 from lanjie_gateway.domain.grants import Grant, Mode
 from lanjie_gateway.domain.remedies import CHANNEL, STATUTORY
@@ -245,6 +245,26 @@ def test_art39_an_authorisation_is_used_once_and_a_lost_answer_costs_none(
     told = report(gateway, LISTED)
     assert kept.id in {each.id for each in told.authorisations}
     assert first.decision_id in {each.decision_id for each in told.inquiries if each.mode == "authorised"}
+
+
+def test_art39_without_the_ledger_nothing_is_answered_and_no_use_is_lost(
+    gateway: RunningGateway, client: lanjie.Client
+) -> None:
+    kept, hub = register(gateway, order(7)), gateway.inner.control.hub
+    authorised = {**ASK, "mode": lanjie.InquiryMode.AUTHORISED, "authorisation_id": kept.id}
+
+    async def used_and_lost(wanted: Any) -> bool:
+        await gateway.inner.control.authorisations.consume(wanted)
+        raise Unanswerable("LEDGER_UNAVAILABLE", "lost on the way")
+
+    hub.serve("consume", used_and_lost)
+    try:
+        decision = client.check(LISTED, **authorised)
+    finally:
+        hub.serve("consume", gateway.inner.control.authorisations.consume)
+    assert decision.reason is lanjie.UndeterminedReason.UNAVAILABLE
+    assert client.check(LISTED, **authorised).outcome is lanjie.Outcome.RESTRICT
+    assert gateway.run(gateway.inner.control.authorisations.get(kept.id, AGENCY)).used == 1
 
 
 def test_art39_a_withdrawn_authorisation_covers_nothing(gateway: RunningGateway, client: lanjie.Client) -> None:

@@ -5,7 +5,7 @@
    word.
 3. An inquiry fits all of it or is refused, and the refusal does not tell why.
 4. The same question under the same request id within ten minutes is the same use: an answer that was lost on its way
-   must not cost the subject another one. Nor may it be asked for ever: five times are enough.
+   must not cost the subject another one. Nor may it be asked for ever: ten times are enough, retries of the connection included.
 """
 
 import datetime
@@ -19,7 +19,7 @@ from lanjie_matcher.subjects import normalise_name
 MAX_USES: Final = 10
 MAX_MATTERS: Final = 20
 RETRY_WITHIN: Final = datetime.timedelta(minutes=10)
-MAX_TRIES: Final = 5
+MAX_TRIES: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
