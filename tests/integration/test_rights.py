@@ -240,8 +240,9 @@ def test_art39_an_authorisation_is_used_once_and_a_lost_answer_costs_none(
             client.check(subject, **{**authorised, **changes})
         refusals.add(str(caught.value))
     assert len(refusals) == 1
-    with pytest.raises(lanjie.InvalidArgument):
-        client.check(LISTED, **{**authorised, "authorisation_id": ""})
+    for wrong in ({"authorisation_id": ""}, {"authorisation_id": "a\0"}, {"request_id": "r 1"}):
+        with pytest.raises(lanjie.InvalidArgument):
+            client.check(LISTED, **{**authorised, **wrong})
     told = report(gateway, LISTED)
     assert kept.id in {each.id for each in told.authorisations}
     assert first.decision_id in {each.decision_id for each in told.inquiries if each.mode == "authorised"}
@@ -314,6 +315,7 @@ def test_art39_racing_inquiries_use_no_more_than_was_authorised(gateway: Running
         {"valid_until": (TODAY - datetime.timedelta(days=1)).isoformat()},
         {"valid_until": (TODAY + datetime.timedelta(days=367)).isoformat()},
         {"uses": 11},
+        {"department": "NO SUCH\0"},
     ],
 )
 def test_art69_nothing_bundled_or_for_life_can_be_registered(gateway: RunningGateway, changes: dict[str, Any]) -> None:

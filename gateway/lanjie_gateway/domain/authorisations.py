@@ -5,17 +5,21 @@
    word.
 3. An inquiry fits all of it or is refused, and the refusal does not tell why.
 4. The same question under the same request id within ten minutes is the same use: an answer that was lost on its way
-   must not cost the subject another one. Nor may it be asked for ever: ten times are enough, retries of the connection included.
+   must not cost the subject another one. Nor may it be asked for ever: ten times are enough, and count retries of the
+   connection.
 """
 
 import datetime
 import enum
 import hashlib
+import re
 from dataclasses import dataclass, field
 from typing import Final
 
 from lanjie_matcher.subjects import normalise_name
 
+NAME: Final = re.compile(r"[A-Za-z0-9._\-]{1,64}")
+"""Ids of authorisations, and names that callers give to their questions."""
 MAX_USES: Final = 10
 MAX_MATTERS: Final = 20
 RETRY_WITHIN: Final = datetime.timedelta(minutes=10)

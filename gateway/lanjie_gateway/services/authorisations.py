@@ -1,6 +1,7 @@
 """Authorisations of subjects (授权查询, Art. 39, 69): registered by a department, used by its checks, withdrawn."""
 
 import datetime
+import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from lanjie_matcher.identifiers import Identifier, IdentifierError
 
 _NONE = "no such authorisation"
 _SHA256_BYTES = 32
+CODE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +132,8 @@ class AuthorisationService:
 
     def _permitted(self, order: Order, principal: Principal, today: datetime.date) -> None:
         principal.require(Role.INQUIRER, Role.AGENCY)
+        if order.department and not CODE.fullmatch(order.department):
+            raise invalid_argument("department", "format", "a code has 1 to 32 small letters, digits and hyphens")
         own = order.department in ("", principal.department)
         if Role.AGENCY not in principal.roles and not own:
             raise invalid_argument("department", "own", "a department registers what it may ask itself")

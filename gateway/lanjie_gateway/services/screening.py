@@ -8,7 +8,7 @@ from typing import Any, Final
 from lanjie_gateway.adapters.index import ExactIndex, MovedError, compacted
 from lanjie_gateway.adapters.segments import SegmentWriter
 from lanjie_gateway.domain.access import Principal
-from lanjie_gateway.domain.authorisations import Wanted
+from lanjie_gateway.domain.authorisations import NAME, Wanted
 from lanjie_gateway.domain.errors import Refused, Unanswerable, invalid_argument
 from lanjie_gateway.domain.grants import Mode
 from lanjie_gateway.domain.packed import PackedListing, unpack_bucket
@@ -261,8 +261,8 @@ class ScreeningService:
             message = "a subject's own inquiry is its report, not a check (Art. 39, 63)"
             raise Refused("NOT_PERMITTED", message, required="RightsService.SubjectReport")
         for field, value in (("authorisation_id", inquiry.authorisation), ("request_id", inquiry.request)):
-            if mode is Mode.AUTHORISED and not 1 <= len(value) <= MAX_CODE:
-                raise invalid_argument(field, "length", f"{field} has 1 to {MAX_CODE} characters")
+            if mode is Mode.AUTHORISED and not NAME.fullmatch(value):
+                raise invalid_argument(field, "format", f"{field} has 1 to {MAX_CODE} letters, digits, '.', '_', '-'")
             if mode is not Mode.AUTHORISED and value:
                 raise invalid_argument(field, "mode", f"{field} goes with the mode authorised alone")
 

@@ -218,8 +218,8 @@ class InquiryContext(google.protobuf.message.Message):
     authorisation_id: builtins.str
     """With the mode authorised: id of the authorisation, as RightsService.RegisterAuthorisation gave it. Never in a batch."""
     request_id: builtins.str
-    """With the mode authorised: the caller's own name of this question, 1 to 64 characters. The same question asked again
-    under it within ten minutes, because its answer was lost, uses the authorisation no further.
+    """With the mode authorised: the caller's own name of this question, 1 to 64 letters, digits, `.`, `_`, `-`. Asked again
+    under it within ten minutes, because its answer was lost, the same question uses the authorisation no further.
     """
     @property
     def officer(self) -> global___OfficerClaim:
