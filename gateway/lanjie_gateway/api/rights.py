@@ -11,6 +11,7 @@ from lanjie.v1 import rights_pb2_grpc
 from lanjie_gateway.adapters.ledger import StoredEvent
 from lanjie_gateway.api.auth import caller
 from lanjie_gateway.api.messages import date_text, timestamp
+from lanjie_gateway.domain.access import Principal
 from lanjie_gateway.domain.authorisations import Authorisation
 from lanjie_gateway.domain.complaints import Complaint
 from lanjie_gateway.domain.duties import DutyView
@@ -38,6 +39,7 @@ class RightsServicer(rights_pb2_grpc.RightsServiceServicer):
         bound: who has to act by the rule of a duty, in words.
         department: name of a department by its code; empty where it is not known.
         objection_channel: where to object to listings whose list type names no channel.
+        granted: gives a caller with what its department is granted now.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class RightsServicer(rights_pb2_grpc.RightsServiceServicer):
         bound: Callable[[Any], str],
         department: Callable[[str], str],
         objection_channel: str,
+        granted: Callable[[Principal], Principal] = lambda principal: principal,
     ) -> None:
         self._rights = rights
         self._authorisations = authorisations
@@ -60,6 +63,7 @@ class RightsServicer(rights_pb2_grpc.RightsServiceServicer):
         self._bound = bound
         self._department = department
         self._channel = objection_channel
+        self._granted = granted
 
     async def RegisterAuthorisation(
         self, request: pb.RegisterAuthorisationRequest, context: Any
@@ -76,19 +80,19 @@ class RightsServicer(rights_pb2_grpc.RightsServiceServicer):
             valid_until=request.valid_until_date,
             uses=request.uses,
         )
-        kept = await self._authorisations.register(order, caller(context))
+        kept = await self._authorisations.register(order, self._caller(context))
         return pb.RegisterAuthorisationResponse(authorisation=_authorisation(kept))
 
     async def WithdrawAuthorisation(
         self, request: pb.WithdrawAuthorisationRequest, context: Any
     ) -> pb.WithdrawAuthorisationResponse:
         """End an authorisation."""
-        left = await self._authorisations.withdraw(request.authorisation_id, request.reason, caller(context))
+        left = await self._authorisations.withdraw(request.authorisation_id, request.reason, self._caller(context))
         return pb.WithdrawAuthorisationResponse(authorisation=_authorisation(left))
 
     async def GetAuthorisation(self, request: pb.GetAuthorisationRequest, context: Any) -> pb.GetAuthorisationResponse:
         """Read an authorisation."""
-        found = await self._authorisations.get(request.authorisation_id, caller(context))
+        found = await self._authorisations.get(request.authorisation_id, self._caller(context))
         return pb.GetAuthorisationResponse(authorisation=_authorisation(found))
 
     async def SubjectReport(self, request: pb.SubjectReportRequest, context: Any) -> pb.SubjectReportResponse:
@@ -102,31 +106,36 @@ class RightsServicer(rights_pb2_grpc.RightsServiceServicer):
                 reference=request.proof.reference,
             ),
             _instant(request, "before_time"),
-            caller(context),
+            self._caller(context),
         )
         return self._report(report)
 
     async def ReadListings(self, request: pb.ReadListingsRequest, context: Any) -> pb.ReadListingsResponse:
         """Read listings in force with the persons marked beside them."""
-        record_id, read = await self._rights.read(request.identifier, request.purpose, request.case_no, caller(context))
+        record_id, read = await self._rights.read(
+            request.identifier, request.purpose, request.case_no, self._caller(context)
+        )
         return pb.ReadListingsResponse(record_id=record_id, listings=map(self._read, read))
 
     async def AddComplaint(self, request: pb.AddComplaintRequest, context: Any) -> pb.AddComplaintResponse:
         """Take a complaint."""
-        kept = await self._complaints.add(request.identifier, request.about, request.text, caller(context))
+        kept = await self._complaints.add(request.identifier, request.about, request.text, self._caller(context))
         return pb.AddComplaintResponse(complaint=_complaint(kept))
 
     async def ListComplaints(self, request: pb.ListComplaintsRequest, context: Any) -> pb.ListComplaintsResponse:
         """Read complaints."""
-        found = await self._complaints.find(caller(context), about=request.about, closed=request.closed)
+        found = await self._complaints.find(self._caller(context), about=request.about, closed=request.closed)
         return pb.ListComplaintsResponse(complaints=map(_complaint, found))
 
     async def CloseComplaint(self, request: pb.CloseComplaintRequest, context: Any) -> pb.CloseComplaintResponse:
         """Close a complaint."""
         done = await self._complaints.close(
-            request.complaint_id, request.outcome, request.reply, request.accountability, caller(context)
+            request.complaint_id, request.outcome, request.reply, request.accountability, self._caller(context)
         )
         return pb.CloseComplaintResponse(complaint=_complaint(done))
+
+    def _caller(self, context: Any) -> Principal:
+        return self._granted(caller(context))
 
     def _report(self, report: Report) -> pb.SubjectReportResponse:
         return pb.SubjectReportResponse(

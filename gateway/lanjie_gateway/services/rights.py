@@ -7,9 +7,10 @@ from typing import Final
 
 from lanjie_gateway.adapters.ledger import InquiryRow, Ledger, LedgerThread, StoredEvent, StoredListing
 from lanjie_gateway.domain import marks, retention
-from lanjie_gateway.domain.access import EMBEDDED, Principal, Role
+from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.authorisations import Authorisation
 from lanjie_gateway.domain.complaints import Complaint
+from lanjie_gateway.domain.departments import LOCAL
 from lanjie_gateway.domain.duties import DutyView
 from lanjie_gateway.domain.errors import Refused, invalid_argument
 from lanjie_gateway.domain.grants import Mode
@@ -288,7 +289,7 @@ class RightsService:
 
 def _granted(principal: Principal, now: datetime.datetime, *, mode: Mode | None) -> bool:
     """Whether the department's grant covers a mode, or, without one, reading listings."""
-    if principal.department == EMBEDDED:
+    if principal.department == LOCAL:
         return True
     grant, today = principal.grant, day_of(now)
     if grant is None or not grant.valid_from <= today <= grant.valid_until:
