@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     detectors: Literal["act", "alarm"] = Field(
         default="act", description="What walks through natural persons lead to: an alarm alone, or also a stop."
     )
+    objection_channel: str = Field(
+        default="", max_length=500, description="Where subjects object to listings whose list type names no channel."
+    )
     deadlines: Path | None = Field(default=None, description="TOML file with periods that other texts set.")
     log_level: str = Field(default="warning", description="Least level that is logged: debug, info, warning, error.")
 

@@ -437,13 +437,15 @@ def test_an_unknown_matter_is_an_error(client: lanjie.Client) -> None:
             client.check(subject, matter="no.such.matter", purpose=PURPOSE)
 
 
-@pytest.mark.parametrize("mode", [lanjie.InquiryMode.AUTHORISED, lanjie.InquiryMode.SELF])
-def test_inquiries_whose_proof_cannot_be_checked_yet_are_refused(
-    client: lanjie.Client, mode: lanjie.InquiryMode
-) -> None:
+@pytest.mark.parametrize(
+    "ask",
+    [{"mode": lanjie.InquiryMode.AUTHORISED, "authorisation_id": "a1"}, {"mode": lanjie.InquiryMode.SELF}],
+    ids=["authorised", "self"],
+)
+def test_without_the_subjects_word_no_other_mode_is_answered(client: lanjie.Client, ask: dict[str, Any]) -> None:
     for subject in (uscc(1), uscc(3)):
         with pytest.raises(lanjie.PermissionDenied):
-            client.check(subject, matter="tendering.bidder", purpose=PURPOSE, mode=mode)
+            client.check(subject, matter="tendering.bidder", purpose=PURPOSE, **ask)
 
 
 def test_purpose_and_case_number_are_required(client: lanjie.Client) -> None:

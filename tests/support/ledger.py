@@ -161,7 +161,8 @@ def stage_rows(ledger: Ledger, batch: int, rows: list[StagedRow]) -> Staged:
     return ledger.stage(batch, rows, actor="tax/anna", received_at=NOON, document=document, generation=generation)
 
 
-NEW_TABLES = ("duty", "proposal", "delivery", "year_file", "grant_act", "limit_day", "feedback", "usage")
+TABLES_SINCE = ("grant_act", "authorisation", "authorisation_use", "complaint", "limit_day", "feedback", "usage")
+NEW_TABLES = ("duty", "proposal", "delivery", "year_file", *TABLES_SINCE)
 NEW_COLUMNS = {
     "event": ("detail", "second"),
     "edition": ("signature", "signer"),
@@ -170,11 +171,12 @@ NEW_COLUMNS = {
     "listing_key": ("other_digest",),
     "staged_key": ("other_digest",),
 }
-"""What the third schema and later ones added."""
+"""What the schemas after the second added."""
 
 
 def to_second_schema(connection: sa.Connection) -> None:
     """Make a ledger what it was before there were generations; the view key was named by the epoch."""
+    connection.exec_driver_sql("DROP INDEX ix_inquiry_subject_token_decided_at")
     for table in NEW_TABLES:
         connection.exec_driver_sql(f"DROP TABLE {table}")
     for table, columns in NEW_COLUMNS.items():

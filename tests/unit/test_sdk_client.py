@@ -63,7 +63,7 @@ def test_a_person_is_always_asked(counter):
     "different",
     [
         {"as_of": datetime.datetime(2026, 1, 5, tzinfo=datetime.UTC)},
-        {"mode": lanjie.InquiryMode.AUTHORISED},
+        {"mode": lanjie.InquiryMode.AUTHORISED, "authorisation_id": "a1"},
     ],
 )
 def test_what_the_set_cannot_answer_is_asked(counter, different):
@@ -182,11 +182,14 @@ def test_a_stale_pass_still_obeys_every_other_rule(tmp_path):
         {"at_least_revision": 2},
         {"case_no": ""},
         {"as_of": datetime.datetime(2026, 1, 5, tzinfo=datetime.UTC)},
-        {"mode": lanjie.InquiryMode.AUTHORISED},
+        {"mode": lanjie.InquiryMode.AUTHORISED, "authorisation_id": "a1"},
     ]
     for different in others:
         assert letter(counter.client.check(uscc(1), **{**ask, **different})) == "N"
-        assert letter(counter.client.check_many([uscc(1)], **{**ask, **different})[0]) == "N"
+        if "mode" not in different:
+            assert letter(counter.client.check_many([uscc(1)], **{**ask, **different})[0]) == "N"
+    with pytest.raises(lanjie.InvalidArgument):
+        counter.client.check_many([uscc(1)], **ask, mode=lanjie.InquiryMode.AUTHORISED)
     spool: Any = counter.runtime._spool
     spool._segments.clear()
     assert letter(counter.client.check(uscc(1), **ask)) == "N"

@@ -21,6 +21,8 @@ from lanjie_matcher.catalogues import CatalogueSet, Edition
 BEAT_SECONDS: Final = 1.0
 LAG_SECONDS: Final = 60.0
 FETCH_SECONDS: Final = 1.0
+ASK_SECONDS: Final = 1.5
+"""Less than an SDK waits: the ledger may be behind an import, and an answer that nobody hears helps nobody."""
 SLICE: Final = 500
 _day: Final = datetime.date.fromordinal
 
@@ -109,7 +111,7 @@ class FeedClient:
             Unanswerable: INDEX_UNAVAILABLE, no answer within `FETCH_SECONDS`.
         """
         try:
-            entries: Sequence[Entry] | None = await self._question("get", list(buckets))
+            entries: Sequence[Entry] | None = await self._question(FETCH_SECONDS, "get", list(buckets))
         except (TimeoutError, OSError):
             entries = None
         if entries is None:
@@ -124,7 +126,7 @@ class FeedClient:
                 answered about uncounted.
         """
         try:
-            refusal = await self._question("ask", list(asker), list(persons))
+            refusal = await self._question(FETCH_SECONDS, "persons", list(asker), list(persons))
         except (TimeoutError, OSError):
             raise Unanswerable("NOT_CURRENT", "this worker cannot count the persons asked about") from None
         if refusal is not None:
@@ -135,19 +137,34 @@ class FeedClient:
         """Tell control whether persons had another outcome than a pass; a control that is gone need not hear it."""
         if self._writer is not None:
             with contextlib.suppress(OSError):
-                await write_frame(self._writer, ["told", list(asker), list(outcomes)])
+                await write_frame(self._writer, ["outcomes", list(asker), list(outcomes)])
 
-    async def _question(self, kind: str, *about: Any) -> Any:
+    async def _question(self, seconds: float, kind: str, *about: Any) -> Any:
         number = next(self._numbers)
         answer = self._asked[number] = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(FETCH_SECONDS):
+            async with asyncio.timeout(seconds):
                 if self._writer is None:
                     raise ConnectionError
                 await write_frame(self._writer, [kind, number, *about])
                 return await answer
         finally:
             self._asked.pop(number, None)
+
+    async def ask(self, what: str, argument: Any) -> Any:
+        """Ask a service of control; see `FeedHub.serve`.
+
+        Raises:
+            Unanswerable: LEDGER_UNAVAILABLE, no answer within `ASK_SECONDS`. What was asked for may be done all the
+                same.
+        """
+        try:
+            answer = await self._question(ASK_SECONDS, "ask", what, argument)
+        except (TimeoutError, OSError):
+            answer = None
+        if answer is None:
+            raise Unanswerable("LEDGER_UNAVAILABLE", "the ledger cannot be asked now, try again")
+        return answer
 
     async def _follow(self) -> None:
         while True:
@@ -171,7 +188,7 @@ class FeedClient:
 
     async def _apply(self, frame: list[Any], writer: asyncio.StreamWriter) -> None:
         kind = frame[0]
-        if kind in ("got", "may"):
+        if kind in ("got", "told", "may"):
             answer = self._asked.get(frame[1])
             if answer is not None and not answer.done():
                 answer.set_result(frame[2])

@@ -5,13 +5,13 @@ if that is of no use, ``["load", entries]`` for each shard that it lacks, ``["ca
 ...]]``, ``["grants", revision, [[grant, revision], ...]]`` (all that stand), ``["sources", [[list type, source, day],
 ...]]`` (up to which it has vouched, an ordinal), ``["commit", revision]``. For each commit: catalogues, grants and
 sources where it changes them, ``["slice", revision, entries]`` and the commit. With every beat ``["head", revision]``.
-``["got", number, entries or nil]`` answers a read, ``["may", number, nil or [reason, message, metadata]]`` a question
-about natural persons.
+``["got", number, entries or nil]`` answers a read, ``["told", number, answer or nil]`` a question to a service of
+control, ``["may", number, nil or [reason, message, metadata]]`` one about natural persons.
 
 From a worker: ``["have", address, revision, shards it lacks]``, ``["ack", revision]``, ``["get", number, [bucket,
-...]]``, ``["ask", number, asker, [traits, ...]]`` before it answers about natural persons, and ``["told", asker,
-[[person, whether it was another outcome than a pass], ...]]`` afterwards. An entry is ``[bucket, revision, packed
-listings]``.
+...]]``, ``["ask", number, what, argument]``, ``["persons", number, asker, [traits, ...]]`` before it answers about
+natural persons, and ``["outcomes", asker, [[person, whether it was another outcome than a pass], ...]]`` afterwards. An
+entry is ``[bucket, revision, packed listings]``.
 
 `feed_client` has the worker's side. A beat says that control knew the newest revision of the ledger at that moment. A
 worker without one for three beats, or behind the head for `LAG_SECONDS`, cannot prove that it is current and refuses.
@@ -41,6 +41,7 @@ Ask = Callable[[Sequence[Any], Sequence[Any]], Awaitable[GatewayError | None]]
 """Given an asker and traits as frames have them, says why a question about natural persons may not be answered."""
 Tell = Callable[[Sequence[Any], Sequence[Any]], None]
 """Takes an asker and outcomes as frames have them."""
+Service = Callable[[Any], Awaitable[Any]]
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _log = structlog.get_logger("lanjie.feed")
@@ -82,6 +83,11 @@ class FeedHub:
         self._acked = asyncio.Condition()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._services: dict[str, Service] = {}
+
+    def serve(self, what: str, service: "Service") -> None:
+        """Let workers ask a service of control; an argument and an answer are what a frame can hold."""
+        self._services[what] = service
 
     async def start(self) -> None:
         """Listen for workers."""
@@ -163,8 +169,10 @@ class FeedHub:
         elif frame[0] == "get":
             self._begin(self._get(worker, frame[1], frame[2]))
         elif frame[0] == "ask":
+            self._begin(self._ask_service(worker, *frame[1:]))
+        elif frame[0] == "persons":
             self._begin(self._may(worker, *frame[1:]))
-        elif frame[0] == "told":
+        elif frame[0] == "outcomes":
             self._tell_limits(frame[1], frame[2])
         elif frame[0] == "ack":
             first = worker.acked < 0
@@ -178,6 +186,19 @@ class FeedHub:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _ask_service(self, worker: _Worker, number: int, what: str, argument: Any) -> None:
+        try:
+            answer = await self._services[what](argument)
+        except Unanswerable:
+            answer = None
+        except Exception as error:  # noqa: BLE001  one question must not end the feed of a worker
+            _log.error("not_told", what=what, error=type(error).__name__)
+            answer = None
+        try:
+            await write_frame(worker.writer, ["told", number, answer])
+        except OSError:
+            worker.writer.close()
 
     async def _may(self, worker: _Worker, number: int, asker: Sequence[Any], persons: Sequence[Any]) -> None:
         refusal = await self._ask_limits(asker, persons)

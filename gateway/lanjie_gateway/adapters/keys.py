@@ -78,18 +78,22 @@ def newest_generation(directory: Path) -> int:
     return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
 
+def view_keys(directory: Path) -> dict[int, ViewKey]:
+    """Return every view key that is here by generation, the retired ones too: for search in records, at any width."""
+    found = {}
+    for path in directory.glob("view-*"):
+        number = path.name.removeprefix("view-")
+        if number.isdecimal():
+            found[int(number)] = ViewKey(_open_key(path, fresh=False), 56)
+    return dict(sorted(found.items()))
+
+
 def make_view_key(directory: Path, generation: int) -> None:
     """Make the view key of a generation, on the disk when this returns; one that is there already stays.
 
     It is there after a rotation that was interrupted before any digest made with it counted.
     """
     _open_key(directory / view_name(generation), fresh=True)
-
-
-def view_key(directory: Path, generation: int) -> bytes | None:
-    """Return the view key of a generation, retired ones too; `None` where it is not here."""
-    path = directory / view_name(generation)
-    return _open_key(path, fresh=False) if path.exists() else None
 
 
 def open_keys(directory: Path, generation: int, *, fresh: bool) -> KeyRing:

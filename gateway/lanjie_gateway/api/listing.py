@@ -16,6 +16,7 @@ from lanjie_gateway.domain.event_detail import InstrumentNotice, ObjectionOutcom
 from lanjie_gateway.domain.events import BURDENS, EventKind
 from lanjie_gateway.domain.import_rules import FileFormat, ImportHeader, ImportMode, ImportState, Receipt
 from lanjie_gateway.domain.profile import MAX_BYTES as MAX_PROFILE
+from lanjie_gateway.services.complaints import ComplaintService
 from lanjie_gateway.services.duty import DutyService
 from lanjie_gateway.services.event_facts import EventFacts
 from lanjie_gateway.services.imports import ImportService
@@ -57,15 +58,22 @@ class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
         imports: takes files.
         waiting: what waits for a second person.
         duties: lists what events oblige to.
+        complaints: of subjects; none are told without it.
     """
 
     def __init__(
-        self, listings: ListingService, imports: ImportService, waiting: WaitingService, duties: DutyService
+        self,
+        listings: ListingService,
+        imports: ImportService,
+        waiting: WaitingService,
+        duties: DutyService,
+        complaints: ComplaintService | None = None,
     ) -> None:
         self._listings = listings
         self._imports = imports
         self._waiting = waiting
         self._duties = duties
+        self._complaints = complaints
 
     async def Import(
         self, request_iterator: AsyncIterator[listing_pb2.ImportRequest], context: grpc.aio.ServicerContext[Any, Any]
@@ -134,7 +142,20 @@ class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
     ) -> listing_pb2.GetResponse:
         """Read one listing with its events."""
         view, events = await self._listings.get(request.listing_id, request.purpose, caller(context))
-        return listing_pb2.GetResponse(listing=_listing(view), events=[_event(event) for event in events])
+        complaints = await self._complaints.about_listing(request.listing_id) if self._complaints else []
+        return listing_pb2.GetResponse(
+            listing=_listing(view),
+            events=[_event(event) for event in events],
+            complaints=[
+                listing_pb2.ComplaintMark(
+                    complaint_id=each.id,
+                    received_date=date_text(day_of(each.received_at)),
+                    outcome=each.outcome or "",
+                    accountability=each.accountability,
+                )
+                for each in complaints
+            ],
+        )
 
     async def Remove(
         self, request: listing_pb2.RemoveRequest, context: grpc.aio.ServicerContext[Any, Any]

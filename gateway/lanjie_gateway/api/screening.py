@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 from lanjie.v1 import screening_pb2 as pb
@@ -10,8 +11,9 @@ from lanjie_gateway.api.auth import caller, over_tls
 from lanjie_gateway.api.messages import date_text, timestamp
 from lanjie_gateway.domain.access import Principal
 from lanjie_gateway.domain.records import DIGEST_ALGORITHM
+from lanjie_gateway.domain.remedies import channel_of, remedies_of, told
 from lanjie_gateway.services.screening import Answer, Inquiry, Party, ScreeningService
-from lanjie_matcher.catalogues import APPLICANT, Effect
+from lanjie_matcher.catalogues import APPLICANT, Effect, ListType
 from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.decide import Applied, Outcome
 from lanjie_matcher.grants import Claim
@@ -38,6 +40,7 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
         service: answers them.
         discover: what `Discover` says of this gateway, to those who came over TLS or not.
         draw: takes the tokens of a caller and its officer for some checks; refuses when there are none.
+        objection_channel: where to object to listings whose list type names no channel.
     """
 
     def __init__(
@@ -45,10 +48,12 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
         service: ScreeningService,
         discover: Callable[[bool], pb.DiscoverResponse],
         draw: Callable[[Principal, str, int], Awaitable[None]],
+        objection_channel: str = "",
     ) -> None:
         self._service = service
         self._discover = discover
         self._draw = draw
+        self._channel = objection_channel
 
     async def Check(self, request: pb.CheckRequest, context: Any) -> pb.CheckResponse:
         """Answer one question."""
@@ -59,7 +64,7 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
             _inquiry(request.context),
             request.at_least_revision,
         )
-        return pb.CheckResponse(decision=_decision(answer))
+        return pb.CheckResponse(decision=_decision(answer, self._channel))
 
     async def BatchCheck(self, request: pb.BatchCheckRequest, context: Any) -> pb.BatchCheckResponse:
         """Answer questions that share a context."""
@@ -71,7 +76,9 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
             at_least_revision=request.at_least_revision,
             pinned=request.pinned_revision,
         )
-        return pb.BatchCheckResponse(decisions=[_decision(answer) for answer in answers], revision=revision)
+        return pb.BatchCheckResponse(
+            decisions=[_decision(answer, self._channel) for answer in answers], revision=revision
+        )
 
     async def Discover(self, request: pb.DiscoverRequest, context: Any) -> pb.DiscoverResponse:
         """Say where the other services listen."""
@@ -80,13 +87,14 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
         return self._discover(over_tls(context))
 
 
-def _decision(answer: Answer) -> pb.Decision:
+def _decision(answer: Answer, channel: str) -> pb.Decision:
     ruling = answer.ruling
+    remedies, channels = told(ruling.listings, partial(_list_type, answer), channel)
     decision = pb.Decision(
         outcome=pb.Outcome.Value(f"OUTCOME_{ruling.outcome.name}"),
         instruction=ruling.instruction,
         measures=[_measure(each) for each in ruling.measures],
-        listings=[_listing(each, answer) for each in ruling.listings],
+        listings=[_listing(each, answer, channel) for each in ruling.listings],
         confirmation_required=ruling.confirmation_required,
         officer_verifies=ruling.officer_verifies,
         missing_facts=[
@@ -105,6 +113,8 @@ def _decision(answer: Answer) -> pb.Decision:
         digest_algorithm=DIGEST_ALGORITHM,
         catalogue_editions=ruling.editions,
         masked_identifier=answer.masked,
+        remedies=remedies,
+        objection_channel=channels,
     )
     if ruling.outcome is Outcome.UNDETERMINED:
         assert ruling.reason is not None and answer.resolve_by is not None  # noqa: S101, PT018  they come together
@@ -135,6 +145,8 @@ def _inquiry(context: pb.InquiryContext) -> Inquiry:
         handling_region=context.handling_region,
         officer=officer_claim(context),
         as_of=as_of,
+        authorisation=context.authorisation_id,
+        request=context.request_id,
     )
 
 
@@ -154,8 +166,12 @@ def _measure(applied: Applied) -> pb.AppliedMeasure:
     )
 
 
-def _listing(listing: Listing, answer: Answer) -> pb.ListingEvidence:
-    list_type = answer.catalogues.list_type(listing.list_type, day_of(answer.as_of))
+def _list_type(answer: Answer, code: str) -> ListType | None:
+    return answer.catalogues.list_type(code, day_of(answer.as_of))
+
+
+def _listing(listing: Listing, answer: Answer, channel: str) -> pb.ListingEvidence:
+    list_type = _list_type(answer, listing.list_type)
     return pb.ListingEvidence(
         listing_id=listing.id,
         list_type=listing.list_type,
@@ -168,9 +184,10 @@ def _listing(listing: Listing, answer: Answer) -> pb.ListingEvidence:
         reason=listing.reason,
         basis=listing.basis,
         removal_conditions=listing.removal_conditions,
-        remedies=listing.remedies,
+        remedies=remedies_of(listing, list_type),
         objection=listing.objection,
         source=listing.source,
         sanction_no=listing.sanction_no,
         sanction_end_date=date_text(listing.sanction_to),
+        objection_channel=channel_of(list_type, channel),
     )

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -25,6 +26,8 @@ from lanjie.v1 import (
     listing_pb2_grpc,
     receipt_pb2,
     receipt_pb2_grpc,
+    rights_pb2,
+    rights_pb2_grpc,
     statistics_pb2,
     statistics_pb2_grpc,
     sync_pb2,
@@ -32,7 +35,7 @@ from lanjie.v1 import (
 )
 from lanjie_gateway.adapters import redis_client
 from lanjie_gateway.adapters.feed_hub import FeedHub
-from lanjie_gateway.adapters.keys import open_keys, view_key
+from lanjie_gateway.adapters.keys import open_keys, view_keys
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
 from lanjie_gateway.adapters.metrics import Metrics
 from lanjie_gateway.adapters.person_counts import PersonCounts
@@ -50,6 +53,7 @@ from lanjie_gateway.api.limit_metrics import LimitCollector
 from lanjie_gateway.api.list_metrics import ListCollector
 from lanjie_gateway.api.listing import ListingServicer
 from lanjie_gateway.api.metrics import CertificateCollector, GatewayCollector
+from lanjie_gateway.api.rights import RightsServicer
 from lanjie_gateway.api.server import ADMIN_MESSAGE_BYTES, Gate, options
 from lanjie_gateway.api.statistics import StatisticsServicer
 from lanjie_gateway.api.sync import InquiryServicer, SyncServicer
@@ -65,10 +69,12 @@ from lanjie_gateway.bootstrap.shared import (
 )
 from lanjie_gateway.domain.access import Principal
 from lanjie_gateway.domain.askers import Caps
+from lanjie_gateway.services.authorisations import AuthorisationService
 from lanjie_gateway.services.backups import BackupService
 from lanjie_gateway.services.calendar import CalendarService, deadlines_of
 from lanjie_gateway.services.catalogue import CatalogueService
 from lanjie_gateway.services.check_receipts import CheckReceiptService
+from lanjie_gateway.services.complaints import ComplaintService
 from lanjie_gateway.services.duty import DutyService
 from lanjie_gateway.services.explaining import ExplanationService
 from lanjie_gateway.services.feedback import FeedbackService
@@ -84,6 +90,7 @@ if TYPE_CHECKING:
     from lanjie_gateway.adapters.ledger.journal import Journal
 from lanjie_gateway.services.pruning import PruningService
 from lanjie_gateway.services.publisher import IndexPublisher
+from lanjie_gateway.services.rights import RightsService
 from lanjie_gateway.services.rotation import RotationService
 from lanjie_gateway.services.statistics import StatisticsService
 from lanjie_gateway.services.sync import SyncService
@@ -176,12 +183,25 @@ class Control:
             hub=self.hub,
             shared=self._share,
         )
+        self.authorisations = AuthorisationService(self.ledger, self.catalogues.current, self._clock)
+        self.hub.serve("consume", self.authorisations.consume)
         await self.follower.begin()
         await self.hub.start()
         self._stack.push_async_callback(self.hub.close)
         self._stack.push_async_callback(self.views.close)
         await self.follower.start()
         self._stack.push_async_callback(self.follower.close)
+        self._open_services(state)
+
+        await self._serve_feed()
+        await self._serve_admin()
+        if self._settings.metrics:
+            await self._serve_metrics()
+        self._serving = True
+        self._tell_ready()
+
+    def _open_services(self, state: Path) -> None:
+        """Make what the listeners serve, over the ledger that is open."""
         self.explanations = ExplanationService(self.ledger, self.catalogues.current, self.inquiries.load, self._clock)
         shared = (self.ledger, self.catalogues.current, self._clock, self._published)
         self.listings = ListingService(*shared)
@@ -190,7 +210,7 @@ class Control:
         self.duties = DutyService(self.ledger, self.calendar, self._clock)
         self.receipts = CheckReceiptService(
             *(self.ledger, self.catalogues.current),
-            view_key=lambda generation: view_key(state / "keys", generation),
+            view_keys=lambda: view_keys(state / "keys"),
             load=self.inquiries.load,
             clock=self._clock,
         )
@@ -199,16 +219,16 @@ class Control:
             self.ledger, self.duties, self.feedback, self.catalogues.current, self._clock
         )
         self.lists = ListStatusService(*shared[:3], self.duties, self.calendar.due_year)
+        self.rights = RightsService(
+            *(self.ledger, self.catalogues.current, self.inquiries.load, self._clock),
+            listings=self.listings,
+            duties=self.duties,
+            view_keys=lambda: view_keys(state / "keys"),
+        )
+        self.complaints = ComplaintService(self.ledger, self._clock)
         pruning = PruningService(*shared)
         pruning.start()
         self._stack.push_async_callback(pruning.close)
-
-        await self._serve_feed()
-        await self._serve_admin()
-        if self._settings.metrics:
-            await self._serve_metrics()
-        self._serving = True
-        self._tell_ready()
 
     def _open_door(self, token_key: bytes) -> None:
         """Know who calls, and show who we are."""
@@ -233,17 +253,29 @@ class Control:
         audit_pb2_grpc.add_InquiryServiceServicer_to_server(InquiryServicer(self.inquiries), feed)
         feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(FeedbackServicer(self.feedback), feed)
         receipt_pb2_grpc.add_ReceiptServiceServicer_to_server(ReceiptServicer(self.receipts), feed)
+        rights_pb2_grpc.add_RightsServiceServicer_to_server(self._rights_servicer(), feed)
         self.feed = await self._listen(
-            *(feed, "feed", sync_pb2, audit_pb2, feedback_pb2, receipt_pb2), without="AuditService"
+            *(feed, "feed", sync_pb2, audit_pb2, feedback_pb2, receipt_pb2, rights_pb2), without="AuditService"
         )
         self._stack.push_async_callback(self.sync.close)
+
+    def _rights_servicer(self) -> RightsServicer:
+        names = {department.code: department.name for department in departments_of(self._settings)}
+        return RightsServicer(
+            *(self.rights, self.authorisations, self.complaints),
+            catalogues=self.catalogues.current,
+            clock=self._clock,
+            bound=self.duties.bound,
+            department=lambda code: names.get(code, ""),
+            objection_channel=self._settings.objection_channel,
+        )
 
     async def _serve_admin(self) -> None:
         admin = grpc.aio.server(
             interceptors=[Gate(self._callers, self.grants.book.resolve)], options=options(ADMIN_MESSAGE_BYTES)
         )
         listing_pb2_grpc.add_ListingServiceServicer_to_server(
-            ListingServicer(self.listings, self.imports, self.waiting, self.duties), admin
+            ListingServicer(self.listings, self.imports, self.waiting, self.duties, self.complaints), admin
         )
         catalogue_pb2_grpc.add_CatalogueServiceServicer_to_server(CatalogueServicer(self.catalogues), admin)
         calendar_pb2_grpc.add_CalendarServiceServicer_to_server(CalendarServicer(self.calendar), admin)

@@ -1,6 +1,7 @@
 """Worker: answers checks. It loads no database."""
 
 import contextlib
+import dataclasses
 import gc
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
@@ -33,6 +34,7 @@ from lanjie_gateway.bootstrap.shared import (
 )
 from lanjie_gateway.domain.access import Principal
 from lanjie_gateway.domain.askers import granted_limits
+from lanjie_gateway.domain.authorisations import Wanted
 from lanjie_gateway.services.access import GrantBook
 from lanjie_gateway.services.person_gate import PersonGate
 from lanjie_gateway.services.screening import ScreeningService
@@ -101,6 +103,7 @@ class Worker:
             ledger=lambda: (self.feed.lineage, self.feed.epoch),
             gate=PersonGate(IndexKey(keys.index), self.feed.may_ask, self.feed.tell_outcomes),
             grants=self.grants.resolve,
+            consume=self._consume,
         )
 
         def discover(over_tls: bool) -> screening_pb2.DiscoverResponse:  # noqa: FBT001  a callback's one argument
@@ -113,7 +116,7 @@ class Worker:
             )
 
         screening_pb2_grpc.add_ScreeningServiceServicer_to_server(
-            ScreeningServicer(service, discover, self._draw()), server
+            ScreeningServicer(service, discover, self._draw(), self._settings.objection_channel), server
         )
         self._health = await describe(server, screening_pb2)
         await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -181,6 +184,9 @@ class Worker:
             gc.enable()
             await loader.close()
         return loaded or await no_copy(lineage, epoch)
+
+    async def _consume(self, wanted: Wanted) -> bool:
+        return bool(await self.feed.ask("consume", dataclasses.asdict(wanted)))
 
     async def _fetch(self, buckets: Sequence[bytes]) -> Sequence[tuple[bytes, int, bytes]]:
         return await self.feed.fetch(buckets)

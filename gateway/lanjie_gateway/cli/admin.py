@@ -16,6 +16,7 @@ from lanjie.v1 import (
     feedback_pb2_grpc,
     ledger_pb2_grpc,
     listing_pb2_grpc,
+    rights_pb2_grpc,
     screening_pb2_grpc,
     statistics_pb2_grpc,
 )
@@ -49,6 +50,7 @@ class Connection:
         self.audit = audit_pb2_grpc.AuditServiceStub(self.channel)
         self.feedback = feedback_pb2_grpc.FeedbackServiceStub(self.channel)
         self.statistics = statistics_pb2_grpc.StatisticsServiceStub(self.channel)
+        self.rights = rights_pb2_grpc.RightsServiceStub(self.channel)
         self.screening = screening_pb2_grpc.ScreeningServiceStub(self.channel)
 
     def call(self, method: Any, request: Any, *, seconds: float = SECONDS) -> Any:

@@ -22,6 +22,7 @@ from lanjie_gateway.cli import (
     lists,
     profiles,
     receipts,
+    rights,
     status,
     waiting,
 )
@@ -60,6 +61,8 @@ app.command()(report)
 app.command()(feedback)
 app.command()(statistics)
 app.add_typer(receipts.app, name="receipt")
+for rights_app in (rights.subject, rights.authorisation, rights.complaint):
+    app.add_typer(rights_app)
 app.command()(status.status)
 app.command()(backup.backup)
 app.command()(backup.restore)

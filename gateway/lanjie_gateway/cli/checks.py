@@ -70,12 +70,18 @@ def check(
     handling_region: Annotated[str, typer.Option(help="Region that handles the matter, six digits.")] = "",
     as_of: AsOf = None,
     receipt: ReceiptFile = None,
+    authorisation: Annotated[
+        str, typer.Option(metavar="ID", help="The subject's authorisation: asks under it, not ex officio (Art. 39).")
+    ] = "",
+    request_id: Annotated[str, typer.Option(help="Name of this question, to ask again after a lost answer.")] = "",
     gateway_file: GatewayFile = None,
     address: Address = None,
     token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Check one subject; exit 0 whenever there is an answer, whatever it is."""
+    from lanjie import InquiryMode
+
     at = parse_instant(as_of) if as_of is not None else None
     target, text = (
         Target(gateway_file=gateway_file, address=address, token_file=token_file),
@@ -91,6 +97,9 @@ def check(
             role=role,
             handling_region=handling_region,
             as_of=at,
+            mode=InquiryMode.AUTHORISED if authorisation else InquiryMode.EX_OFFICIO,
+            authorisation_id=authorisation,
+            request_id=request_id,
         )
         if receipt is not None:
             receipts.issue(client, receipt, [(decision, text)])

@@ -22,7 +22,6 @@ from lanjie_matcher.listings import Listing
 MAX_ITEMS: Final = 5_000
 KIND: Final = "receipt"
 """Kind of the inquiry record that a receipt leaves."""
-_ANY_BITS: Final = 24
 
 
 class CheckReceiptService:
@@ -31,7 +30,7 @@ class CheckReceiptService:
     Args:
         ledger: the record.
         catalogues: all editions.
-        view_key: gives the view key of a generation, `None` where it is not here.
+        view_keys: gives every view key that is here, by generation.
         load: takes in the records that workers have just written.
         clock: aware instants.
     """
@@ -40,13 +39,13 @@ class CheckReceiptService:
         self,
         ledger: LedgerThread,
         catalogues: Callable[[], CatalogueSet],
-        view_key: Callable[[int], bytes | None],
+        view_keys: Callable[[], Mapping[int, ViewKey]],
         load: Callable[[], Awaitable[int]],
         clock: Callable[[], datetime.datetime],
     ) -> None:
         self._ledger = ledger
         self._catalogues = catalogues
-        self._view_key = view_key
+        self._view_keys = view_keys
         self._load = load
         self._clock = clock
         self._name = secrets.token_hex(6)
@@ -106,10 +105,10 @@ class CheckReceiptService:
         if identifier is None:
             return not fields.get("subject")
         if fields.get("kind") == "local":
-            key = self._view_key(fields["generation"])
+            key = self._view_keys().get(fields["generation"])
             if key is None:
                 return False
-            token = ViewKey(key, _ANY_BITS).digest64(identifier.key).to_bytes(8, "big")
+            token = key.digest64(identifier.key).to_bytes(8, "big")
         else:
             token = IndexKey(self._ledger.keys.index).token(identifier.reveal())
         return fields.get("subject") == token.hex()

@@ -1,13 +1,14 @@
 """Checks (比对): the numbered steps of one answer, free of transport."""
 
 import datetime
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from lanjie_gateway.adapters.index import ExactIndex, MovedError, compacted
 from lanjie_gateway.adapters.segments import SegmentWriter
 from lanjie_gateway.domain.access import Principal, not_granted
+from lanjie_gateway.domain.authorisations import NAME, Wanted
 from lanjie_gateway.domain.errors import Refused, Unanswerable, invalid_argument
 from lanjie_gateway.domain.grants import Mode
 from lanjie_gateway.domain.packed import PackedListing, unpack_bucket
@@ -57,6 +58,8 @@ class Inquiry:
     handling_region: str = ""
     officer: Claim = _NO_OFFICER
     as_of: datetime.datetime | None = None
+    authorisation: str = ""
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +124,7 @@ class ScreeningService:
         ledger: (lineage, epoch) of the ledger behind the index.
         gate: counts natural persons; `None` counts nobody.
         grants: gives a caller with what is granted now.
+        consume: uses a subject's authorisation, durably; whether it covers the inquiry. Without it none does.
     """
 
     def __init__(
@@ -134,6 +138,7 @@ class ScreeningService:
         ledger: Callable[[], tuple[str, int]],
         grants: Callable[[Principal], Principal],
         gate: PersonGate | None = None,
+        consume: Callable[[Wanted], Awaitable[bool]] | None = None,
     ) -> None:
         self._index = index
         self._key = key
@@ -143,6 +148,7 @@ class ScreeningService:
         self._ledger = ledger
         self._gate = gate
         self._grants = grants
+        self._consume = consume
 
     async def check(self, asker: Principal, party: Party, inquiry: Inquiry, at_least_revision: int = 0) -> Answer:
         """Answer one question.
@@ -151,7 +157,8 @@ class ScreeningService:
 
         1. The grant of the caller's department covers matter, mode, region and day, by the catalogues of the day; the
            officer's claim is sound; the caller says why it asks (Art. 24, 39, 40). Natural persons are counted before
-           anything is said of them.
+           anything is said of them. An authorised inquiry uses the subject's authorisation, and that is durable before
+           anything is looked up (Art. 39, 69).
         2. The exact index, by keyed token: absent is a pass (Art. 34: by number, never by name).
         3. Packed listings: the full identity is compared, so that a shared bucket is no match.
         4. `decide` (Art. 45-47).
@@ -188,6 +195,10 @@ class ScreeningService:
         """
         if not 1 <= len(parties) <= MAX_BATCH:
             raise invalid_argument("subjects", "count", f"a batch has 1 to {MAX_BATCH} subjects")
+        if inquiry.mode == Mode.AUTHORISED:
+            raise invalid_argument(
+                "mode", "one-subject", "an authorisation is one subject's: ask one question (Art. 69)"
+            )
         asked = [(_readable(party), party.name) for party in parties]
         return await self._answers(asker, inquiry, asked, at_least_revision, pinned, batch=True)
 
@@ -233,9 +244,11 @@ class ScreeningService:
         What the index no longer has at the newest revision is asked for again at the one that replaced it.
         """
         overtaken: Sequence[Answer] = ()
-        for _ in range(READS):
+        for turn in range(READS):
             revision = await self._revision(at_least, pinned)
             admitted = self._admit(self._grants(asker), inquiry, revision, batch=batch)
+            if turn == 0:
+                await self._authorised(admitted, asked)
             looked_up = [each for each, _ in asked if isinstance(each, Identifier) and admitted.looks_up(each)]
             buckets = [self._key.token(each.key) for each in looked_up]
             try:
@@ -314,14 +327,30 @@ class ScreeningService:
             *(inquiry.matter, inquiry.mode, _region(asker, inquiry), today),
             held_by=catalogues.lineage(inquiry.matter, today),
         )
-        if inquiry.mode != Mode.EX_OFFICIO:
-            # A mode that rests on the subject needs the subject's proof beside the grant.
-            raise not_granted("authorisation")
+        _admit_mode(inquiry)
         if len(claim.officer) > MAX_CODE:
             raise invalid_argument("officer", "length", f"officer has at most {MAX_CODE} characters")
         case = Case(inquiry.matter, inquiry.case_no, inquiry.purpose)
         if fault := grant.officer_fault(claim, case, int(now.timestamp())):
             raise not_granted(fault)
+
+    async def _authorised(self, admitted: _Admitted, asked: Sequence[_Asked]) -> None:
+        """Step 1: use the authorisation. One text for whatever is wrong with it (Art. 40)."""
+        inquiry, ((identifier, _), *_) = admitted.inquiry, asked
+        if inquiry.mode != Mode.AUTHORISED or not isinstance(identifier, Identifier):
+            return
+        wanted = Wanted(
+            authorisation=inquiry.authorisation,
+            request=inquiry.request,
+            department=admitted.asker.department,
+            person=admitted.asker.actor,
+            subject=self._key.token(identifier.reveal()),
+            matter=inquiry.matter,
+            purpose=inquiry.purpose,
+            case_no=inquiry.case_no,
+        )
+        if self._consume is None or not await self._consume(wanted):
+            raise Refused("NOT_PERMITTED", "no authorisation covers this inquiry", required="authorisation")
 
     @staticmethod
     def _admit_as_of(inquiry: Inquiry, matter: Matter | None, now: datetime.datetime) -> None:
@@ -428,6 +457,8 @@ class ScreeningService:
                 "officer_verified": bool(inquiry.officer.signature) or None,
                 "grant": (asker.grant.revision or None) if asker.grant is not None else None,
                 "mode": inquiry.mode,
+                "authorisation": inquiry.authorisation,
+                "request": inquiry.request,
                 "matter": inquiry.matter,
                 "purpose": masked_text(inquiry.purpose, own),
                 "case_no": masked_text(inquiry.case_no, own),
@@ -466,6 +497,20 @@ class ScreeningService:
 
 def _region(asker: Principal, inquiry: Inquiry) -> str:
     return inquiry.handling_region or asker.region
+
+
+def _admit_mode(inquiry: Inquiry) -> None:
+    """Step 1: what a mode that rests on the subject wants beside the grant (Art. 39)."""
+    if inquiry.mode == Mode.SELF:
+        # A check tells a counter what bears on its matter; to a subject all of its own is told (Art. 63).
+        message = "a subject's own inquiry is its report, not a check (Art. 39, 63)"
+        raise Refused("NOT_PERMITTED", message, required="RightsService.SubjectReport")
+    authorised = inquiry.mode == Mode.AUTHORISED
+    for field, value in (("authorisation_id", inquiry.authorisation), ("request_id", inquiry.request)):
+        if authorised and not NAME.fullmatch(value):
+            raise invalid_argument(field, "format", f"{field} has 1 to {MAX_CODE} letters, digits, '.', '_', '-'")
+        if not authorised and value:
+            raise invalid_argument(field, "mode", f"{field} goes with the mode authorised alone")
 
 
 def _readable(party: Party) -> Identifier | IdentifierError:

@@ -2,6 +2,7 @@
 
 import datetime
 import enum
+import hashlib
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -81,6 +82,8 @@ class Inquiry(NamedTuple):
     mode: InquiryMode = InquiryMode.EX_OFFICIO
     officer: str | OfficerClaim | None = None
     as_of: datetime.datetime | None = None
+    authorisation_id: str = ""
+    request_id: str = ""
 
 
 def make_context(inquiry: Inquiry) -> Context:
@@ -89,7 +92,7 @@ def make_context(inquiry: Inquiry) -> Context:
     Raises:
         InvalidArgument: a field breaks a rule.
     """
-    matter, purpose, case_no, role, handling_region, mode, officer, as_of = inquiry
+    matter, purpose, case_no, role, handling_region, mode, officer, as_of, authorisation_id, request_id = inquiry
     if not matter.strip():
         raise InvalidArgument("state the matter", metadata={"field": "matter", "rule": "required"})
     if not purpose.strip():
@@ -102,6 +105,7 @@ def make_context(inquiry: Inquiry) -> Context:
         raise InvalidArgument(
             "a region has six digits (GB/T 2260)", metadata={"field": "handling_region", "rule": "format"}
         )
+    _check_authorised(mode, authorisation_id, request_id)
     message = pb.InquiryContext(
         matter=matter,
         # Records stay on this machine and at the gateway: they name nobody (Art. 40).
@@ -110,7 +114,10 @@ def make_context(inquiry: Inquiry) -> Context:
         case_no=masked_text(case_no),
         role=role,
         handling_region=handling_region,
+        authorisation_id=authorisation_id,
     )
+    if mode is InquiryMode.AUTHORISED:
+        message.request_id = request_id or _request_name(inquiry)
     if claim is not None:
         bounded("officer", claim.officer_id, _MAX_CODE)
         told = pb.OfficerClaim(officer_id=claim.officer_id, signature=claim.signature, algorithm=claim.algorithm)
@@ -136,6 +143,24 @@ def make_context(inquiry: Inquiry) -> Context:
         wire=message.SerializeToString(deterministic=True),
         message=message,
     )
+
+
+def _check_authorised(mode: InquiryMode, authorisation_id: str, request_id: str) -> None:
+    authorised = mode is InquiryMode.AUTHORISED
+    if authorised and not authorisation_id:
+        metadata = {"field": "authorisation_id", "rule": "required"}
+        raise InvalidArgument("an authorised inquiry names the subject's authorisation (Art. 39)", metadata=metadata)
+    for field, value in (("authorisation_id", authorisation_id), ("request_id", request_id)):
+        bounded(field, value, _MAX_CODE)
+        if value and not authorised:
+            metadata = {"field": field, "rule": "mode"}
+            raise InvalidArgument(f"{field} goes with the mode authorised alone", metadata=metadata)
+
+
+def _request_name(inquiry: Inquiry) -> str:
+    """Return one name for one question: asked again because the answer was lost, it is the same use."""
+    said = repr((inquiry.authorisation_id, inquiry.matter, inquiry.purpose, inquiry.case_no, inquiry.role))
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
 
 
 def bounded(field: str, value: str, most: int) -> None:

@@ -96,6 +96,8 @@ class AsyncClient:
         mode: InquiryMode = InquiryMode.EX_OFFICIO,
         officer: str | OfficerClaim | None = None,
         as_of: datetime.datetime | None = None,
+        authorisation_id: str = "",
+        request_id: str = "",
         at_least_revision: int = 0,
         timeout: float | None = None,
     ) -> Decision:
@@ -105,7 +107,9 @@ class AsyncClient:
         parsed = read_identifier(identifier)
         if name:
             check_name(name)
-        context = core.context(Inquiry(matter, purpose, case_no, role, handling_region, mode, officer, as_of))
+        context = core.context(
+            Inquiry(matter, purpose, case_no, role, handling_region, mode, officer, as_of, authorisation_id, request_id)
+        )
         local = runtime.local
         passed = core.answer(local, parsed, context, at_least_revision)
         if passed is not None:

@@ -135,6 +135,8 @@ class Client:
         mode: InquiryMode = InquiryMode.EX_OFFICIO,
         officer: str | OfficerClaim | None = None,
         as_of: datetime.datetime | None = None,
+        authorisation_id: str = "",
+        request_id: str = "",
         at_least_revision: int = 0,
         timeout: float | None = None,
     ) -> Decision:
@@ -151,6 +153,9 @@ class Client:
             mode: how the inquiry is made (Art. 39).
             officer: the officer at the counter, by number; signed by the client's `officer_signer` where it has one.
             as_of: aware instant to judge at, for matters that allow it; always asked at the gateway.
+            authorisation_id: with the mode authorised, the subject's authorisation; always asked at the gateway.
+            request_id: with the mode authorised, your own name of this question, made of it when left out. Ask again
+                under it within ten minutes where an answer was lost, and the authorisation is used once.
             at_least_revision: the answer must know this revision, e.g. that of an import just made.
             timeout: seconds for the gateway; that of the client when `None`.
 
@@ -168,7 +173,9 @@ class Client:
         parsed = read_identifier(identifier)
         if name:
             check_name(name)
-        context = core.context(Inquiry(matter, purpose, case_no, role, handling_region, mode, officer, as_of))
+        context = core.context(
+            Inquiry(matter, purpose, case_no, role, handling_region, mode, officer, as_of, authorisation_id, request_id)
+        )
         local = runtime.local
         passed = core.answer(local, parsed, context, at_least_revision)
         if passed is not None:
@@ -215,7 +222,7 @@ class Client:
             case_no: see `check`.
             role: see `check`.
             handling_region: see `check`.
-            mode: see `check`.
+            mode: see `check`; an authorised inquiry is about one subject and never goes in a batch.
             officer: see `check`.
             as_of: see `check`.
             at_least_revision: see `check`.

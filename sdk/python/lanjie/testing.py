@@ -52,6 +52,8 @@ from lanjie_matcher.views import SIGNED_PREFIX
 __all__ = ["Asked", "FakeGateway"]
 
 _BITS: Final = 40
+_REMEDIES: Final = "示例：可依法申请行政复议或者提起行政诉讼"
+_CHANNEL: Final = "示例：向示例部门提出书面异议"
 _RESOLVE: Final = datetime.timedelta(hours=24)
 _HEAD_EXPIRES: Final = datetime.timedelta(minutes=10)
 _BEAT_SECONDS: Final = 5.0
@@ -383,8 +385,14 @@ class FakeGateway:
             listing_ids=["fake-listing"],
         )
         decision.listings.add(
-            listing_id="fake-listing", list_type="fake", authority=script.authority, basis=script.basis
+            listing_id="fake-listing",
+            list_type="fake",
+            authority=script.authority,
+            basis=script.basis,
+            remedies=_REMEDIES,
+            objection_channel=_CHANNEL,
         )
+        decision.remedies, decision.objection_channel = _REMEDIES, _CHANNEL
         return decision
 
     def _shards(self) -> Shards:

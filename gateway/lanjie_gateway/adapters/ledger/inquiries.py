@@ -63,6 +63,22 @@ def find_many(connection: sa.Connection, decision_ids: Sequence[str]) -> list[In
     return found
 
 
+def of_subject(connection: sa.Connection, tokens: Sequence[bytes], before: int | None, limit: int) -> list[InquiryRow]:
+    """Return the records about a subject, the newest first.
+
+    Args:
+        connection: of the ledger.
+        tokens: everything that records may name the subject by: index tokens, and view digests of every generation.
+        before: those alone that were answered before this, in microseconds.
+        limit: how many at most.
+    """
+    query = sa.select(INQUIRY).where(INQUIRY.c.subject_token.in_(tokens))
+    if before is not None:
+        query = query.where(INQUIRY.c.decided_at < before)
+    rows = connection.execute(query.order_by(INQUIRY.c.decided_at.desc(), INQUIRY.c.id.desc()).limit(limit))
+    return [_row(row) for row in rows]
+
+
 def _row(row: Any) -> InquiryRow:
     return InquiryRow(
         sequence=row.sequence,

@@ -12,7 +12,9 @@ import sqlalchemy as sa
 
 from lanjie_gateway.adapters.keys import KeyRing, KeysLostError
 from lanjie_gateway.adapters.ledger import (
+    authorisations,
     commits,
+    complaints,
     database,
     deliveries,
     duties,
@@ -71,6 +73,8 @@ from lanjie_gateway.adapters.ledger.tables import (
 from lanjie_gateway.adapters.sealing import SealBrokenError, Sealer
 from lanjie_gateway.domain import history, packed
 from lanjie_gateway.domain.access import WriteScope
+from lanjie_gateway.domain.authorisations import Authorisation, Wanted
+from lanjie_gateway.domain.complaints import Complaint
 from lanjie_gateway.domain.errors import Refused, Unanswerable, not_found
 from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.feedback import Asked, Settled
@@ -741,6 +745,73 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             erasure.forget_staged(connection)
         database.empty_log(self._engine)
+
+    # Rights of subjects; see `adapters.ledger.authorisations` and `adapters.ledger.complaints`.
+
+    def tokens_of(self, found: Iterable[Identifier]) -> list[bytes]:
+        """Return the index tokens that records name a subject by, of each of its identifiers."""
+        return [self._index.token(each.reveal()) for each in found]
+
+    def register_authorisation(self, new: Authorisation) -> Authorisation:
+        """Keep an authorisation; return the one that the department registered the document with first."""
+        with database.transaction(self._engine) as connection:
+            return authorisations.register(connection, new, self._sealer)
+
+    def authorisation(self, authorisation_id: str) -> Authorisation | None:
+        """Return an authorisation."""
+        with database.transaction(self._engine) as connection:
+            return authorisations.find(connection, authorisation_id, self._sealer)
+
+    def authorisations_of(self, tokens: Sequence[bytes]) -> list[Authorisation]:
+        """Return what a subject has authorised, the newest first."""
+        with database.transaction(self._engine) as connection:
+            return authorisations.of_subject(connection, tokens, self._sealer)
+
+    def withdraw_authorisation(self, authorisation_id: str, actor: str, reason: str) -> None:
+        """End an authorisation at the subject's request."""
+        with database.transaction(self._engine) as connection:
+            authorisations.withdraw(connection, authorisation_id, actor, reason, packed.micros(self._clock()))
+
+    def consume_authorisation(self, wanted: Wanted) -> bool:
+        """Use an authorisation where an inquiry fits it, durably when this returns; whether it does."""
+        with database.transaction(self._engine) as connection:
+            return authorisations.consume(connection, wanted, self._sealer, packed.micros(self._clock()))
+
+    def inquiries_about(
+        self, tokens: Sequence[bytes], before: datetime.datetime | None, limit: int
+    ) -> list[InquiryRow]:
+        """Return the records about a subject, the newest first; see `inquiries.of_subject`."""
+        until = None if before is None else packed.micros(before)
+        with database.transaction(self._engine) as connection:
+            return inquiries.of_subject(connection, tokens, until, limit)
+
+    def duties_of(self, listing_ids: Iterable[str]) -> list[StoredDuty]:
+        """Return the duties of listings whose clock runs."""
+        numbers = [number for number in map(row_id, listing_ids) if number is not None]
+        if not numbers:
+            return []
+        with database.transaction(self._engine) as connection:
+            return duties.read(connection, closed_since=None, rules=(), listings=numbers)
+
+    def add_complaint(self, new: Complaint) -> Complaint:
+        """Keep a complaint; return it with its id."""
+        with database.transaction(self._engine) as connection:
+            return complaints.add(connection, new, self._sealer)
+
+    def complaint(self, complaint_id: str) -> Complaint | None:
+        """Return a complaint."""
+        with database.transaction(self._engine) as connection:
+            return complaints.get(connection, complaint_id, self._sealer)
+
+    def complaints(self, *, about: str = "", tokens: Sequence[bytes] = (), closed: bool = True) -> list[Complaint]:
+        """Return complaints, the oldest first; see `complaints.find`."""
+        with database.transaction(self._engine) as connection:
+            return complaints.find(connection, self._sealer, about=about, tokens=tokens, closed=closed)
+
+    def close_complaint(self, done: Complaint) -> bool:
+        """Keep how a complaint ended; whether it was open."""
+        with database.transaction(self._engine) as connection:
+            return complaints.close(connection, done, self._sealer)
 
     # Catalogues.
 

@@ -13,6 +13,8 @@
 * ``duty`` holds when a clock of the law began and which commit stopped it; when it is due is computed when asked.
 * ``proposal`` is an act that waits for a second person, with what it would change. Nobody sees it in an answer.
 * ``delivery`` says up to which day a source vouched for a list type with a commit; the newest counts.
+* ``authorisation`` is a subject's; ``authorisation_use`` has each of its uses, so that one whose answer was lost counts
+  once. ``complaint`` is a subject's, its text and the reply sealed. All three name the subject by keyed hash.
 * ``year_file`` holds the working days of a year; of one year the newest counts.
 
 Tokens are keyed hashes (16 bytes), instants microseconds since 1970 UTC.
@@ -285,6 +287,7 @@ INQUIRY: Final = sa.Table(
     sa.Column("digest", sa.LargeBinary, nullable=False),
     sa.UniqueConstraint("source", "sequence"),
     sa.Index(None, "decision_id"),
+    sa.Index(None, "subject_token", "decided_at"),
 )
 INQUIRY_SOURCE: Final = sa.Table(
     "inquiry_source",
@@ -350,5 +353,59 @@ GRANT_ACT: Final = sa.Table(
     sa.Column("declined_reason", sa.String),
     sa.Column("batch_id", _Id),
     sa.Index(None, "department"),
+)
+AUTHORISATION: Final = sa.Table(
+    "authorisation",
+    METADATA,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("department", sa.String(64), nullable=False),
+    sa.Column("subject_token", _Token, nullable=False),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.Column("wrapped_key", sa.LargeBinary, nullable=False),
+    sa.Column("matters", sa.JSON, nullable=False),
+    sa.Column("purpose", sa.String, nullable=False),
+    sa.Column("document_no", sa.String(128), nullable=False),
+    sa.Column("document_date", sa.Integer, nullable=False),
+    sa.Column("document_sha256", sa.LargeBinary(32), nullable=False),
+    sa.Column("valid_until", sa.Integer, nullable=False),
+    sa.Column("uses", sa.Integer, nullable=False),
+    sa.Column("used", sa.Integer, nullable=False),
+    sa.Column("registered_at", _Id, nullable=False),
+    sa.Column("registered_by", sa.String, nullable=False),
+    sa.Column("withdrawn_at", _Id),
+    sa.Column("withdrawn_by", sa.String),
+    sa.Column("withdrawn_reason", sa.String),
+    sa.UniqueConstraint("department", "document_sha256"),
+    sa.Index(None, "subject_token"),
+)
+AUTHORISATION_USE: Final = sa.Table(
+    "authorisation_use",
+    METADATA,
+    sa.Column("authorisation_id", sa.String(32), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("request", sa.String(64), nullable=False),
+    sa.Column("question", sa.LargeBinary(32), nullable=False),
+    sa.Column("used_at", _Id, nullable=False),
+    sa.Column("used_by", sa.String, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+)
+COMPLAINT: Final = sa.Table(
+    "complaint",
+    METADATA,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("subject_token", _Token, nullable=False),
+    sa.Column("about", sa.String(128), nullable=False),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.Column("wrapped_key", sa.LargeBinary, nullable=False),
+    sa.Column("received_at", _Id, nullable=False),
+    sa.Column("received_by", sa.String, nullable=False),
+    sa.Column("outcome", sa.String(16)),
+    sa.Column("reply_sealed", sa.LargeBinary),
+    sa.Column("reply_wrapped_key", sa.LargeBinary),
+    sa.Column("accountability", sa.String),
+    sa.Column("closed_at", _Id),
+    sa.Column("closed_by", sa.String),
+    sa.Index(None, "subject_token"),
+    sa.Index(None, "about"),
     sqlite_autoincrement=True,
 )
