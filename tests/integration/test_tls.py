@@ -1,6 +1,7 @@
 """Mutual TLS over real sockets: who calls, what is refused, and certificates that are replaced meanwhile."""
 
 import asyncio
+import contextlib
 import datetime
 import threading
 import time
@@ -246,10 +247,11 @@ def test_certificates_are_replaced_under_load_and_no_call_fails(gateway, desk, t
             for listener, address in addresses(gateway).items():
                 fresh.append(ask(address, leaf, listener, ca=desk.ca.read_bytes()))
 
-    with lanjie.Client.from_file(gateway.file, tls=tls, state_dir=tmp_path) as client:
+    with contextlib.ExitStack() as ends, lanjie.Client.from_file(gateway.file, tls=tls, state_dir=tmp_path) as client:
+        ends.callback(stop.set)
         client.wait_ready()
-        threads = [threading.Thread(target=check, args=(client,)) for _ in range(2)]
-        threads.append(threading.Thread(target=connect, args=(desk.authority.issue(RUNS),)))
+        threads = [threading.Thread(target=check, args=(client,), daemon=True) for _ in range(2)]
+        threads.append(threading.Thread(target=connect, args=(desk.authority.issue(RUNS),), daemon=True))
         for thread in threads:
             thread.start()
         desk.trust(desk.authority, renewed)
