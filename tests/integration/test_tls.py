@@ -1,8 +1,10 @@
 """Mutual TLS over real sockets: who calls, what is refused, and certificates that are replaced meanwhile."""
 
 import asyncio
+import contextlib
 import datetime
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,7 @@ def _as_before(request: pytest.FixtureRequest) -> Iterator[None]:
 def look(gateway: RunningGateway) -> None:
     """Have control and worker see what has changed; the second look takes it."""
     for process in (gateway.inner.control, gateway.inner.worker):
+        assert process.certificates is not None
         for _ in range(2):
             process.certificates.look()
 
@@ -84,7 +87,7 @@ def addresses(gateway: RunningGateway) -> dict[str, str]:
 
 def ask(address: str, leaf: Leaf | None, listener: str, *, ca: bytes, token: str = "") -> str:
     """Ask a listener something over a connection of its own; return what came of it."""
-    credentials = grpc.ssl_channel_credentials(ca, leaf and leaf.key, leaf and leaf.cert)
+    credentials = grpc.ssl_channel_credentials(ca, leaf.key if leaf else None, leaf.cert if leaf else None)
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
     # Channels with the same options share connections unless they are told not to.
     with grpc.secure_channel(address, credentials, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
@@ -189,12 +192,13 @@ async def test_an_asynchronous_counter_over_tls(gateway, desk, tmp_path):
     async with lanjie.AsyncClient.from_file(gateway.file, tls=tls, state_dir=tmp_path, local=False) as client:
         before = await client.check(LISTED, **ASK)
         desk.authority.issue(WINDOW).write(desk.directory, "client")
-        old = client._transport._held
+        transport: Any = client._transport
+        old = transport._held
         for _ in range(3):
-            client._transport._renewal._look_at = 0.0
+            transport._renewal._look_at = 0.0
             after = await asyncio.gather(*(client.check(LISTED, **ASK) for _ in range(4)))
             assert {each.outcome for each in after} == {before.outcome} == {Outcome.INTERCEPT}
-        assert client._transport._held is not old
+        assert transport._held is not old
 
 
 @pytest.mark.parametrize("kind", ["foreign", "expired", "other name", "own expired", "own foreign", "plain"])
@@ -243,25 +247,25 @@ def test_certificates_are_replaced_under_load_and_no_call_fails(gateway, desk, t
             for listener, address in addresses(gateway).items():
                 fresh.append(ask(address, leaf, listener, ca=desk.ca.read_bytes()))
 
-    with lanjie.Client.from_file(gateway.file, tls=tls, state_dir=tmp_path) as client:
+    with contextlib.ExitStack() as ends, lanjie.Client.from_file(gateway.file, tls=tls, state_dir=tmp_path) as client:
+        ends.callback(stop.set)
         client.wait_ready()
-        threads = [threading.Thread(target=check, args=(client,)) for _ in range(2)]
-        threads.append(threading.Thread(target=connect, args=(desk.authority.issue(RUNS),)))
+        threads = [threading.Thread(target=check, args=(client,), daemon=True) for _ in range(2)]
+        threads.append(threading.Thread(target=connect, args=(desk.authority.issue(RUNS),), daemon=True))
         for thread in threads:
             thread.start()
         desk.trust(desk.authority, renewed)
         for leaf in (desk.authority.gateway(), renewed.gateway()):
-            said = len(fresh), len(answers)
             desk.renew(leaf)
             look(gateway)
-            wait_for(lambda said=said: len(fresh) > said[0] + 5 and len(answers) > said[1] + 20)
-        transport = client._handle.running().transport
+            grow(fresh, 6)
+            grow(answers, 20)
+        transport: Any = client._handle.running().transport
         old = transport._channels[client._handle.options.endpoint.target]
         renewed.issue(WINDOW).write(desk.directory, "client")
         for _ in range(2):
-            said = 0, len(answers)
             transport._renewal._look_at = 0.0
-            wait_for(lambda said=said: len(answers) > said[1] + 20)
+            grow(answers, 20)
         assert transport._channels[client._handle.options.endpoint.target] is not old
         stop.set()
         for thread in threads:
@@ -272,13 +276,12 @@ def test_certificates_are_replaced_under_load_and_no_call_fails(gateway, desk, t
     assert set(fresh) == {"ok", "NOT_PERMITTED"}  # who runs the gateway takes no set
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 20) -> None:
-    waited = threading.Event()
-    for _ in range(int(seconds / 0.01)):
-        if what():
-            return
-        waited.wait(0.01)
-    raise AssertionError("it did not happen")
+def grow(these: list[Any], more: int, seconds: float = 20) -> None:
+    """Wait until so many more have come."""
+    wanted, deadline = len(these) + more, time.monotonic() + seconds
+    while len(these) < wanted:
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
 
 
 def test_authorities_of_clients_are_rotated_by_a_bundle(gateway, desk):

@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,8 +125,8 @@ def test_a_dns_name_has_one_form():
     assert parse_identity("DNS:X.Example") == "DNS:x.example"
 
 
-FILES = {"tls_cert": Path("a"), "tls_key": Path("b"), "tls_client_ca": Path("c")}
-TLS = {**FILES, "advertise": "gateway.example"}
+FILES: dict[str, Any] = {"tls_cert": Path("a"), "tls_key": Path("b"), "tls_client_ca": Path("c")}
+TLS: dict[str, Any] = {**FILES, "advertise": "gateway.example"}
 
 
 @pytest.mark.parametrize(

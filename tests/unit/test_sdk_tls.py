@@ -20,7 +20,7 @@ def test_renewed_files_are_used_once_they_are_whole(desk):
     tls = desk.tls(desk.authority.issue("URI:a://b"))
     renewal = Renewal(tls, lambda: now)
 
-    def later() -> lanjie.Tls | None:
+    def later():
         nonlocal now
         now += 2
         return renewal.now()
