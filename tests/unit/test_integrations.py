@@ -200,7 +200,7 @@ def test_an_interception_has_a_ready_refusal_with_basis(web: Web) -> None:
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_what_the_form_got_wrong_is_told_to_the_form(web: Web, *, as_json: bool) -> None:
-    for wrong in ("uscc:1", SUBJECT[5:], ""):
+    for wrong in ("uscc:73519", SUBJECT[5:], ""):
         status, _, told = web.case(wrong, as_json=as_json)
         assert (status, told["errors"][0]["field"]) == (422, "identifier")
         assert told["errors"][0]["rule"]
