@@ -8,6 +8,7 @@ import random
 import runpy
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -121,7 +122,7 @@ def test_the_other_examples_ask_a_real_gateway(tmp_path: Path, monkeypatch: pyte
             else:
                 web = stack.enter_context(TestClient(made["app"]))
 
-            def post(address: str, **form: str) -> tuple[int, dict[str, object]]:
+            def post(address: str, **form: str) -> tuple[int, Any]:
                 answer = web.post(address, data=form, headers={"Accept": "application/json"})
                 return answer.status_code, json.loads(answer.text)
 

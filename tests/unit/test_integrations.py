@@ -28,7 +28,7 @@ from lanjie.testing import FakeGateway
 from tests.support.subjects import uscc
 
 SUBJECT, FREE = uscc(1), uscc(2)
-QUESTION = {"matter": "procurement.supplier", "purpose": "bid review"}
+QUESTION: dict[str, Any] = {"matter": "procurement.supplier", "purpose": "bid review"}
 ONGOING = [Outcome.ADVISE, Outcome.HEIGHTEN, Outcome.RESTRICT, Outcome.UNDETERMINED]
 
 
@@ -58,7 +58,7 @@ def fastapi_app(gateway: FakeGateway) -> Iterator[Callable[..., Any]]:
     @app.post("/feedback/")
     async def feedback(request: Request) -> Any:
         form = await request.form()
-        told = await in_fastapi.report(request, form["id"], officer="0042", applied=[form["applied"]])
+        told = await in_fastapi.report(request, str(form["id"]), officer="0042", applied=[str(form["applied"])])
         return {"what": told[0].disposition.value}
 
     with TestClient(app) as web:
