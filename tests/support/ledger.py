@@ -161,20 +161,24 @@ def stage_rows(ledger: Ledger, batch: int, rows: list[StagedRow]) -> Staged:
     return ledger.stage(batch, rows, actor="tax/anna", received_at=NOON, document=document, generation=generation)
 
 
-NEW_TABLES = ("duty", "proposal", "delivery", "year_file")
+NEW_TABLES = ("duty", "proposal", "delivery", "year_file", "record_tree", "record_node", "checkpoint")
 NEW_COLUMNS = {
     "event": ("detail", "second"),
     "edition": ("signature", "signer"),
+    "inquiry": ("tree_index",),
+    "inquiry_source": ("chain",),
     "head": ("generation", "view_slot", "other_generation", "view_check"),
     "listing": ("pruned", "corrected"),
     "listing_key": ("other_digest",),
     "staged_key": ("other_digest",),
 }
-"""What the third and the fourth schema added."""
+"""What the schemas after the second added."""
 
 
 def to_second_schema(connection: sa.Connection) -> None:
     """Make a ledger what it was before there were generations; the view key was named by the epoch."""
+    for index in ("ix_inquiry_tree_index", "ix_inquiry_subject_token"):
+        connection.exec_driver_sql(f"DROP INDEX {index}")
     for table in NEW_TABLES:
         connection.exec_driver_sql(f"DROP TABLE {table}")
     for table, columns in NEW_COLUMNS.items():
