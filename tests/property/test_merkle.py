@@ -91,9 +91,7 @@ def test_proofs_are_those_of_the_definition_and_nothing_else_is_one(data):
             assert root_of_inclusion(index, size, leaf_hash(LEAVES[index]), wrong) != root
     if between:
         broken = data.draw(st.integers(0, len(between) - 1))
-        assert not is_consistent(
-            old, size, mth(LEAVES[:old]), root, [*between[:broken], EMPTY, *between[broken + 1 :]]
-        )
+        assert not is_consistent(old, size, mth(LEAVES[:old]), root, [*between[:broken], EMPTY, *between[broken + 1 :]])
         assert not is_consistent(old, size, EMPTY, root, between)
         assert not is_consistent(old, size, mth(LEAVES[:old]), root, [*between, EMPTY])
     assert is_consistent(old, size, mth(LEAVES[:old]), EMPTY, between) is (old == 0)

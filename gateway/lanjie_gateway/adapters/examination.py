@@ -14,7 +14,7 @@ from lanjie_gateway.adapters.ledger import tree
 from lanjie_gateway.adapters.record_files import RecordFiles
 from lanjie_gateway.domain.checkpoints import Checkpoint, NoteError
 from lanjie_gateway.domain.merkle import Range
-from lanjie_gateway.domain.verification import Finding, Fault, Report, Source, Verifier
+from lanjie_gateway.domain.verification import Fault, Finding, Report, Source, Verifier
 
 PAGE: Final = 500
 _CHECKPOINTS: Final = 5_000
@@ -59,14 +59,7 @@ def examine(
     )
     if doubt:
         verifier.doubt(doubt)
-    after, kept = (0, -1), 0
-    while rows := (yield Wanted(functools.partial(_checkpoints, after=after), begun.size, state.size)):
-        for row in rows:
-            # What came after the beginning of this examination is not of it.
-            if row.size <= state.size or row.epoch != state.epoch:
-                verifier.claim(Source.LEDGER, row.note)
-                kept += 1
-        after = (rows[-1].epoch, rows[-1].size)
+    kept = yield from _claims(verifier, begun, state)
     for note in logged:
         verifier.claim(Source.LOG, note)
     if files and kept and not files.has_log:
@@ -81,16 +74,7 @@ def examine(
     if witnessed:
         verifier.claim(Source.WITNESS, witnessed)
     verifier.begin()
-    while begun.size < state.size:
-        at = begun.size
-        leaves = yield Wanted(functools.partial(tree.leaves, start=at, most=PAGE), at, state.size)
-        if not leaves:
-            break
-        leaves = [each for each in leaves if each.index < state.size] or leaves[:1]
-        reach = min(leaves[-1].index, state.size) - at + 2
-        verifier.feed(leaves, files.digests(at, reach) if files else b"")
-        if leaves[0].index >= state.size:
-            break
+    yield from _read(verifier, begun, state, files)
     behind = yield Wanted(functools.partial(tree.leaves, start=state.size, most=1), state.size, state.size)
     now: tree.TreeState = yield Wanted(tree.state, state.size, state.size)
     if behind and now.size == state.size:
@@ -102,6 +86,36 @@ def examine(
     wanted = verifier.unplaced()
     place = (yield Wanted(functools.partial(tree.place_of, digest=wanted), state.size, state.size)) if wanted else None
     return verifier.report(lambda _: place)
+
+
+def _claims(verifier: Verifier, begun: Range, state: tree.TreeState) -> Generator[Wanted, Any, int]:
+    """Hand over the checkpoints of the ledger; return how many there are."""
+    after, kept = (0, -1), 0
+    while rows := (yield Wanted(functools.partial(_checkpoints, after=after), begun.size, state.size)):
+        for row in rows:
+            # What came after the beginning of this examination is not of it.
+            if row.size <= state.size or row.epoch != state.epoch:
+                verifier.claim(Source.LEDGER, row.note)
+                kept += 1
+        after = (rows[-1].epoch, rows[-1].size)
+    return kept
+
+
+def _read(
+    verifier: Verifier, begun: Range, state: tree.TreeState, files: RecordFiles | None
+) -> Generator[Wanted, Any, None]:
+    """Hand over the records."""
+    while begun.size < state.size:
+        at = begun.size
+        leaves = yield Wanted(functools.partial(tree.leaves, start=at, most=PAGE), at, state.size)
+        if not leaves:
+            return
+        within = [each for each in leaves if each.index < state.size]
+        reach = (within[-1].index if within else state.size) - at + 2
+        if within:
+            verifier.feed(within, files.digests(at, reach) if files else b"")
+        else:
+            return
 
 
 def _beginning(

@@ -1,7 +1,7 @@
 """What is written down of the inquiry records outside the database, so that an older file of it is noticed (Art. 61).
 
-``DIR/checkpoints.log``: signed checkpoints, one a line, each a JSON text. ``DIR/checkpoints.leaves``: the digest of every
-record, 32 bytes each, in the order of the tree: it names the record where a checkpoint only says that there is one.
+``DIR/checkpoints.log``: signed checkpoints, one a line, each a JSON text. ``DIR/checkpoints.leaves``: the digest of
+every record, 32 bytes each, in the order of the tree: it names the record where a checkpoint says that one is wrong.
 
 Both are behind the ledger by a few seconds and never before it. What a power cut left half-written is cut off.
 """

@@ -37,6 +37,7 @@ from lanjie_gateway.api.ledger import LedgerServicer
 from lanjie_gateway.api.list_metrics import ListCollector
 from lanjie_gateway.api.listing import ListingServicer
 from lanjie_gateway.api.metrics import GatewayCollector
+from lanjie_gateway.api.record_metrics import RecordCollector
 from lanjie_gateway.api.server import ADMIN_MESSAGE_BYTES, Gate, options
 from lanjie_gateway.api.sync import InquiryServicer, SyncServicer
 from lanjie_gateway.bootstrap.shared import DRAIN_SECONDS, VERSION, Clock, departments_of, describe
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from lanjie_gateway.adapters.ledger.journal import Journal
 from lanjie_gateway.services.pruning import PruningService
 from lanjie_gateway.services.publisher import IndexPublisher
+from lanjie_gateway.services.records import RecordService
 from lanjie_gateway.services.rotation import RotationService
 from lanjie_gateway.services.sync import SyncService
 from lanjie_gateway.services.views import ViewService
@@ -134,6 +136,9 @@ class Control:
         self._stack.push_async_callback(self.views.close)
         await self.follower.start()
         self._stack.push_async_callback(self.follower.close)
+        self.records = RecordService(self.ledger, state, self._load_records, self._clock)
+        await self.records.start()
+        self._stack.push_async_callback(self.records.close)
         self.inquiries = InquiryService(self.ledger, state / "inquiry", self._clock)
         await self.inquiries.start()
         self._stack.push_async_callback(self.inquiries.close)
@@ -175,7 +180,7 @@ class Control:
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(
             LedgerServicer(backups, rotation, self.views, self.sync, self.lists), admin
         )
-        audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self.explanations), admin)
+        audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self.explanations, self.records), admin)
         self.admin_address = await self._listen(
             *(admin, self._settings.admin, listing_pb2, catalogue_pb2, calendar_pb2, ledger_pb2, audit_pb2),
             without="InquiryService",
@@ -185,8 +190,12 @@ class Control:
         loop = asyncio.get_running_loop()
         self.metrics.add(GatewayCollector(self.views, self.sync, self.hub, self._settings.workers, loop))
         self.metrics.add(ListCollector(self.lists, loop))
+        self.metrics.add(RecordCollector(self.records))
         self.metrics_address = await self.metrics.listen(self._settings.metrics)
         self._stack.push_async_callback(self.metrics.close)
+
+    async def _load_records(self) -> None:
+        await self.inquiries.load()
 
     def _awaited(self, generation: int) -> bool:
         return self.sync.awaits(generation)

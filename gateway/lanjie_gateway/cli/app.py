@@ -10,7 +10,18 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from lanjie_gateway.cli import backup, calendar, catalogues, checks, list_events, lists, profiles, status, waiting
+from lanjie_gateway.cli import (
+    audit,
+    backup,
+    calendar,
+    catalogues,
+    checks,
+    list_events,
+    lists,
+    profiles,
+    status,
+    waiting,
+)
 from lanjie_gateway.cli.demo import demo
 from lanjie_gateway.cli.explain import explain
 from lanjie_gateway.cli.gateway_file import CommandError
@@ -38,6 +49,7 @@ app.add_typer(profiles.app, name="profile")
 app.add_typer(catalogues.app, name="catalogue")
 app.add_typer(calendar.app, name="calendar")
 app.command()(explain)
+app.add_typer(audit.app, name="audit")
 app.command()(status.status)
 app.command()(backup.backup)
 app.command()(backup.restore)

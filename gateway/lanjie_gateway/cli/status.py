@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def status(*, gateway_file: GatewayFile = None, token_file: TokenFile = None, as_json: AsJson = False) -> None:
     """Say whether the gateway is ready, its revision, catalogues, lists and SDKs; exit 1 when it is not ready."""
-    from lanjie.v1 import catalogue_pb2, ledger_pb2, screening_pb2
+    from lanjie.v1 import audit_pb2, catalogue_pb2, ledger_pb2, screening_pb2
     from lanjie_gateway.cli import list_status, sync_status
     from lanjie_gateway.cli.admin import connect
 
@@ -26,6 +26,7 @@ def status(*, gateway_file: GatewayFile = None, token_file: TokenFile = None, as
         found = admin.call(admin.catalogues.GetCatalogue, catalogue_pb2.GetCatalogueRequest())
         sync = admin.call(admin.ledger.GetSyncStatus, ledger_pb2.GetSyncStatusRequest())
         lists = admin.call(admin.ledger.GetListStatus, ledger_pb2.GetListStatusRequest())
+        records = admin.call(admin.audit.GetRecordStatus, audit_pb2.GetRecordStatusRequest())
     now = datetime.datetime.now(datetime.UTC)
     facts: dict[str, Any] = {
         "ready": ready,
@@ -36,6 +37,7 @@ def status(*, gateway_file: GatewayFile = None, token_file: TokenFile = None, as
     if as_json:
         editions = [render.edition_dict(each) for each in found.editions]
         shown = {"sync": sync_status.sync_dict(sync, now), "lists": list_status.lists_dict(lists)}
+        shown["records"] = render.message_dict(records)
         render.emit({**facts, **shown, "catalogues": editions})
     else:
         console = render.console()
@@ -43,6 +45,12 @@ def status(*, gateway_file: GatewayFile = None, token_file: TokenFile = None, as
         console.print(render.editions_table(found.editions))
         console.print(list_status.lists_view(lists))
         console.print(sync_status.sync_view(sync, now))
+        for each in records.findings:
+            console.print(
+                f"! inquiry records are {each.fault} from {each.index} on: `lanjie audit verify`", style="bold red"
+            )
+        if records.spool_faults:
+            console.print(f"! {records.spool_faults} gaps or breaks in the spools of SDKs", style="bold yellow")
     if not ready:
         raise typer.Exit(1)
 

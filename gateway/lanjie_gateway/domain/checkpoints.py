@@ -108,16 +108,15 @@ class Checkpoint:
     def _read(cls, text: str) -> Self:
         try:
             origin, size, root, *extensions = text.splitlines()
-            if not (size.isascii() and size.isdigit()) or size != str(int(size)):
-                raise ValueError(size)
             (said,) = filter(None, map(_EXTENSION.fullmatch, extensions))
             value = base64.b64decode(root, validate=True)
-            if len(value) != HASH_BYTES:
-                raise ValueError(root)
+            number = int(size)
             at = datetime.datetime.fromisoformat(said[2]).astimezone(datetime.UTC)
         except (ValueError, binascii.Error, OverflowError):
             raise NoteError("it is no checkpoint of a ledger of inquiry records") from None
-        return cls(origin=origin, size=int(size), root=value, epoch=int(said[1]), at=at, restored=said[3] is not None)
+        if len(value) != HASH_BYTES or str(number) != size or number < 0:
+            raise NoteError("it is no checkpoint of a ledger of inquiry records")
+        return cls(origin=origin, size=number, root=value, epoch=int(said[1]), at=at, restored=said[3] is not None)
 
 
 def note_in(text: str) -> tuple[str, int | None, list[bytes]]:

@@ -1,7 +1,7 @@
 """The hash tree over inquiry records (Art. 39, 43, 61): RFC 6962, SHA-256.
 
-The tree of ``n`` leaves is never held: appending needs its *edge*, the roots of its complete subtrees from the largest to
-the smallest (`Range`), and a proof needs the roots of some complete subtrees, which are asked for by level and place
+The tree of ``n`` leaves is never held: appending needs its *edge*, the roots of its complete subtrees from the largest
+to the smallest (`Range`), and a proof needs the roots of some complete subtrees, which are asked for by level and place
 (`Node`): level 0 are the leaves, and the subtree at (level, place) has the leaves from ``place << level`` on.
 """
 

@@ -17,7 +17,7 @@ import enum
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from lanjie_gateway.domain import packed
 from lanjie_gateway.domain.checkpoints import Checkpoint, NoteError
@@ -53,7 +53,8 @@ class Source(enum.StrEnum):
     WITNESS = "witness"
 
 
-class KeptLeaf(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptLeaf:
     """A record as the ledger holds it; `columns` are those of `records.COLUMNS`, instants in microseconds."""
 
     index: int
@@ -236,8 +237,9 @@ class Verifier:
         found = leaf.digest
         if leaf.record:
             found = leaf_hash(leaf.record)
-            if fault := _fault(leaf, found):  # (2)
-                self._find(at, at, Fault.ALTERED, fault)
+            if text := _fault(leaf, found):  # (2)
+                self._find(at, at, Fault.ALTERED, text)
+                outside = b""
             if b'"kind":"erasure"' in leaf.record:
                 self._note_erasure(leaf.record)
         elif self._erased and self._erased[-1][1] == at:
@@ -279,7 +281,7 @@ class Verifier:
                 self._find(min(self._proven, size - 1), size - 1, fault, text)
 
     def _judge(self, size: int, claim: _Claim) -> None:
-        """A signed checkpoint vouches for what the digests outside deny: the file is wrong, or the history forked (3)."""
+        """A checkpoint vouches for what the digests outside deny: the file is wrong, or the history forked (3)."""
         elsewhere = {Source.LOG, Source.WITNESS} & claim.sources
         for place, each in enumerate(self._findings):
             if each.wanted and each.index < size:

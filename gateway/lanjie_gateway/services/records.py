@@ -1,19 +1,19 @@
 """Inquiry records as evidence (Art. 39, 43, 61, 69): checkpoints, verification, witness, search, export.
 
-1. Whenever the tree has grown, at most every few seconds, it is signed; the checkpoint stands in the ledger and is written
-   down outside, with the digests. Once more at the end.
-2. Recent records are verified at the start and now and then, all of them when somebody asks. What is wrong is told in the
-   log, by metrics and by `lanjie status`. It never stops the counters.
-3. Only the agency that runs the system reads them, and says why (Art. 19-21, 24); that is an inquiry, and leaves a record.
+1. Whenever the tree has grown, at most every few seconds, it is signed; the checkpoint stands in the ledger and is
+   written down outside, with the digests. Once more at the end.
+2. Recent records are verified at the start and now and then, all of them when somebody asks. What is wrong is told in
+   the log, by metrics and by `lanjie status`. It never stops the counters.
+3. Only the agency that runs the system reads them, and says why (Art. 19-21, 24); that is an inquiry, and leaves a
+   record.
 """
 
 import asyncio
 import datetime
 import functools
-import json
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -77,7 +77,7 @@ class RecordService:
         self,
         ledger: LedgerThread,
         state: Path,
-        load: Callable[[], Any],
+        load: Callable[[], Awaitable[None]],
         clock: Callable[[], datetime.datetime],
     ) -> None:
         self._ledger = ledger
@@ -305,7 +305,7 @@ class RecordService:
 
 
 def masked(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the fields of a record without its subject; long numbers in what the inquirer wrote are masked (Art. 40)."""
+    """Return the fields of a record without its subject, long numbers that the inquirer wrote masked (Art. 40)."""
     shown = {name: value for name, value in fields.items() if name not in ("subject", "bucket")}
     for name in ("purpose", "case_no"):
         if name in shown:
@@ -337,7 +337,7 @@ def _consistency(connection: sa.Connection, old: int, size: int) -> list[bytes]:
 
 
 def _position(connection: sa.Connection, note: str) -> tuple[int, int]:
-    """Return where in the ledger a checkpoint stands that was written down; behind all where it is not of this ledger."""
+    """Return where in the ledger a checkpoint stands that was written down; behind all where it is not there."""
     after = (0, -1)
     while rows := tree.checkpoints(connection, after, _NOTES):
         for row in rows:

@@ -794,9 +794,7 @@ class Ledger:
 
     # Inquiries.
 
-    def add_inquiries(
-        self, source: str, position: int, rows: Sequence[InquiryRow], chain: bytes | None = None
-    ) -> None:
+    def add_inquiries(self, source: str, position: int, rows: Sequence[InquiryRow], chain: bytes | None = None) -> None:
         """Keep inquiry records and how far their source was read, in one transaction; known ones are passed over."""
         with database.transaction(self._engine) as connection:
             inquiries.add(connection, source, position, rows, chain)

@@ -1,4 +1,4 @@
-"""Finding inquiry records (Art. 39, 63): by columns where there is one, else in the record; in the order of the tree."""
+"""Finding inquiry records (Art. 39, 63): by columns where there is one, else in the record."""
 
 import dataclasses
 import json

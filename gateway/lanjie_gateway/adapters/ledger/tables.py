@@ -14,10 +14,10 @@
 * ``proposal`` is an act that waits for a second person, with what it would change. Nobody sees it in an answer.
 * ``delivery`` says up to which day a source vouched for a list type with a commit; the newest counts.
 * ``year_file`` holds the working days of a year; of one year the newest counts.
-* ``inquiry.tree_index`` is the place of a record in the hash tree, without gaps from 0, in the order of commits. A record
-  whose retention has ended is empty, and keeps place and digest.
-* ``record_tree`` is the tree's size and edge; ``record_node`` the roots of its complete subtrees from level 8 on, by the
-  number of leaves up to their end. Both can be computed from the digests. ``checkpoint`` holds signed notes.
+* ``inquiry.tree_index`` is the place of a record in the hash tree, without gaps from 0, in the order of commits. A
+  record whose retention has ended is empty, and keeps place and digest.
+* ``record_tree`` is the tree's size and edge; ``record_node`` the roots of its complete subtrees from level 8 on, by
+  the number of leaves up to their end. Both follow from the digests. ``checkpoint`` holds signed notes.
 * ``inquiry_source.chain`` is the hash of the chain of a spool up to ``position``.
 
 Tokens are keyed hashes (16 bytes), instants microseconds since 1970 UTC.

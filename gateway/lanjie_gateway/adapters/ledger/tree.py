@@ -109,7 +109,7 @@ def nodes_of(connection: sa.Connection) -> Node:
         start = place << level
         block = start // _BLOCK
         if block not in blocks:
-            if len(blocks) > 2:  # noqa: PLR2004  a proof wants the block of a leaf and the last one
+            if len(blocks) > 2:  # a proof wants the block of a leaf and the last one
                 blocks.clear()
             blocks[block] = digests(connection, block * _BLOCK, (block + 1) * _BLOCK)
         within = start - block * _BLOCK
