@@ -40,7 +40,7 @@ def check(state, ledger, **options):
     return verify(f"sqlite:///{state}/ledger.sqlite3", state, ledger, **options)
 
 
-@pytest.mark.parametrize("times", [8, pytest.param(91, marks=pytest.mark.long)])
+@pytest.mark.parametrize("times", [3, pytest.param(91, marks=pytest.mark.long)])
 @pytest.mark.parametrize("way", FAULTS)
 def test_the_first_bad_place_is_named(whole, tmp_path, way, times):
     state, ledger = whole
