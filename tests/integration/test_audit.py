@@ -14,7 +14,7 @@ from tests.support.serve import run
 from tests.support.subjects import uscc
 
 WHY = ("--purpose", "yearly audit")
-ASK = {"matter": "procurement.supplier", "purpose": "bid of 913200001234567890"}
+MATTER, WRITTEN = "procurement.supplier", "bid of 913200001234567890"
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def gateway(tmp_path: Path) -> Iterator[RunningGateway]:
 
 def ask(gateway: RunningGateway, *numbers: int) -> list[str]:
     with gateway.client(local=False) as client:
-        return [client.check(uscc(number), **ASK).decision_id for number in numbers]
+        return [client.check(uscc(number), matter=MATTER, purpose=WRITTEN).decision_id for number in numbers]
 
 
 def test_the_records_are_read_by_the_agency_and_proved_to_anybody(gateway: RunningGateway, tmp_path: Path) -> None:

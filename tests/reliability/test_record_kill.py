@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import lanjie
-from tests.reliability.test_kill import DATA, LANJIE, gateway_pid, lanjie as command, start, wait_ready
+from tests.reliability.test_kill import DATA, LANJIE, gateway_pid, start, wait_ready
+from tests.reliability.test_kill import lanjie as command
 from tests.support.backup import row
 from tests.support.gateway import csv_file
 from tests.support.subjects import uscc

@@ -17,6 +17,7 @@ from lanjie_gateway.api.auth import caller
 from lanjie_gateway.api.messages import timestamp
 from lanjie_gateway.domain.access import Role
 from lanjie_gateway.domain.errors import invalid_argument
+from lanjie_gateway.domain.spool_chain import Block
 from lanjie_gateway.domain.view import BITS, Changes
 from lanjie_gateway.domain.watching import Delta, Offer, Position, Step, Wait, Whole
 from lanjie_gateway.services.inquiries import InquiryService, UploadedPass
@@ -264,7 +265,8 @@ class InquiryServicer(audit_pb2_grpc.InquiryServiceServicer):
     ) -> audit_pb2.UploadLocalPassesResponse:
         """Take records of local passes."""
         passes = [_pass(each) for each in request.passes]
-        sequence, gap = await self._service.upload(caller(context), request.sdk_id, request.lineage, passes)
+        block = Block(number=request.block, before=request.chain_before, after=request.chain_after)
+        sequence, gap = await self._service.upload(caller(context), request.sdk_id, request.lineage, passes, block)
         return audit_pb2.UploadLocalPassesResponse(acknowledged_sequence=sequence, gap=gap)
 
 
@@ -284,4 +286,5 @@ def _pass(each: audit_pb2.LocalPass) -> UploadedPass:
         role=each.context.role,
         region=each.context.handling_region,
         officer=each.context.officer.officer_id,
+        message=each.SerializeToString(deterministic=True),
     )

@@ -180,7 +180,9 @@ class Control:
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(
             LedgerServicer(backups, rotation, self.views, self.sync, self.lists), admin
         )
-        audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self.explanations, self.records), admin)
+        audit_pb2_grpc.add_AuditServiceServicer_to_server(
+            AuditServicer(self.explanations, self.records, lambda: self.inquiries.spool_faults), admin
+        )
         self.admin_address = await self._listen(
             *(admin, self._settings.admin, listing_pb2, catalogue_pb2, calendar_pb2, ledger_pb2, audit_pb2),
             without="InquiryService",

@@ -3,7 +3,8 @@
 import asyncio
 import datetime
 import itertools
-from collections.abc import Callable, Sequence
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from lanjie_gateway.adapters.segments import is_closed, read_records, segments
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.errors import invalid_argument
 from lanjie_gateway.domain.records import VERSION, digest, instant, leaf, row_fields
+from lanjie_gateway.domain.spool_chain import UNCHAINED, Block, judge
 
 LOAD_SECONDS: Final = 1.0
 MAX_UPLOAD: Final = 1_000
@@ -38,10 +40,15 @@ class UploadedPass:
     role: str = ""
     region: str = ""
     officer: str = ""
+    message: bytes = b""
+    """As it was serialised, for the chain."""
 
 
 class InquiryService:
     """Loads segments and takes uploads.
+
+    Attributes:
+        spool_faults: gaps and breaks in the spools of SDKs since the start.
 
     Args:
         ledger: the ledger's thread.
@@ -56,6 +63,9 @@ class InquiryService:
         self._task: asyncio.Task[None] | None = None
         # Who explains an answer loads too: two at once would delete the same segment.
         self._one_at_a_time = asyncio.Lock()
+        self._name = secrets.token_hex(6)
+        self._faults_told = 0
+        self.spool_faults = 0
 
     async def start(self) -> None:
         """Begin to load segments every second."""
@@ -91,7 +101,7 @@ class InquiryService:
         return loaded
 
     async def upload(
-        self, asker: Principal, sdk_id: str, lineage: str, passes: Sequence[UploadedPass]
+        self, asker: Principal, sdk_id: str, lineage: str, passes: Sequence[UploadedPass], block: Block = UNCHAINED
     ) -> tuple[int, int]:
         """Take local passes of one SDK spool, in order and idempotent; return (acknowledged sequence, gap).
 
@@ -114,9 +124,26 @@ class InquiryService:
         gap = new[0].sequence - held - 1
         if gap:
             _log.error("spool_gap", spool=sdk_id, missing=gap, before=new[0].sequence)
-        rows = [_local_row(asker, sdk_id, lineage, each, gap if each is new[0] else 0) for each in new]
-        await self._ledger.call(Ledger.add_inquiries, source, new[-1].sequence, rows)
+        known = await self._ledger.call(Ledger.inquiry_chain, source)
+        chain, fault = judge(sdk_id, held, known, block, [(each.sequence, each.message) for each in passes])
+        if fault:
+            _log.error("spool_chain_broken", spool=sdk_id, fault=fault.value, before=new[0].sequence)
+        first = {"gap": gap or None, "chain": fault.value if fault else ""}
+        rows = [_local_row(asker, sdk_id, lineage, each, first if each is new[0] else {}) for each in new]
+        await self._ledger.call(Ledger.add_inquiries, source, new[-1].sequence, rows, chain)
+        if gap or fault:
+            self.spool_faults += 1
+            await self._tell(asker, rows[0], {"spool": sdk_id, "before": new[0].sequence, **first})
         return new[-1].sequence, gap
+
+    async def _tell(self, asker: Principal, row: InquiryRow, said: Mapping[str, object]) -> None:
+        """Keep a record of its own of a gap or a break (Art. 39)."""
+        self._faults_told += 1
+        own_id = f"{self._name}-{self._faults_told}"
+        fields = {"v": VERSION, "id": own_id, "kind": "spool", "at": instant(self._clock()), "matter": row.matter}
+        record = leaf({**fields, "department": asker.department, "person": asker.person, "outcome": "GAP", **said})
+        own = _row(record)
+        await self._ledger.call(Ledger.add_inquiries, f"control-{self._name}", own.sequence, [own])
 
     async def _run(self) -> None:
         while True:
@@ -131,7 +158,9 @@ def _row(record: bytes) -> InquiryRow:
     return InquiryRow(**row_fields(record), record=record, digest=digest(record))
 
 
-def _local_row(asker: Principal, sdk_id: str, lineage: str, each: UploadedPass, gap: int) -> InquiryRow:
+def _local_row(
+    asker: Principal, sdk_id: str, lineage: str, each: UploadedPass, first: Mapping[str, object]
+) -> InquiryRow:
     return _row(
         leaf(
             {
@@ -139,7 +168,7 @@ def _local_row(asker: Principal, sdk_id: str, lineage: str, each: UploadedPass, 
                 "id": f"{sdk_id[:12]}-{each.sequence}",
                 "kind": "local",
                 "spool": sdk_id,
-                "gap": gap or None,
+                **first,
                 "at": instant(each.at),
                 "department": asker.department,
                 "person": asker.person,

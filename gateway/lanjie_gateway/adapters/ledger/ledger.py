@@ -804,6 +804,11 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             return inquiries.position(connection, source)
 
+    def inquiry_chain(self, source: str) -> bytes | None:
+        """Return the hash of a spool's chain up to its position; `None` where it has none."""
+        with database.transaction(self._engine) as connection:
+            return inquiries.chain(connection, source)
+
     def inquiries(self, limit: int = 1_000, after: int = 0) -> list[InquiryRow]:
         """Return inquiry records in the order they were kept, behind the `after` first ones."""
         with database.transaction(self._engine) as connection:
