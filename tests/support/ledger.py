@@ -161,11 +161,23 @@ def stage_rows(ledger: Ledger, batch: int, rows: list[StagedRow]) -> Staged:
     return ledger.stage(batch, rows, actor="tax/anna", received_at=NOON, document=document, generation=generation)
 
 
-TABLES_SINCE = ("grant_act", "authorisation", "authorisation_use", "complaint", "limit_day", "feedback", "usage")
+TREE_TABLES = ("record_tree", "record_node", "checkpoint")
+TABLES_SINCE = (
+    *TREE_TABLES,
+    "grant_act",
+    "authorisation",
+    "authorisation_use",
+    "complaint",
+    "limit_day",
+    "feedback",
+    "usage",
+)
 NEW_TABLES = ("duty", "proposal", "delivery", "year_file", *TABLES_SINCE)
 NEW_COLUMNS = {
     "event": ("detail", "second"),
     "edition": ("signature", "signer"),
+    "inquiry": ("tree_index",),
+    "inquiry_source": ("chain",),
     "head": ("generation", "view_slot", "other_generation", "view_check"),
     "listing": ("pruned", "corrected"),
     "listing_key": ("other_digest",),
@@ -176,7 +188,8 @@ NEW_COLUMNS = {
 
 def to_second_schema(connection: sa.Connection) -> None:
     """Make a ledger what it was before there were generations; the view key was named by the epoch."""
-    connection.exec_driver_sql("DROP INDEX ix_inquiry_subject_token_decided_at")
+    for index in ("ix_inquiry_tree_index", "ix_inquiry_subject_token_decided_at"):
+        connection.exec_driver_sql(f"DROP INDEX {index}")
     for table in NEW_TABLES:
         connection.exec_driver_sql(f"DROP TABLE {table}")
     for table, columns in NEW_COLUMNS.items():

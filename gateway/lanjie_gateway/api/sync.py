@@ -18,6 +18,7 @@ from lanjie_gateway.api.messages import timestamp
 from lanjie_gateway.api.screening import MODES, officer_claim
 from lanjie_gateway.domain.access import Principal
 from lanjie_gateway.domain.errors import invalid_argument
+from lanjie_gateway.domain.spool_chain import Block
 from lanjie_gateway.domain.view import BITS, Changes
 from lanjie_gateway.domain.watching import Delta, Offer, Position, Step, Wait, Whole
 from lanjie_gateway.services.inquiries import InquiryService, UploadedPass
@@ -310,7 +311,8 @@ class InquiryServicer(audit_pb2_grpc.InquiryServiceServicer):
     ) -> audit_pb2.UploadLocalPassesResponse:
         """Take records of local passes."""
         passes = [_pass(each) for each in request.passes]
-        sequence, gap = await self._service.upload(caller(context), request.sdk_id, request.lineage, passes)
+        block = Block(number=request.block, before=request.chain_before, after=request.chain_after)
+        sequence, gap = await self._service.upload(caller(context), request.sdk_id, request.lineage, passes, block)
         return audit_pb2.UploadLocalPassesResponse(acknowledged_sequence=sequence, gap=gap)
 
 
@@ -331,4 +333,5 @@ def _pass(each: audit_pb2.LocalPass) -> UploadedPass:
         region=each.context.handling_region,
         mode=MODES.get(each.context.mode, "unknown"),
         officer=officer_claim(each.context),
+        message=each.SerializeToString(deterministic=True),
     )

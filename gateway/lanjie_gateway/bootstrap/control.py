@@ -53,6 +53,7 @@ from lanjie_gateway.api.limit_metrics import LimitCollector
 from lanjie_gateway.api.list_metrics import ListCollector
 from lanjie_gateway.api.listing import ListingServicer
 from lanjie_gateway.api.metrics import CertificateCollector, GatewayCollector
+from lanjie_gateway.api.record_metrics import RecordCollector
 from lanjie_gateway.api.rights import RightsServicer
 from lanjie_gateway.api.server import ADMIN_MESSAGE_BYTES, Gate, options
 from lanjie_gateway.api.statistics import StatisticsServicer
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from lanjie_gateway.adapters.ledger.journal import Journal
 from lanjie_gateway.services.pruning import PruningService
 from lanjie_gateway.services.publisher import IndexPublisher
+from lanjie_gateway.services.records import RecordService
 from lanjie_gateway.services.rights import RightsService
 from lanjie_gateway.services.rotation import RotationService
 from lanjie_gateway.services.statistics import StatisticsService
@@ -191,6 +193,9 @@ class Control:
         self._stack.push_async_callback(self.views.close)
         await self.follower.start()
         self._stack.push_async_callback(self.follower.close)
+        self.records = RecordService(self.ledger, state, self._load_records, self._clock)
+        await self.records.start()
+        self._stack.push_async_callback(self.records.close)
         self._open_services(state)
 
         await self._serve_feed()
@@ -293,7 +298,9 @@ class Control:
         )
         access_pb2_grpc.add_AccessServiceServicer_to_server(AccessServicer(self.grants), admin)
         statistics_pb2_grpc.add_StatisticsServiceServicer_to_server(StatisticsServicer(self.statistics), admin)
-        audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self.explanations), admin)
+        audit_pb2_grpc.add_AuditServiceServicer_to_server(
+            AuditServicer(self.explanations, self.records, lambda: self.inquiries.spool_faults), admin
+        )
         self.admin = await self._listen(
             *(
                 admin,
@@ -316,6 +323,7 @@ class Control:
         if self.certificates is not None:
             self.metrics.add(CertificateCollector(self.certificates))
         self.metrics.add(LimitCollector(self.limits, loop))
+        self.metrics.add(RecordCollector(self.records))
         self.metrics_address = await self.metrics.listen(self._settings.metrics)
         self._stack.push_async_callback(self.metrics.close)
 
@@ -336,6 +344,9 @@ class Control:
         await limits.start()
         self._stack.push_async_callback(limits.close)
         return limits
+
+    async def _load_records(self) -> None:
+        await self.inquiries.load()
 
     def _awaited(self, generation: int) -> bool:
         return self.sync.awaits(generation)

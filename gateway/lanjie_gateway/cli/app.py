@@ -12,6 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from lanjie_gateway.cli import (
+    audit,
     backup,
     calendar,
     catalogues,
@@ -63,6 +64,7 @@ app.command()(statistics)
 app.add_typer(receipts.app, name="receipt")
 for rights_app in (rights.subject, rights.authorisation, rights.complaint):
     app.add_typer(rights_app)
+app.add_typer(audit.app, name="audit")
 app.command()(status.status)
 app.command()(backup.backup)
 app.command()(backup.restore)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def status(*, gateway_file: GatewayFile = None, token_file: TokenFile = None, as_json: AsJson = False) -> None:
     """Say whether the gateway is ready, its revision, catalogues, lists and SDKs; exit 1 when it is not ready."""
-    from lanjie.v1 import catalogue_pb2, ledger_pb2, screening_pb2
+    from lanjie.v1 import audit_pb2, catalogue_pb2, ledger_pb2, screening_pb2
     from lanjie_gateway.cli import certificates, limits, list_status, sync_status
     from lanjie_gateway.cli.admin import connect
 
@@ -28,6 +28,7 @@ def status(*, gateway_file: GatewayFile = None, token_file: TokenFile = None, as
         lists = admin.call(admin.ledger.GetListStatus, ledger_pb2.GetListStatusRequest())
         certified = admin.call(admin.ledger.GetCertificateStatus, ledger_pb2.GetCertificateStatusRequest())
         persons = admin.call(admin.ledger.GetLimits, ledger_pb2.GetLimitsRequest())
+        records = admin.call(admin.audit.GetRecordStatus, audit_pb2.GetRecordStatusRequest())
     now = datetime.datetime.now(datetime.UTC)
     facts: dict[str, Any] = {
         "ready": ready,
@@ -44,6 +45,7 @@ def status(*, gateway_file: GatewayFile = None, token_file: TokenFile = None, as
         }
         if certified.tls:
             shown["certificates"] = certificates.certificates_dict(certified)
+        shown["records"] = render.message_dict(records)
         render.emit({**facts, **shown, "catalogues": editions})
     else:
         console = render.console()
@@ -55,6 +57,12 @@ def status(*, gateway_file: GatewayFile = None, token_file: TokenFile = None, as
         console.print(sync_status.sync_view(sync, now))
         if persons.departments:
             console.print(limits.limits_view(persons))
+        for each in records.findings:
+            console.print(
+                f"! inquiry records are {each.fault} from {each.index} on: `lanjie audit verify`", style="bold red"
+            )
+        if records.spool_faults:
+            console.print(f"! {records.spool_faults} gaps or breaks in the spools of SDKs", style="bold yellow")
     if not ready:
         raise typer.Exit(1)
 

@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import itertools
+import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from lanjie_gateway.domain.access import Principal, Role, not_granted
 from lanjie_gateway.domain.errors import invalid_argument
 from lanjie_gateway.domain.grants import Mode
 from lanjie_gateway.domain.records import VERSION, digest, instant, leaf, row_fields
+from lanjie_gateway.domain.spool_chain import UNCHAINED, Block, judge
 from lanjie_gateway.services.grants import GrantService
 from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.grants import Case, Claim
@@ -48,10 +50,15 @@ class UploadedPass:
     region: str = ""
     mode: str = Mode.EX_OFFICIO
     officer: Claim = _NO_OFFICER
+    message: bytes = b""
+    """As it was serialised, for the chain."""
 
 
 class InquiryService:
     """Loads segments and takes uploads.
+
+    Attributes:
+        spool_faults: gaps and breaks in the spools of SDKs since the start.
 
     Args:
         ledger: the ledger's thread.
@@ -70,6 +77,9 @@ class InquiryService:
         self._task: asyncio.Task[None] | None = None
         # Who explains an answer loads too: two at once would delete the same segment.
         self._one_at_a_time = asyncio.Lock()
+        self._name = secrets.token_hex(6)
+        self._faults_told = 0
+        self.spool_faults = 0
 
     async def start(self) -> None:
         """Begin to load segments every second."""
@@ -105,7 +115,7 @@ class InquiryService:
         return loaded
 
     async def upload(
-        self, asker: Principal, sdk_id: str, lineage: str, passes: Sequence[UploadedPass]
+        self, asker: Principal, sdk_id: str, lineage: str, passes: Sequence[UploadedPass], block: Block = UNCHAINED
     ) -> tuple[int, int]:
         """Take local passes of one SDK spool, in order and idempotent; return (acknowledged sequence, gap).
 
@@ -134,14 +144,22 @@ class InquiryService:
         gap = new[0].sequence - held - 1
         if gap:
             _log.error("spool_gap", spool=sdk_id, missing=gap, before=new[0].sequence)
+        known = await self._ledger.call(Ledger.inquiry_chain, source)
+        chain, broken = judge(sdk_id, held, known, block, [(each.sequence, each.message) for each in passes])
+        if broken:
+            _log.error("spool_chain_broken", spool=sdk_id, fault=broken.value, before=new[0].sequence)
         judged = [self._judge(asker, each) for each in new]
         for fault, count in Counter(each["not_granted"] for each in judged if each["not_granted"]).items():
             _log.error("local_pass_not_granted", spool=sdk_id, fault=fault, passes=count)
-        rows = []
-        for each, said in zip(new, judged, strict=True):
-            told = {"spool": sdk_id, "gap": (gap or None) if each is new[0] else None, "lineage": lineage, **said}
-            rows.append(_local_row(asker, each, told))
-        await self._ledger.call(Ledger.add_inquiries, source, new[-1].sequence, rows)
+        first = {"gap": gap or None, "chain": broken.value if broken else ""}
+        rows = [
+            _local_row(asker, each, {"spool": sdk_id, "lineage": lineage, **said, **(first if each is new[0] else {})})
+            for each, said in zip(new, judged, strict=True)
+        ]
+        await self._ledger.call(Ledger.add_inquiries, source, new[-1].sequence, rows, chain)
+        if gap or broken:
+            self.spool_faults += 1
+            await self._tell(asker, rows[0], {"spool": sdk_id, "before": new[0].sequence, **first})
         return new[-1].sequence, gap
 
     def _judge(self, asker: Principal, each: UploadedPass) -> dict[str, Any]:
@@ -158,6 +176,15 @@ class InquiryService:
             "officer_verified": bool(each.officer.signature and not officer) or None,
             "grant": grant.revision or None,
         }
+
+    async def _tell(self, asker: Principal, row: InquiryRow, said: Mapping[str, object]) -> None:
+        """Keep a record of its own of a gap or a break (Art. 39)."""
+        self._faults_told += 1
+        own_id = f"{self._name}-{self._faults_told}"
+        fields = {"v": VERSION, "id": own_id, "kind": "spool", "at": instant(self._clock()), "matter": row.matter}
+        record = leaf({**fields, "department": asker.department, "person": asker.person, "outcome": "GAP", **said})
+        own = _row(record)
+        await self._ledger.call(Ledger.add_inquiries, f"control-{self._name}", own.sequence, [own])
 
     async def _run(self) -> None:
         while True:

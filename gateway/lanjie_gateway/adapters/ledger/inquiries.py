@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from lanjie_gateway.adapters.ledger import database, feedback, usage
+from lanjie_gateway.adapters.ledger import database, feedback, tree, usage
 from lanjie_gateway.adapters.ledger.rows import InquiryRow
 from lanjie_gateway.adapters.ledger.tables import INQUIRY, INQUIRY_SOURCE
 from lanjie_gateway.domain import packed
@@ -13,33 +13,53 @@ from lanjie_gateway.domain import packed
 _AT_ONCE: Final = 500
 
 
-def add(connection: sa.Connection, source: str, position: int, rows: Sequence[InquiryRow]) -> None:
-    """Keep records and the position of their source; known ones are passed over."""
-    rows = _new(connection, source, rows)
+def add(
+    connection: sa.Connection, source: str, position: int, rows: Sequence[InquiryRow], chain: bytes | None = None
+) -> None:
+    """Keep records and the position of their source; known ones are passed over.
+
+    Args:
+        connection: of the ledger.
+        source: segment or spool.
+        position: how far it is read with these.
+        rows: records, in their order.
+        chain: hash of the spool's chain up to there.
+    """
     if rows:
-        once = database.insert(connection, INQUIRY).on_conflict_do_nothing(index_elements=["source", "sequence"])
-        connection.execute(once, [_values(source, row) for row in rows])
-        feedback.open_for(connection, rows)
-        usage.count(connection, rows)
-    put = database.insert(connection, INQUIRY_SOURCE).values(source=source, position=position)
-    connection.execute(put.on_conflict_do_update(index_elements=["source"], set_={"position": put.excluded.position}))
+        held = tree.held(connection)
+        fresh = _unknown(connection, source, rows)
+        if fresh:
+            values = [{**_values(source, row), "tree_index": held.size + n} for n, row in enumerate(fresh)]
+            connection.execute(INQUIRY.insert(), values)
+            tree.grow(connection, held, [row.digest for row in fresh])
+            feedback.open_for(connection, fresh)
+            usage.count(connection, fresh)
+    put = database.insert(connection, INQUIRY_SOURCE).values(source=source, position=position, chain=chain)
+    connection.execute(
+        put.on_conflict_do_update(
+            index_elements=["source"], set_={"position": put.excluded.position, "chain": put.excluded.chain}
+        )
+    )
 
 
-def _new(connection: sa.Connection, source: str, rows: Sequence[InquiryRow]) -> Sequence[InquiryRow]:
-    if not rows:
-        return rows
+def _unknown(connection: sa.Connection, source: str, rows: Sequence[InquiryRow]) -> list[InquiryRow]:
     numbers = [row.sequence for row in rows]
-    known = sa.select(INQUIRY.c.sequence).where(
+    within = sa.select(INQUIRY.c.sequence).where(
         INQUIRY.c.source == source, INQUIRY.c.sequence.between(min(numbers), max(numbers))
     )
-    held = set(connection.execute(known).scalars())
-    return [row for row in rows if row.sequence not in held] if held else rows
+    known = set(connection.execute(within).scalars())
+    return [row for row in {row.sequence: row for row in reversed(rows)}.values() if row.sequence not in known][::-1]
 
 
 def position(connection: sa.Connection, source: str) -> int:
     """Return how far a source was read; 0 where it never was."""
     found = sa.select(INQUIRY_SOURCE.c.position).where(INQUIRY_SOURCE.c.source == source)
     return int(connection.execute(found).scalar() or 0)
+
+
+def chain(connection: sa.Connection, source: str) -> bytes | None:
+    """Return the hash of a spool's chain up to its position; `None` where it has none."""
+    return connection.execute(sa.select(INQUIRY_SOURCE.c.chain).where(INQUIRY_SOURCE.c.source == source)).scalar()
 
 
 def read(connection: sa.Connection, limit: int, after: int) -> list[InquiryRow]:

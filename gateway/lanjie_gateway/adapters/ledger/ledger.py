@@ -6,7 +6,7 @@ import datetime
 from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
@@ -36,6 +36,7 @@ from lanjie_gateway.adapters.ledger import (
     receipts,
     rotation,
     staging,
+    tree,
     usage,
     years,
 )
@@ -74,6 +75,7 @@ from lanjie_gateway.adapters.sealing import SealBrokenError, Sealer
 from lanjie_gateway.domain import history, packed
 from lanjie_gateway.domain.access import WriteScope
 from lanjie_gateway.domain.authorisations import Authorisation, Wanted
+from lanjie_gateway.domain.checkpoints import Checkpoint
 from lanjie_gateway.domain.complaints import Complaint
 from lanjie_gateway.domain.errors import Refused, Unanswerable, not_found
 from lanjie_gateway.domain.events import Act, EventKind
@@ -85,6 +87,7 @@ from lanjie_gateway.domain.signing import Signed
 from lanjie_gateway.domain.source_ages import Delivery, Source
 from lanjie_gateway.domain.staged import StagedRow
 from lanjie_gateway.domain.statistics import Usage
+from lanjie_gateway.domain.verification import KeptLeaf
 from lanjie_matcher.catalogues import Edition
 from lanjie_matcher.fingerprints import IndexKey
 from lanjie_matcher.identifiers import Identifier, IdentifierError, parse
@@ -96,6 +99,7 @@ _ANALYSED_FROM: Final = 5_000
 _PURGE_AT_START: Final = 20_000
 """Rows of a crashed import that a start clears; the rest goes in small steps with the next import."""
 
+_T = TypeVar("_T")
 Permit = Callable[[StoredListing], None]
 """Looks at the listing that an act is about, and raises what refuses it."""
 
@@ -938,15 +942,20 @@ class Ledger:
 
     # Inquiries.
 
-    def add_inquiries(self, source: str, position: int, rows: Sequence[InquiryRow]) -> None:
+    def add_inquiries(self, source: str, position: int, rows: Sequence[InquiryRow], chain: bytes | None = None) -> None:
         """Keep inquiry records and how far their source was read, in one transaction; known ones are passed over."""
         with database.transaction(self._engine) as connection:
-            inquiries.add(connection, source, position, rows)
+            inquiries.add(connection, source, position, rows, chain)
 
     def inquiry_position(self, source: str) -> int:
         """Return how far a source was read; 0 where it never was."""
         with database.transaction(self._engine) as connection:
             return inquiries.position(connection, source)
+
+    def inquiry_chain(self, source: str) -> bytes | None:
+        """Return the hash of a spool's chain up to its position; `None` where it has none."""
+        with database.transaction(self._engine) as connection:
+            return inquiries.chain(connection, source)
 
     def inquiries(self, limit: int = 1_000, after: int = 0) -> list[InquiryRow]:
         """Return inquiry records in the order they were kept, behind the `after` first ones."""
@@ -1031,6 +1040,31 @@ class Ledger:
         """Return a page of the gateway's answers from an instant on, newest first; see `limits.answered_since`."""
         with database.transaction(self._engine) as connection:
             return limits.answered_since(connection, since, before, limit)
+
+    # The hash tree over inquiry records; see `adapters.ledger.tree`.
+
+    def tree(self) -> tree.TreeState:
+        """Return size and edge of the tree as the ledger says they are."""
+        with database.transaction(self._engine) as connection:
+            return tree.state(connection)
+
+    def leaves(self, start: int, most: int) -> list[KeptLeaf]:
+        """Return records in the order of their places in the tree, from a place on."""
+        with database.transaction(self._engine) as connection:
+            return tree.leaves(connection, start, most)
+
+    def in_tree(self, read: Callable[[sa.Connection], _T]) -> _T:
+        """Run a read of `adapters.ledger.tree` in one transaction."""
+        with database.transaction(self._engine) as connection:
+            return read(connection)
+
+    def checkpoint(self) -> str | None:
+        """Sign the tree as it stands; return the note, `None` where nothing was recorded since the last one."""
+        with database.transaction(self._engine) as connection:
+            return tree.checkpoint(connection, self.lineage, self._clock(), self._signed)
+
+    def _signed(self, checkpoint: Checkpoint) -> str:
+        return checkpoint.signed(self.keys.signing_public, self.keys.sign)
 
     def _buckets(self, natural_key: bytes, before: history.Before) -> frozenset[bytes] | None:
         """Return the buckets of details as a payload keeps them; `None` where they cannot be read any more."""

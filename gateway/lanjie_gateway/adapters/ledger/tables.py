@@ -16,6 +16,11 @@
 * ``authorisation`` is a subject's; ``authorisation_use`` has each of its uses, so that one whose answer was lost counts
   once. ``complaint`` is a subject's, its text and the reply sealed. All three name the subject by keyed hash.
 * ``year_file`` holds the working days of a year; of one year the newest counts.
+* ``inquiry.tree_index`` is the place of a record in the hash tree, without gaps from 0, in the order of commits. A
+  record whose retention has ended is empty, and keeps place and digest.
+* ``record_tree`` is the tree's size and edge; ``record_node`` the roots of its complete subtrees from level 8 on, by
+  the number of leaves up to their end. Both follow from the digests. ``checkpoint`` holds signed notes.
+* ``inquiry_source.chain`` is the hash of the chain of a spool up to ``position``.
 
 Tokens are keyed hashes (16 bytes), instants microseconds since 1970 UTC.
 """
@@ -285,15 +290,39 @@ INQUIRY: Final = sa.Table(
     sa.Column("subject_token", sa.LargeBinary, nullable=False),
     sa.Column("record", sa.LargeBinary, nullable=False),
     sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Column("tree_index", _Id),
     sa.UniqueConstraint("source", "sequence"),
     sa.Index(None, "decision_id"),
     sa.Index(None, "subject_token", "decided_at"),
+    sa.Index(None, "tree_index", unique=True),
 )
 INQUIRY_SOURCE: Final = sa.Table(
     "inquiry_source",
     METADATA,
     sa.Column("source", sa.String(128), primary_key=True),
     sa.Column("position", _Id, nullable=False),
+    sa.Column("chain", sa.LargeBinary),
+)
+RECORD_TREE: Final = sa.Table(
+    "record_tree",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("size", _Id, nullable=False),
+    sa.Column("edge", sa.LargeBinary, nullable=False),
+)
+RECORD_NODE: Final = sa.Table(
+    "record_node",
+    METADATA,
+    sa.Column("leaves", _Id, primary_key=True, autoincrement=False),
+    sa.Column("level", sa.Integer, primary_key=True),
+    sa.Column("hash", sa.LargeBinary, nullable=False),
+)
+CHECKPOINT: Final = sa.Table(
+    "checkpoint",
+    METADATA,
+    sa.Column("epoch", _Id, primary_key=True, autoincrement=False),
+    sa.Column("size", _Id, primary_key=True),
+    sa.Column("note", sa.String, nullable=False),
 )
 FEEDBACK: Final = sa.Table(
     "feedback",
