@@ -287,24 +287,6 @@ class Runtime:
             self._keeper.close()
         self.transport.close()
 
-    def pause(self) -> None:
-        """Leave gRPC before a fork; who checks in another thread waits until `resume`.
-
-        A child of a process with a thread inside gRPC may crash. Where somebody takes longer than his timeout, the
-        fork goes on all the same: nobody loses an answer for it.
-        """
-        patience = self._options.timeout
-        stopped = self._stop(patience)
-        if stopped:
-            self._driver.close()
-        if not (self.transport.pause(patience) and stopped):
-            _log.warning("forked while a call was under way: the child may crash")
-
-    def resume(self) -> None:
-        """Go on after the fork, in the parent."""
-        self.transport.resume()
-        self._start()
-
     def abandon(self) -> None:
         """Let go in a child process: threads are gone; channels, spool and lead are the parent's."""
         self.local = None

@@ -194,21 +194,6 @@ class Transport(Protocol):
         """Ask for the receipt of answers."""
         ...
 
-    def pause(self, patience: float) -> bool:
-        """Leave the library before a fork, and hold back whoever calls.
-
-        Args:
-            patience: seconds to wait for the calls under way.
-
-        Returns:
-            Whether it was left. Where a call takes longer, everything stays open for it.
-        """
-        ...
-
-    def resume(self) -> None:
-        """Go on after the fork, in the parent."""
-        ...
-
     def close(self) -> None:
         """Give back what is held."""
         ...
@@ -256,9 +241,8 @@ class GrpcTransport:
         endpoint.require_safe(endpoint.target)
         self._endpoint = endpoint
         self._renewal = Renewal(endpoint.tls)
-        self._gate = threading.Condition()
-        self._calls = 0
-        self._paused = self._closed = False
+        self._lock = threading.Lock()
+        self._closed = False
         self._channels: dict[str, _Held] = {}
         self._retired: set[_Held] = set()
 
@@ -291,7 +275,7 @@ class GrpcTransport:
         """See `Transport`."""
         with self._using(feed) as held:
             # A stream keeps its channel after a renewal; a fork does not wait for it.
-            with self._gate:
+            with self._lock:
                 held.users += 1
             return _GrpcWatch(held.channel, self._endpoint, lambda: self._leave(held))
 
@@ -312,26 +296,9 @@ class GrpcTransport:
         with self._using(feed) as held:
             return self._call(receipt_pb2_grpc.ReceiptServiceStub(held.channel).Issue, request, timeout)
 
-    def pause(self, patience: float) -> bool:
-        """See `Transport`. A fork while a thread is inside gRPC leaves the child a library that may crash."""
-        with self._gate:
-            self._paused = True
-            if not self._gate.wait_for(lambda: not self._calls, patience):
-                return False
-            channels = self._all()
-        for channel in channels:
-            channel.close()
-        return True
-
-    def resume(self) -> None:
-        """See `Transport`."""
-        with self._gate:
-            self._paused = False
-            self._gate.notify_all()
-
     def close(self) -> None:
         """Close the channels. Calls in flight end as cancelled."""
-        with self._gate:
+        with self._lock:
             self._closed = True
             channels = self._all()
         for channel in channels:
@@ -355,22 +322,16 @@ class GrpcTransport:
     @contextlib.contextmanager
     def _using(self, target: str) -> Iterator[_Held]:
         """Hold the channel for a call."""
-        with self._gate:
-            self._gate.wait_for(lambda: not self._paused)
+        with self._lock:
             held = self._opened(target)
             held.users += 1
-            self._calls += 1
         try:
             yield held
         finally:
-            with self._gate:
-                self._calls -= 1
-                if self._paused:
-                    self._gate.notify_all()
             self._leave(held)
 
     def _leave(self, held: _Held) -> None:
-        with self._gate:
+        with self._lock:
             held.users -= 1
             spent = held.spent()
             if spent:

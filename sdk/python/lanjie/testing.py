@@ -506,13 +506,6 @@ class _Transport:
         del feed, request, timeout
         raise error_of("UNIMPLEMENTED", "", "the double issues no receipts", {})
 
-    def pause(self, patience: float) -> bool:
-        del patience
-        return True
-
-    def resume(self) -> None:
-        pass
-
     def close(self) -> None:
         pass
 

@@ -277,14 +277,6 @@ class SimTransport:
         """See `Transport`. Nobody asks for receipts in a simulation."""
         raise NotImplementedError
 
-    def pause(self, patience: float) -> bool:
-        """See `Transport`. Nobody forks in a simulation."""
-        raise NotImplementedError
-
-    def resume(self) -> None:
-        """See `Transport`."""
-        raise NotImplementedError
-
     def upload(
         self, feed: str, request: audit_pb2.UploadLocalPassesRequest, timeout: float
     ) -> audit_pb2.UploadLocalPassesResponse:
