@@ -35,6 +35,8 @@ from lanjie.v1 import sync_pb2 as pb
 from lanjie_gateway.api.sync import UpdateEncoder
 from lanjie_gateway.cli.admin import connect
 from lanjie_gateway.cli.gateway_file import Listener, Person, Target
+from lanjie_gateway.domain.access import Principal, Role
+from lanjie_gateway.domain.grants import LOCAL_GRANT
 from lanjie_gateway.domain.view import BITS, View
 from lanjie_gateway.domain.watching import Delta, Heartbeat, Offer, Position, Step, Whole
 from lanjie_gateway.services.views import MatterSpans, manifest_of
@@ -46,6 +48,9 @@ from loadtests.table import Row, print_table, row
 
 LINEAGE = "ab" * 16
 MATTER = "tendering.bidder"
+ASKER = Principal(
+    department="local", person="bench", roles=frozenset({Role.INQUIRER}), region="320000", grant=LOCAL_GRANT
+)
 PER_PROCESS = 25
 ROUNDS = 5
 CALLS_SECONDS = 1.5
@@ -83,7 +88,7 @@ class InventedViews:
     def updates(self, step: Step) -> list[bytes]:
         """Return a step as it travels."""
         position = Position(catalogue_revision=0 if isinstance(step, Whole) else 1)
-        return [update.SerializeToString() for update in self._encoder.of(step, position)]
+        return [update.SerializeToString() for update in self._encoder.of(step, position, ASKER)]
 
     def change(self, adds: int, removals: int) -> Delta:
         """Commit so many changes; return the delta from before."""

@@ -8,15 +8,17 @@ import asyncio
 import ctypes
 import json
 import os
+import resource
 import signal
 import sys
 from typing import Final
 
+from lanjie_gateway.adapters.certificates import CertificateError
 from lanjie_gateway.adapters.keys import KeysLostError, newest_generation
 from lanjie_gateway.adapters.state_lock import StateInUseError, feed_socket
-from lanjie_gateway.bootstrap.shared import wall_clock
+from lanjie_gateway.bootstrap.shared import places_of, wall_clock
 from lanjie_gateway.domain.errors import Refused, Unanswerable
-from lanjie_gateway.settings import Settings, configure_logs
+from lanjie_gateway.settings import Settings, configure_logs, log_foreign_by_place
 from lanjie_gateway.supervisor import FATAL
 
 AGAIN: Final = 1
@@ -50,7 +52,7 @@ async def _worker(settings: Settings) -> None:
     from lanjie_gateway.bootstrap.worker import Worker  # noqa: PLC0415
 
     worker = Worker(settings, wall_clock)
-    await worker.start(settings.feed)
+    await worker.start(places_of(settings, "feed"))
     ready = asyncio.create_task(worker.ready())
     await _until_signal()
     ready.cancel()
@@ -75,17 +77,20 @@ def _die_with_parent(parent: int) -> None:
 def main(parent: str, role: str, *command: str) -> int:
     """Run a child; return its exit code."""
     _die_with_parent(int(parent))
+    # A core dump would hold what is being answered (Art. 40).
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if role == "exec":
         os.execv(command[0], command)  # noqa: S606  the supervisor's own choice of program
     settings = Settings(**json.load(sys.stdin))
     configure_logs(settings.log_level)
+    log_foreign_by_place()
     try:
         asyncio.run({"control": _control, "worker": _worker}[role](settings))
     except (Hopeless, StateInUseError, KeysLostError, Refused) as error:
         sys.stderr.write(f"error: {error}\n")
         return FATAL
-    except Unanswerable as error:
-        # The database may be back in a moment: the supervisor tries again.
+    except (Unanswerable, CertificateError) as error:
+        # The database may be back in a moment, and whoever writes certificates finish: the supervisor tries again.
         sys.stderr.write(f"error: {error}\n")
         return AGAIN
     return 0

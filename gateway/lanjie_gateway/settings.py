@@ -1,8 +1,11 @@
 """Settings of `serve` and its log: arguments first, then `LANJIE_*`, then these defaults. Built once, frozen."""
 
+import ipaddress
 import logging
 import os
 import sys
+import threading
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,17 +13,32 @@ import structlog
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from lanjie_matcher.masking import masked_line
+
 
 class Settings(BaseSettings):
     """Everything that can be set."""
 
-    model_config = SettingsConfigDict(env_prefix="LANJIE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="LANJIE_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     state: Path = Field(description="State directory: ledger, keys, tokens, inquiry segments; 0700.")
-    listen: str = Field(default="127.0.0.1:7700", description="Screening listener, HOST:PORT; loopback only for now.")
+    listen: str = Field(default="127.0.0.1:7700", description="Screening listener, HOST:PORT.")
     feed: str = Field(default="127.0.0.1:0", description="Feed listener: sync and inquiry upload.")
     admin: str = Field(default="127.0.0.1:0", description="Admin listener: listings and catalogues.")
-    metrics: str = Field(default="", description="Metrics listener for Prometheus, HTTP; none when empty.")
+    metrics: str = Field(
+        default="", description="Metrics listener for Prometheus, HTTP, on loopback only; none when empty."
+    )
+    tls_cert: Path | None = Field(default=None, description="Certificate of the listeners with its chain, PEM.")
+    tls_key: Path | None = Field(default=None, description="Its private key, PEM.")
+    tls_client_ca: Path | None = Field(default=None, description="Authorities that vouch for clients, PEM.")
+    plain_listen: str = Field(
+        default="127.0.0.1:0", description="With TLS: screening listener without, for tokens, on loopback only."
+    )
+    plain_feed: str = Field(default="127.0.0.1:0", description="The same for the feed.")
+    plain_admin: str = Field(default="127.0.0.1:0", description="The same for the admin listener.")
+    advertise: str = Field(
+        default="", description="With TLS: host name by which other machines reach the listeners; theirs when empty."
+    )
     allow_examples: bool = Field(default=False, description="Take catalogues marked `example: true`.")
     region: str = Field(default="320000", pattern="^[0-9]{6}$", description="Region of department `local`, GB/T 2260.")
     departments: Path | None = Field(
@@ -40,6 +58,20 @@ class Settings(BaseSettings):
     )
     workers: int = Field(default=1, ge=1, le=64, description="Screening workers on one port; one a core at most.")
     checks_per_minute: int = Field(default=0, ge=0, description="Checks a department may ask for; 0 for any number.")
+    checks_per_minute_credential: int = Field(
+        default=0, ge=0, description="The same for each of its persons or credentials."
+    )
+    checks_per_minute_officer: int = Field(default=0, ge=0, description="The same for each of its officers.")
+    persons_per_day: int = Field(
+        default=2_000, ge=0, description="Distinct natural persons a department may ask about; 0 for any number."
+    )
+    persons_per_day_officer: int = Field(default=1_000, ge=0, description="The same for one officer.")
+    detectors: Literal["act", "alarm"] = Field(
+        default="act", description="What walks through natural persons lead to: an alarm alone, or also a stop."
+    )
+    objection_channel: str = Field(
+        default="", max_length=500, description="Where subjects object to listings whose list type names no channel."
+    )
     retro_days: int = Field(
         default=90,
         ge=0,
@@ -60,6 +92,53 @@ class Settings(BaseSettings):
         return values
 
     @property
+    def tls(self) -> tuple[Path, Path, Path] | None:
+        """Certificate, key and authorities of clients; `None` without TLS.
+
+        Raises:
+            ValueError: one is set without the others.
+        """
+        match self.tls_cert, self.tls_key, self.tls_client_ca:
+            case None, None, None:
+                return None
+            case Path() as cert, Path() as key, Path() as client_ca:
+                return cert, key, client_ca
+        raise ValueError("TLS wants LANJIE_TLS_CERT, LANJIE_TLS_KEY and LANJIE_TLS_CLIENT_CA together (rule tls-parts)")
+
+    def check_listeners(self) -> None:
+        """See that nothing is spoken over a network in the clear (Art. 43).
+
+        Raises:
+            ValueError: a listener breaks a rule, which is named.
+        """
+        plain = {"metrics": self.metrics}
+        if self.tls is None:
+            for name in ("listen", "feed", "admin"):
+                if not is_loopback(getattr(self, name)):
+                    raise ValueError(
+                        f"{name} {getattr(self, name)} is not on this machine, and without TLS only loopback is "
+                        "listened on: set LANJIE_TLS_CERT, LANJIE_TLS_KEY and LANJIE_TLS_CLIENT_CA (rule tls-required)"
+                    )
+        else:
+            plain |= {f"plain_{name}": getattr(self, f"plain_{name}") for name in ("listen", "feed", "admin")}
+            for name in ("listen", "feed", "admin"):
+                if not self.advertise and host_of(getattr(self, name)) in ("0.0.0.0", "::"):  # noqa: S104  refused
+                    raise ValueError(
+                        f"{name} {getattr(self, name)} is every address and none: name the host by which others reach "
+                        "it with --advertise (rule advertise)"
+                    )
+        for name, address in plain.items():
+            if address and not is_loopback(address):
+                raise ValueError(f"{name} {address} has no TLS and stands on loopback only (rule loopback)")
+
+    def advertised(self, address: str) -> str:
+        """Return the address of a listener with TLS as other machines write it."""
+        if not self.advertise or is_loopback(address):
+            return address
+        host = f"[{self.advertise}]" if ":" in self.advertise else self.advertise
+        return f"{host}:{address.rpartition(':')[2]}"
+
+    @property
     def has_redis(self) -> bool:
         """Whether there is a Redis to use; `serve` puts its private one's address in."""
         return self.redis_url not in ("", "none")
@@ -70,15 +149,74 @@ class Settings(BaseSettings):
         return self.ledger_url or f"sqlite:///{self.state.resolve() / 'ledger.sqlite3'}"
 
 
+def where(error: BaseException) -> str:
+    """Return what went wrong by kind and place: places name code, a message of a foreign error may hold anything."""
+    places = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        places.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return f"{type(error).__name__} at {' > '.join(places[-6:])}"
+
+
+def host_of(address: str) -> str:
+    """Return the host of HOST:PORT, without the brackets of IPv6."""
+    return address.rpartition(":")[0].strip("[]")
+
+
+def is_loopback(address: str) -> bool:
+    """Whether HOST:PORT stands on this machine only. No name but ``localhost`` counts."""
+    host = host_of(address)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def configure_logs(level: str) -> None:
-    """Log JSON lines to standard error, from `level` on. No identifier is ever logged."""
+    """Log JSON lines to standard error, from `level` on.
+
+    No identifier is ever logged (Art. 40). Nothing of ours tries to; what looks like one is masked all the same.
+    """
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            _without_numbers,
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
     )
+
+
+def log_foreign_by_place() -> None:
+    """Log what libraries say and what ends a process by kind and place: their messages may quote anything (Art. 40)."""
+    logging.basicConfig(level=logging.WARNING, handlers=[_Foreign()], force=True)
+    sys.excepthook = lambda _kind, error, _trace: _crashed(error)
+    threading.excepthook = lambda caught: _crashed(caught.exc_value)
+
+
+def _without_numbers(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {name: masked_line(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _crashed(error: BaseException | None) -> None:
+    if error is not None:
+        structlog.get_logger("lanjie").error("crashed", error=where(error))
+
+
+class _Foreign(logging.Handler):
+    """What libraries log: who, how bad and where, without the message."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log one record."""
+        error = record.exc_info[1] if record.exc_info else None
+        structlog.get_logger("lanjie.foreign").log(
+            record.levelno,
+            "foreign",
+            logger=record.name,
+            place=f"{record.filename}:{record.lineno}",
+            error=where(error) if error is not None else "",
+        )

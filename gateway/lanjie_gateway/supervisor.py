@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -20,7 +19,7 @@ import structlog
 from lanjie_gateway.adapters import redis_server
 from lanjie_gateway.adapters.departments_file import read_departments
 from lanjie_gateway.adapters.state_lock import SERVE, StateInUseError, hold, socket_directory
-from lanjie_gateway.settings import Settings, configure_logs
+from lanjie_gateway.settings import Settings, configure_logs, log_foreign_by_place
 
 STOP_SECONDS: Final = 15.0
 RESTART_SECONDS: Final = 0.5
@@ -31,33 +30,32 @@ FATAL: Final = 2
 _log = structlog.get_logger("lanjie.supervisor")
 
 
-def serve(state: Path, listen: str, feed: str, admin: str, metrics: str, *, allow_examples: bool) -> int:
+def serve(settings: Settings) -> int:
     """Run the gateway until SIGTERM or SIGINT; return the exit code.
 
     Args:
-        state: state directory; made when missing.
-        listen: screening listener, HOST:PORT; port 0 picks one.
-        feed: feed listener.
-        admin: admin listener.
-        metrics: metrics listener; none when empty.
-        allow_examples: take catalogues marked `example: true`.
+        settings: port 0 of a listener picks one.
     """
-    for address in filter(None, (listen, feed, admin, metrics)):
-        if address.rpartition(":")[0] not in ("127.0.0.1", "localhost", "[::1]"):
-            return _refuse(f"{address} is not on this machine; listeners stand on loopback only")
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        with hold(state, SERVE), _reserved(listen) as screening:
-            settings = Settings(
-                state=state.resolve(),
-                listen=screening,
-                feed=_with_port(feed),
-                admin=_with_port(admin),
-                metrics=metrics and _with_port(metrics),
-                allow_examples=allow_examples,
-            )
-            settings = _with_departments(settings)
+        settings.check_listeners()
+        if settings.tls is not None:
+            from lanjie_gateway.adapters import certificates  # noqa: PLC0415  a gateway without TLS does not need it
+
+            cert, key, client_ca = settings.tls
+            certificates.read(certificates.CertificateFiles(cert=cert, key=key, client_ca=client_ca))
+        settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.ExitStack() as held:
+            held.enter_context(hold(settings.state, SERVE))
+            ports = {"listen": held.enter_context(_reserved(settings.listen))}
+            ports |= {name: _with_port(getattr(settings, name)) for name in ("feed", "admin")}
+            if settings.tls is not None:
+                ports["plain_listen"] = held.enter_context(_reserved(settings.plain_listen))
+                ports |= {name: _with_port(getattr(settings, name)) for name in ("plain_feed", "plain_admin")}
+            if settings.metrics:
+                ports["metrics"] = _with_port(settings.metrics)
+            settings = _with_departments(settings.model_copy(update={"state": settings.state.resolve(), **ports}))
             configure_logs(settings.log_level)
+            log_foreign_by_place()
             return asyncio.run(_supervise(*_with_redis(settings)))
     except (StateInUseError, OSError, ValueError) as error:
         return _refuse(str(error))

@@ -50,7 +50,12 @@ APPLICANT = "applicant"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListType:
-    """A kind of serious list (名单类型): data, never an enum (Art. 28-30)."""
+    """A kind of serious list (名单类型): data, never an enum (Art. 28-30).
+
+    Attributes:
+        remedies: what a subject may do against a listing that states none itself (Art. 31, 71).
+        objection_channel: where a subject objects to what a listing says (Art. 64).
+    """
 
     code: str
     name: str
@@ -66,6 +71,8 @@ class ListType:
     effective_from: datetime.date | None = None
     effective_to: datetime.date | None = None
     aliases: tuple[str, ...] = ()
+    remedies: str = ""
+    objection_channel: str = ""
 
     def in_force_on(self, day: datetime.date) -> bool:
         """Whether the list type itself is in force."""
@@ -79,6 +86,7 @@ class Matter:
     Attributes:
         high_consequence: an SDK asks the gateway unless its set is fresh.
         stale_pass: with a stale set and no gateway, absence is a flagged pass; otherwise it is undetermined.
+        person_files: a batch may ask about natural persons; otherwise they are asked about one by one (Art. 40).
     """
 
     code: str
@@ -89,6 +97,7 @@ class Matter:
     as_of_allowed: bool = False
     high_consequence: bool = False
     stale_pass: bool = False
+    person_files: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,7 @@ class Reason(enum.Enum):
     NAME_MISMATCH = "name_mismatch"
     UNAVAILABLE = "unavailable"
     IDENTIFIER_INVALID = "identifier_invalid"
+    PERSON_FILE = "person_file"
 
 
 class UnknownMatterError(LookupError):

@@ -123,9 +123,13 @@ class Identifier:
 
     @property
     def masked(self) -> str:
-        """The text form with the number masked: persons 1 + * + 1, companies 4 + * + 4."""
+        """The text form as anybody may see it: persons 1 + * + 1, companies 4 + * + 4. See `lanjie_matcher.masking`."""
         number = self._number
-        shown = 1 if self.is_person else 4
+        # A person's number that was stated as a company's is still a person's.
+        mistaken = (
+            "check-digit" in self.warnings and _CITIZEN.fullmatch(number) and citizen_check(number[:17]) == number[17]
+        )
+        shown = 1 if self.is_person or mistaken else 4
         if len(number) <= 2 * shown:
             return f"{self.kind.value}:{'*' * len(number)}"
         return f"{self.kind.value}:{number[:shown]}{'*' * (len(number) - 2 * shown)}{number[-shown:]}"
@@ -284,7 +288,7 @@ def _permanent_resident(kind: IdentifierKind, number: str) -> Identifier:
 def _passport(kind: IdentifierKind, number: str) -> Identifier:
     country, separator, rest = number.partition(":")
     if not separator or not _COUNTRY.fullmatch(country):
-        raise IdentifierError("country", "a passport states its country in three letters: 'passport:USA:A1234567'")
+        raise IdentifierError("country", "a passport states its country in three letters: 'passport:USA:...'")
     if not 5 <= len(rest) <= 15:
         raise IdentifierError("length", "a passport number has 5 to 15 characters")
     _matches(rest, _ALNUM, "a passport number has letters and digits")

@@ -119,7 +119,13 @@ async def test_a_year_of_another_host_is_not_missed_behind_a_catalogue_of_ones_o
         catalogues = CatalogueService(one.thread, one._told, one.clock, allow_examples=True)
         nobody: Any = None
         follower = Follower(
-            *(one.thread, None), catalogues=catalogues, calendar=one.service, views=nobody, hub=nobody, shared=nobody
+            *(one.thread, None),
+            catalogues=catalogues,
+            calendar=one.service,
+            grants=nobody,
+            views=nobody,
+            hub=nobody,
+            shared=nobody,
         )
         await two.service.publish(INVENTED, "2027.yaml", MANAGER, signature=signed_year(INVENTED))
         done = await catalogues.publish(NATIONAL, "national.yaml", MANAGER, signature=signed(NATIONAL))

@@ -174,7 +174,7 @@ async def test_an_entry_by_hand_waits_and_is_seen_by_the_second_person_only(at):
     waits = await enter(at, row, by_hand=True, strict=True)
     assert waits.state is ImportState.WAITING
     assert await at.find(1) == []
-    (view,) = [at.listings.view(each) for each in await at.imports.staged(waits)]
+    (view,) = [at.listings.view(each, BERT) for each in await at.imports.staged(waits)]
     assert (view.listing.reason, view.name) == ("手工", row["name"])
     assert [each.receipt_id for each in await at.imports.waiting(BERT)] == [waits.receipt_id]
     await refused(at.imports.confirm(waits.receipt_id, ANNA), "SECOND_PERSON_REQUIRED")

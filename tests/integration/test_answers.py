@@ -16,6 +16,7 @@ from lanjie_gateway.adapters.redis_index import RedisIndex
 from lanjie_gateway.domain.access import Role
 from lanjie_gateway.domain.view import View
 from lanjie_matcher.civil_time import SHANGHAI
+from lanjie_matcher.identifiers import parse
 from tests.support.gateway import RunningGateway, person, running
 from tests.support.subjects import citizen, org_code, uscc
 from tests.support.valkey import valkey
@@ -24,6 +25,7 @@ DATA = Path(__file__).parents[1] / "data"
 NOW = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
 TODAY = NOW.astimezone(SHANGHAI).date()
 PURPOSE = "test of the answers"
+PERSON_FILES = ("procurement.supplier", "tendering.bidder")
 
 
 def day(offset: int) -> str:
@@ -395,7 +397,13 @@ def test_batch_gives_the_same_answers(client: lanjie.Client) -> None:
     for matter, cases in by_matter.items():
         items = [case.subject for case in cases]
         many = client.check_many([*items, "uscc:nonsense"], matter=matter, purpose=PURPOSE)
-        assert [decision.outcome.name for decision in many] == [*(case.outcome for case in cases), "UNDETERMINED"]
+        # Persons come in files where the matter says so only; the companies beside them are answered all the same.
+        apart = [parse(item).is_person and matter not in PERSON_FILES for item in items]
+        told = ["UNDETERMINED" if alone else case.outcome for case, alone in zip(cases, apart, strict=True)]
+        assert [decision.outcome.name for decision in many] == [*told, "UNDETERMINED"]
+        for decision, alone in zip(many, apart, strict=False):
+            assert (decision.reason is lanjie.UndeterminedReason.PERSON_FILE) is alone
+            assert not (alone and (decision.measures or decision.listings))
         assert many[-1].reason is lanjie.UndeterminedReason.IDENTIFIER_INVALID
         assert len({decision.revision for decision in many if decision.source is lanjie.Source.GATEWAY}) == 1
 
@@ -429,13 +437,15 @@ def test_an_unknown_matter_is_an_error(client: lanjie.Client) -> None:
             client.check(subject, matter="no.such.matter", purpose=PURPOSE)
 
 
-@pytest.mark.parametrize("mode", [lanjie.InquiryMode.AUTHORISED, lanjie.InquiryMode.SELF])
-def test_inquiries_whose_proof_cannot_be_checked_yet_are_refused(
-    client: lanjie.Client, mode: lanjie.InquiryMode
-) -> None:
+@pytest.mark.parametrize(
+    "ask",
+    [{"mode": lanjie.InquiryMode.AUTHORISED, "authorisation_id": "a1"}, {"mode": lanjie.InquiryMode.SELF}],
+    ids=["authorised", "self"],
+)
+def test_without_the_subjects_word_no_other_mode_is_answered(client: lanjie.Client, ask: dict[str, Any]) -> None:
     for subject in (uscc(1), uscc(3)):
         with pytest.raises(lanjie.PermissionDenied):
-            client.check(subject, matter="tendering.bidder", purpose=PURPOSE, mode=mode)
+            client.check(subject, matter="tendering.bidder", purpose=PURPOSE, **ask)
 
 
 def test_purpose_and_case_number_are_required(client: lanjie.Client) -> None:

@@ -280,6 +280,7 @@ def test_a_text_that_was_no_identifier_has_nothing_to_replay(gateway: RunningGat
         clock=gateway.clock,
         current=lambda: True,
         ledger=lambda: (worker.feed.lineage, worker.feed.epoch),
+        grants=worker.grants.resolve,
     )
     asked = Inquiry(matter="procurement.supplier", purpose=PURPOSE)
     parties = [Party(identifier="uscc:nonsense")]

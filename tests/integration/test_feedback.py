@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -175,7 +176,13 @@ def test_what_is_missing_is_counted_by_age(tmp_path) -> None:
 
 def test_an_answer_that_never_left_asks_for_nothing(gateway: RunningGateway) -> None:
     ledger = gateway.inner.control.ledger
-    common = {"at": NOW.isoformat(), "department": "local", "matter": "m", "outcome": "INTERCEPT", "subject": "00"}
+    common: dict[str, Any] = {
+        "at": NOW.isoformat(),
+        "department": "local",
+        "matter": "m",
+        "outcome": "INTERCEPT",
+        "subject": "00",
+    }
     common |= {"measures": ["N-1"], "bearers": [["0" * 16]], "listings": ["0" * 16]}
     rows = []
     for fields in ({"id": "seg-1"}, {"id": "seg-2", "replaces": "seg-1"}):
@@ -185,24 +192,23 @@ def test_an_answer_that_never_left_asks_for_nothing(gateway: RunningGateway) -> 
     assert {"seg-1", "seg-2"} & outstanding(gateway) == {"seg-2"}
 
 
-def test_of_two_that_report_at_once_the_second_reads_again(gateway: RunningGateway, client: lanjie.Client) -> None:
+def test_of_two_that_report_at_once_the_second_reads_again(
+    gateway: RunningGateway, client: lanjie.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     decision, service = ask(client, LISTED), feedback(gateway)
     report = Report(officer="1", reason="repaired")
     ledger = gateway.inner.control.ledger
-    real, calls = ledger.call, []
+    real, calls = ledger.call, list[Any]()
 
-    async def overtaken(act, *arguments):
+    async def overtaken(act: Any, *arguments: Any) -> Any:
         if act is Ledger.take_feedback and not calls:
             calls.append(act)
             await real(act, *arguments)
             raise OvertakenError
         return await real(act, *arguments)
 
-    ledger.call = overtaken  # type: ignore[method-assign]
-    try:
-        settled, record = gateway.run(service.report(CLERK, decision.decision_id, report))
-    finally:
-        ledger.call = real  # type: ignore[method-assign]
+    monkeypatch.setattr(ledger, "call", overtaken)
+    settled, record = gateway.run(service.report(CLERK, decision.decision_id, report))
     assert (settled[0].repeated, settled[0].disposition, record) == (True, Disposition.NOT_APPLIED, "")
 
 

@@ -245,7 +245,7 @@ def test_a_closed_client_leaves_no_stream_and_no_thread_behind(server, client):
 def test_every_reason_arrives_as_its_error(server, client, reason):
     server.refuse = (grpc.StatusCode.INTERNAL, reason, {"rule": "length"})
     wanted = BY_REASON[reason]
-    if wanted is lanjie.Unavailable:
+    if wanted in (lanjie.Unavailable, lanjie.RateLimited):
         assert client.check(citizen(1), **ASK).reason is UndeterminedReason.UNAVAILABLE
         return
     with pytest.raises(wanted, match=f"text of {reason}") as caught:
@@ -259,7 +259,6 @@ def test_every_reason_arrives_as_its_error(server, client, reason):
     [
         (grpc.StatusCode.PERMISSION_DENIED, lanjie.PermissionDenied),
         (grpc.StatusCode.UNIMPLEMENTED, lanjie.GatewayFault),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, lanjie.RateLimited),
     ],
 )
 def test_a_plain_status_is_translated_by_its_code(server, client, code, wanted):

@@ -17,6 +17,7 @@ from lanjie_gateway.domain.events import EventKind
 from lanjie_matcher.identifiers import parse
 from tests.integration.test_answers import DATA, NOW, PURPOSE, TODAY, day, row
 from tests.support.gateway import RunningGateway, person, running
+from tests.support.grants import grant
 from tests.support.serve import run
 from tests.support.subjects import citizen, uscc
 
@@ -147,7 +148,7 @@ def test_a_department_sees_its_own_and_what_its_grant_covers(gateway: RunningGat
     gateway.import_rows([row(uscc(10), "COURT")])
     service = gateway.inner.control.watches
     elsewhere = dataclasses.replace(CLERK, department="elsewhere")
-    narrowed = dataclasses.replace(CLERK, matters=frozenset({"school.enrol"}))
+    narrowed = CLERK.granted(dataclasses.replace(grant("housing", matters=["school.enrol"]), department="local"))
     assert told(gateway, who=elsewhere) == []
     (left,) = told(gateway, who=narrowed)
     assert (left.kind.value, left.listing_id, left.masked, left.matter) == ("withheld", "", "", MATTER)

@@ -71,7 +71,7 @@ def published(gateway: RunningGateway, revision: int) -> None:
 def second_worker(gateway: RunningGateway) -> Iterator[Worker]:
     worker = Worker(gateway._settings, gateway.clock)
     control = gateway.inner.control
-    gateway.run(worker.start(control.feed_address))
+    gateway.run(worker.start(control.feed))
     try:
         gateway.run(worker.ready())
         yield worker

@@ -45,7 +45,7 @@ class Transport(GrpcTransport):
     """Finds the feed at the proxy."""
 
     feed = ""
-    watching = True
+    watches = True
 
     def discover(self, timeout: float) -> screening_pb2.DiscoverResponse:
         found = super().discover(timeout)
@@ -53,7 +53,7 @@ class Transport(GrpcTransport):
         return found
 
     def watch(self, feed: str) -> Watch:
-        if not self.watching:
+        if not self.watches:
             raise error_of("UNIMPLEMENTED", "", "", {})
         return super().watch(feed)
 
@@ -79,7 +79,7 @@ class Scene:
 
         def transport(endpoint: Endpoint) -> Transport:
             made = Transport(endpoint)
-            made.feed, made.watching = self.proxy.address, watching
+            made.feed, made.watches = self.proxy.address, watching
             return made
 
         chance = random.Random(7)

@@ -66,8 +66,10 @@ def tables(url: str) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def without_epoch(rows: dict[str, list[tuple[Any, ...]]]) -> dict[str, list[tuple[Any, ...]]]:
+    """Return what a restore leaves as it was: all but the epoch, and the checkpoint that begins it."""
     place = list(METADATA.tables["head"].columns.keys()).index("epoch")
-    return {**rows, "head": [(*row[:place], *row[place + 1 :]) for row in rows["head"]]}
+    kept = [row for row in rows["checkpoint"] if " restored" not in row[2]]
+    return {**rows, "head": [(*row[:place], *row[place + 1 :]) for row in rows["head"]], "checkpoint": kept}
 
 
 def write(state: Path, target: Path, url: str = "") -> tuple[int, bytes]:

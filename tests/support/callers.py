@@ -3,6 +3,7 @@
 from typing import Any
 
 from lanjie_gateway.domain.access import Management, Principal, Role, WriteScope, unit_key
+from lanjie_gateway.domain.grants import LOCAL_GRANT
 from lanjie_matcher.catalogues import Level
 from tests.support.signing import KEY
 
@@ -23,7 +24,9 @@ def authority(
 
 def local(role: Role = Role.AUTHORITY, person: str = "") -> Principal:
     """Return a person of the embedded department."""
-    return Principal(department="local", person=person or role.value, roles=frozenset({role}), region=HOME)
+    return Principal(
+        department="local", person=person or role.value, roles=frozenset({role}), region=HOME, grant=LOCAL_GRANT
+    )
 
 
 def manager(level: Level | None, region: str = HOME) -> Principal:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import lanjie
 from lanjie_gateway.bootstrap import Gateway, build
 from lanjie_gateway.domain.access import Principal, Role
+from lanjie_gateway.domain.grants import LOCAL_GRANT
 from lanjie_gateway.domain.import_rules import FileFormat, ImportHeader, Receipt
 from lanjie_gateway.settings import Settings, configure_logs
 from tests.support.signing import KEY, signed
@@ -38,7 +39,12 @@ class MovableClock:
 def person(name: str, *roles: Role) -> Principal:
     """Return a caller of department `local`, who signs with the key of `tests.support.signing`."""
     return Principal(
-        department="local", person=name, roles=frozenset(roles), region="320000", signing_keys=(KEY.public,)
+        department="local",
+        person=name,
+        roles=frozenset(roles),
+        region="320000",
+        signing_keys=(KEY.public,),
+        grant=LOCAL_GRANT,
     )
 
 

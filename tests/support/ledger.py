@@ -161,12 +161,8 @@ def stage_rows(ledger: Ledger, batch: int, rows: list[StagedRow]) -> Staged:
     return ledger.stage(batch, rows, actor="tax/anna", received_at=NOON, document=document, generation=generation)
 
 
-NEW_TABLES = (
-    "duty",
-    "proposal",
-    "delivery",
-    "year_file",
-    "feedback",
+TREE_TABLES = ("record_tree", "record_node", "checkpoint")
+WATCH_TABLES = (
     "watch",
     "watch_listing",
     "watch_position",
@@ -176,19 +172,35 @@ NEW_TABLES = (
     "alert",
     "alert_head",
 )
+TABLES_SINCE = (
+    *TREE_TABLES,
+    *WATCH_TABLES,
+    "grant_act",
+    "authorisation",
+    "authorisation_use",
+    "complaint",
+    "limit_day",
+    "feedback",
+    "usage",
+)
+NEW_TABLES = ("duty", "proposal", "delivery", "year_file", *TABLES_SINCE)
 NEW_COLUMNS = {
     "event": ("detail", "second"),
     "edition": ("signature", "signer"),
+    "inquiry": ("tree_index",),
+    "inquiry_source": ("chain",),
     "head": ("generation", "view_slot", "other_generation", "view_check"),
     "listing": ("pruned", "corrected"),
     "listing_key": ("other_digest",),
     "staged_key": ("other_digest",),
 }
-"""What the third and the fourth schema added."""
+"""What the schemas after the second added."""
 
 
 def to_second_schema(connection: sa.Connection) -> None:
     """Make a ledger what it was before there were generations; the view key was named by the epoch."""
+    for index in ("ix_inquiry_tree_index", "ix_inquiry_subject_token_decided_at"):
+        connection.exec_driver_sql(f"DROP INDEX {index}")
     for table in NEW_TABLES:
         connection.exec_driver_sql(f"DROP TABLE {table}")
     for table, columns in NEW_COLUMNS.items():
@@ -238,7 +250,7 @@ class Desk:
             listing_id, self.listings.act(kind, grounds, order["principal"]), {}, order["principal"]
         )
         await self.waiting.confirm(waits.id, person("bert"))
-        return await self.listings.seen(listing_id)
+        return await self.listings.seen(listing_id, order["principal"])
 
     async def full(self, file: bytes, **order: Any) -> Any:
         """Import a complete list."""

@@ -70,6 +70,10 @@ class Counter:
         """Bring in a case."""
         return self._call("POST", "/cases/", urllib.parse.urlencode({"identifier": subject, "case_no": number}))
 
+    def report(self, **told: str) -> Any:
+        """Tell what an officer did about an answer."""
+        return self._call("POST", "/feedback/", urllib.parse.urlencode(told))
+
     def workers(self) -> set[int]:
         """Return the process ids of the workers that live."""
         return set(children(self.process.pid))

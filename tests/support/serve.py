@@ -1,6 +1,7 @@
 """A real `lanjie serve` in processes of its own, and the command line run against it."""
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 
 from lanjie_gateway.cli import main
 
+_commands = functools.cache(typer.main.get_command)
 LANJIE = [sys.executable, "-m", "lanjie_gateway.cli"]
 READY_SECONDS = 30.0
 
@@ -62,10 +65,14 @@ def serving(state: Path, *options: str, **settings: str) -> Iterator[Path]:
 
 
 def run(*arguments: str, gateway_file: Path | None = None, stdin: str = "") -> Result:
-    """Run a command in this process: much quicker than a process for each."""
+    """Run a command in this process: much quicker than a process for each.
+
+    The command tree is made once: making it costs more than most commands.
+    """
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["lanjie", *arguments])
+        patch.setattr("typer.main.get_command", _commands)
         patch.setattr(sys, "stdin", io.StringIO(stdin))
         patch.setenv("COLUMNS", "110")
         patch.delenv("LANJIE_GATEWAY_FILE", raising=False)

@@ -30,7 +30,7 @@ def day(text):
         ("revocation-apply", "2026-02-24", "2026-02-26"),
         ("repair-decision", "2026-04-29", "2026-05-07"),
         ("repair-answer", "2026-09-28", "2026-10-16"),
-        ("feedback", "objection-reply", "2026-03-02", "2026-03-11"),
+        ("objection-reply", "2026-03-02", "2026-03-11"),
         ("publicity-withdrawal", "2026-09-30", "2026-10-10"),
         ("removal-review", "2026-02-13", "2026-02-14"),
     ],
@@ -42,6 +42,7 @@ def test_each_deadline_over_a_holiday_or_a_week(rule, started, last):
 
 def test_what_is_assumed_is_said_to_be():
     assert {code for code, rule in DEADLINES.items() if rule.periods[-1].assumed} == {
+        "feedback",
         "objection-reply",
         "removal-review",
     }

@@ -2,10 +2,11 @@
 
 import dataclasses
 import datetime
+from pathlib import Path
 
 import pytest
 
-from lanjie_gateway.domain import events
+from lanjie_gateway.domain import events, list_file
 from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.domain.events import EventKind
 from lanjie_gateway.domain.import_rules import (
@@ -21,15 +22,20 @@ from lanjie_gateway.domain.import_rules import (
     reasons_to_wait,
 )
 from lanjie_gateway.domain.list_file import (
+    COLUMNS,
+    MARKET_CREDIT,
+    PROHIBITED,
     FileRefused,
     FileRules,
     ListTypeRule,
     Op,
     RowRefused,
+    prohibited_word,
     read_header,
     read_row,
 )
 from lanjie_gateway.domain.packed import unpack_details
+from lanjie_gateway.domain.profile import Profile
 from lanjie_matcher.listings import Listing, ended_by_event
 from lanjie_matcher.subjects import SubjectKind
 from tests.support.core import citizen, org_code, uscc
@@ -123,9 +129,49 @@ def test_a_complete_list_is_of_one_type_and_source_and_has_no_removals(cells, ru
     assert draft(COMPLETE, list_type="TAX-OLD", source="tax").list_type == "TAX"
 
 
-def test_a_sixteenth_birthday_may_be_listed():
-    cells = {"id_kind": "citizen", "id_number": citizen(1, "20100301"), "listed_on": "2026-03-01"}
-    assert draft(**cells).subject_kind is SubjectKind.NATURAL_PERSON
+@pytest.mark.parametrize(
+    ("born", "reviewed", "rule"),
+    [
+        ("20100302", "true", "minor"),
+        ("20100301", "true", ""),
+        ("20100301", "", "cautious-review"),
+        ("20080302", "false", "cautious-review"),
+        ("20080302", "是", ""),
+        ("20080301", "", ""),
+    ],
+)
+def test_art26_under_eighteen_somebody_is_listed_after_a_cautious_review_only(born, reviewed, rule):
+    cells = {"id_kind": "citizen", "id_number": citizen(1, born), "listed_on": "2026-03-01"}
+    if not rule:
+        assert draft(**cells, cautious_review=reviewed).subject_kind is SubjectKind.NATURAL_PERSON
+        return
+    with pytest.raises(RowRefused) as error:
+        draft(**cells, cautious_review=reviewed)
+    assert error.value.rule == rule
+
+
+@pytest.mark.parametrize(("said", "taken"), [("", True), ("dishonesty", True), ("market", False), ("basic", False)])
+def test_art4_a_list_holds_information_on_dishonesty_alone(said, taken):
+    if taken:
+        assert draft(record_class=said).list_type == "TAX"
+        return
+    with pytest.raises(RowRefused) as error:
+        draft(record_class=said)
+    assert (error.value.column, error.value.rule) == ("record_class", "record-class")
+
+
+@pytest.mark.parametrize("word", [*PROHIBITED, *MARKET_CREDIT])
+def test_art62_every_prohibited_word_refuses_a_header_and_a_profile(word):
+    with pytest.raises(FileRefused) as error:
+        read_header(["id_kind", "id_number", f"所需{word}_x".upper()], list_type_given=True)
+    assert error.value.rule == "column-prohibited"
+    assert word in str(error.value)
+
+
+def test_art62_no_column_of_ours_and_of_no_profile_that_ships_is_prohibited():
+    assert not [name for name in COLUMNS if prohibited_word(name)]
+    for shipped in Path(list_file.__file__).parents[1].joinpath("profiles").glob("*.toml"):
+        assert Profile.load(shipped.read_bytes()).columns
 
 
 def test_a_wrong_check_digit_is_no_reason():

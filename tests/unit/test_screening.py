@@ -11,9 +11,11 @@ import pytest
 
 from lanjie_gateway.adapters.index import TableIndex
 from lanjie_gateway.adapters.segments import SegmentWriter, read_records
-from lanjie_gateway.domain.access import Role
+from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.errors import Refused, Unanswerable
+from lanjie_gateway.domain.grants import GrantSet
 from lanjie_gateway.domain.packed import PackedListing, join, pack
+from lanjie_gateway.services.access import GrantBook
 from lanjie_gateway.services.screening import READS, Answer, Inquiry, Party, ScreeningService
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.civil_time import SHANGHAI
@@ -23,7 +25,8 @@ from lanjie_matcher.identifiers import parse
 from tests.support.catalogues import catalogues, edition, matter
 from tests.support.core import listing
 from tests.support.gateway import MovableClock, person
-from tests.support.subjects import uscc
+from tests.support.grants import grant
+from tests.support.subjects import citizen, uscc
 
 KEY = IndexKey(bytes(range(32)))
 LATE = datetime.datetime(2026, 3, 2, 23, 59, 59, tzinfo=SHANGHAI)
@@ -50,6 +53,7 @@ class Desk:
 
     def __init__(self, directory: Path) -> None:
         self.index = _Index()
+        self.grants = GrantBook()
         self.clock = MovableClock(LATE)
         self.current = True
         self.syncing: Meanwhile = lambda: None
@@ -69,6 +73,7 @@ class Desk:
             clock=self.clock,
             current=lambda: self.current,
             ledger=lambda: ("ab" * 16, 1),
+            grants=self.grants.resolve,
         )
         self.publish(catalogues())
 
@@ -259,3 +264,25 @@ async def test_a_pinned_part_over_midnight_is_judged_anew_on_its_revision(desk: 
     pinned = desk.index.revision
     desk.syncing = once(lambda: setattr(desk.clock, "at", LATE + SECOND))
     assert await desk.batch(uscc(1), pinned=pinned) == [Outcome.PASS]
+
+
+async def test_persons_of_a_batch_are_not_looked_up_where_the_matter_takes_no_files_of_persons(desk: Desk) -> None:
+    one = citizen(7)
+    desk.commit(one, reason="listed")
+    assert await desk.batch(one, uscc(1), uscc(9)) == [Outcome.UNDETERMINED, Outcome.INTERCEPT, Outcome.PASS]
+    (alone, *_) = desk.written()
+    assert (alone["reason"], "measures" in alone, "listings" in alone) == ("PERSON_FILE", False, False)
+    assert (await desk.check(one)).ruling.outcome is Outcome.INTERCEPT
+    desk.publish(catalogues(edition(matters=(matter(person_files=True),))))
+    assert await desk.batch(one, uscc(9)) == [Outcome.INTERCEPT, Outcome.PASS]
+
+
+async def test_a_grant_that_is_lost_while_a_record_is_synced_gets_no_answer(desk: Desk) -> None:
+    asker = Principal(department="housing", person="p", roles=frozenset({Role.INQUIRER}), region="320100")
+    desk.grants.take(GrantSet.made([grant()], 1))
+    answer = await desk.service.check(asker, Party(identifier=uscc(1)), ASK)
+    assert answer.ruling.outcome is Outcome.INTERCEPT
+    desk.syncing = once(lambda: desk.grants.take(GrantSet.made((), 2)))
+    with pytest.raises(Refused) as refused:
+        await desk.service.check(asker, Party(identifier=uscc(1)), ASK)
+    assert refused.value.reason == "NOT_PERMITTED"

@@ -63,7 +63,7 @@ def test_a_person_is_always_asked(counter):
     "different",
     [
         {"as_of": datetime.datetime(2026, 1, 5, tzinfo=datetime.UTC)},
-        {"mode": lanjie.InquiryMode.AUTHORISED},
+        {"mode": lanjie.InquiryMode.AUTHORISED, "authorisation_id": "a1"},
     ],
 )
 def test_what_the_set_cannot_answer_is_asked(counter, different):
@@ -182,11 +182,14 @@ def test_a_stale_pass_still_obeys_every_other_rule(tmp_path):
         {"at_least_revision": 2},
         {"case_no": ""},
         {"as_of": datetime.datetime(2026, 1, 5, tzinfo=datetime.UTC)},
-        {"mode": lanjie.InquiryMode.AUTHORISED},
+        {"mode": lanjie.InquiryMode.AUTHORISED, "authorisation_id": "a1"},
     ]
     for different in others:
         assert letter(counter.client.check(uscc(1), **{**ask, **different})) == "N"
-        assert letter(counter.client.check_many([uscc(1)], **{**ask, **different})[0]) == "N"
+        if "mode" not in different:
+            assert letter(counter.client.check_many([uscc(1)], **{**ask, **different})[0]) == "N"
+    with pytest.raises(lanjie.InvalidArgument):
+        counter.client.check_many([uscc(1)], **ask, mode=lanjie.InquiryMode.AUTHORISED)
     spool: Any = counter.runtime._spool
     spool._segments.clear()
     assert letter(counter.client.check(uscc(1), **ask)) == "N"
@@ -522,12 +525,25 @@ def test_what_the_gateway_would_refuse_is_refused_here(counter, given, field):
 
 
 def test_errors_of_the_caller_are_raised(counter):
-    for error in (lanjie.PermissionDenied("no"), lanjie.AuthenticationFailed("no"), lanjie.RateLimited("slow")):
+    for error in (lanjie.PermissionDenied("no"), lanjie.AuthenticationFailed("no")):
         counter.gateway.failure = error
         with pytest.raises(type(error)):
             counter.client.check(citizen(1), **ASK)
         with pytest.raises(type(error)):
             counter.client.check_many([citizen(1)], **ASK)
+
+
+def test_a_gateway_that_asks_to_wait_is_no_pass_and_no_error(counter):
+    counter.poll()
+    counter.gateway.list_subject(uscc(1))
+    counter.poll()
+    counter.gateway.failure = lanjie.RateLimited("slow")
+    for decision in (
+        *(counter.client.check(subject, **ASK) for subject in (citizen(1), uscc(1))),
+        *counter.client.check_many([citizen(1), uscc(1)], **ASK),
+    ):
+        assert (decision.outcome, decision.reason) == (Outcome.UNDETERMINED, UndeterminedReason.UNAVAILABLE)
+        assert "rate-limited" in decision.warnings
 
 
 def test_without_a_trusted_key_everything_is_asked(tmp_path):

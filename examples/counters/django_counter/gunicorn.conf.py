@@ -7,13 +7,13 @@ preload_app = True
 
 def post_worker_init(worker: object) -> None:
     """Start the client, so that the first case of this worker finds a set."""
-    from counter.views import client
+    from lanjie.integrations.django import client
 
-    client.sync_status()
+    client().sync_status()
 
 
 def worker_exit(server: object, worker: object) -> None:
     """Upload the records of the last local passes."""
-    from counter.views import client
+    from lanjie.integrations.django import close
 
-    client.close()
+    close()

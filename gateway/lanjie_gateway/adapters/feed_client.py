@@ -1,6 +1,7 @@
 """A worker's side of the change feed (see `feed_hub` for the frames)."""
 
 import asyncio
+import contextlib
 import datetime
 import itertools
 import time
@@ -13,12 +14,15 @@ from lanjie_gateway.adapters.frames import read_frame, write_frame
 from lanjie_gateway.adapters.index import Entry, ExactIndex
 from lanjie_gateway.adapters.shared_codec import SHARDS
 from lanjie_gateway.domain.catalogue_file import load
-from lanjie_gateway.domain.errors import Unanswerable
+from lanjie_gateway.domain.errors import GatewayError, Unanswerable
+from lanjie_gateway.domain.grants import GrantSet, from_json
 from lanjie_matcher.catalogues import CatalogueSet, Edition
 
 BEAT_SECONDS: Final = 1.0
 LAG_SECONDS: Final = 60.0
 FETCH_SECONDS: Final = 1.0
+ASK_SECONDS: Final = 1.5
+"""Less than an SDK waits: the ledger may be behind an import, and an answer that nobody hears helps nobody."""
 SLICE: Final = 500
 _day: Final = datetime.date.fromordinal
 
@@ -50,6 +54,7 @@ class FeedClient:
         address: where this worker answers checks.
         preload: fills the index before control does.
         monotonic: monotonic seconds; a test's clock stands still where it wants.
+        on_grants: given the grants whenever they are others.
     """
 
     def __init__(
@@ -59,19 +64,22 @@ class FeedClient:
         address: str,
         preload: Preload = no_copy,
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        on_grants: Callable[[GrantSet], None] = lambda _: None,
     ) -> None:
         self._path = path
         self._index = index
         self._address = address
         self._preload = preload
         self._monotonic = monotonic
+        self._on_grants = on_grants
         self._heard = float("-inf")
         self._behind_since: float | None = None
         self._ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._numbers = itertools.count(1)
-        self._asked: dict[int, asyncio.Future[Sequence[Entry] | None]] = {}
+        self._asked: dict[int, asyncio.Future[Any]] = {}
         self.lineage = ""
         self.epoch = 0
 
@@ -102,21 +110,61 @@ class FeedClient:
         Raises:
             Unanswerable: INDEX_UNAVAILABLE, no answer within `FETCH_SECONDS`.
         """
-        number = next(self._numbers)
-        answer = self._asked[number] = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(FETCH_SECONDS):
-                if self._writer is None:
-                    raise ConnectionError
-                await write_frame(self._writer, ["get", number, list(buckets)])
-                entries: Sequence[Entry] | None = await answer
+            entries: Sequence[Entry] | None = await self._question(FETCH_SECONDS, "get", list(buckets))
         except (TimeoutError, OSError):
             entries = None
-        finally:
-            self._asked.pop(number, None)
         if entries is None:
             raise Unanswerable("INDEX_UNAVAILABLE", "neither the shared index nor the ledger can be read now")
         return entries
+
+    async def may_ask(self, asker: Sequence[Any], persons: Sequence[Any]) -> None:
+        """Have control count natural persons before they are answered about.
+
+        Raises:
+            GatewayError: DAILY_CAP, OVERLOADED; NOT_CURRENT without an answer within `FETCH_SECONDS`: nobody is
+                answered about uncounted.
+        """
+        try:
+            refusal = await self._question(FETCH_SECONDS, "persons", list(asker), list(persons))
+        except (TimeoutError, OSError):
+            raise Unanswerable("NOT_CURRENT", "this worker cannot count the persons asked about") from None
+        if refusal is not None:
+            reason, message, metadata = refusal
+            raise GatewayError(reason, message, **metadata)
+
+    async def tell_outcomes(self, asker: Sequence[Any], outcomes: Sequence[Any]) -> None:
+        """Tell control whether persons had another outcome than a pass; a control that is gone need not hear it."""
+        if self._writer is not None:
+            with contextlib.suppress(OSError):
+                await write_frame(self._writer, ["outcomes", list(asker), list(outcomes)])
+
+    async def _question(self, seconds: float, kind: str, *about: Any) -> Any:
+        number = next(self._numbers)
+        answer = self._asked[number] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(seconds):
+                if self._writer is None:
+                    raise ConnectionError
+                await write_frame(self._writer, [kind, number, *about])
+                return await answer
+        finally:
+            self._asked.pop(number, None)
+
+    async def ask(self, what: str, argument: Any) -> Any:
+        """Ask a service of control; see `FeedHub.serve`.
+
+        Raises:
+            Unanswerable: LEDGER_UNAVAILABLE, no answer within `ASK_SECONDS`. What was asked for may be done all the
+                same.
+        """
+        try:
+            answer = await self._question(ASK_SECONDS, "ask", what, argument)
+        except (TimeoutError, OSError):
+            answer = None
+        if answer is None:
+            raise Unanswerable("LEDGER_UNAVAILABLE", "the ledger cannot be asked now, try again")
+        return answer
 
     async def _follow(self) -> None:
         while True:
@@ -140,7 +188,7 @@ class FeedClient:
 
     async def _apply(self, frame: list[Any], writer: asyncio.StreamWriter) -> None:
         kind = frame[0]
-        if kind == "got":
+        if kind in ("got", "told", "may"):
             answer = self._asked.get(frame[1])
             if answer is not None and not answer.done():
                 answer.set_result(frame[2])
@@ -155,12 +203,8 @@ class FeedClient:
         elif kind == "load":
             self._index.load(frame[1])
             await asyncio.sleep(0)
-        elif kind == "slice":
-            self._index.stage(frame[1], frame[2])
-        elif kind == "catalogues":
-            self._index.stage_catalogues(CatalogueSet.of(read_editions([(n, f, r) for n, f, r in frame[1]])))
-        elif kind == "sources":
-            self._index.stage_sources({(t, source): _day(day) for t, source, day in frame[1]})
+        elif kind in ("slice", "catalogues", "grants", "sources"):
+            self._stage(frame)
         elif kind == "commit":
             self._index.advance(frame[1], self._monotonic())
             await write_frame(writer, ["ack", frame[1]])
@@ -172,3 +216,15 @@ class FeedClient:
         if kind in ("slice", "commit", "head"):
             behind = self._index.revision < frame[1]
             self._behind_since = (self._behind_since or self._monotonic()) if behind else None
+
+    def _stage(self, frame: list[Any]) -> None:
+        kind = frame[0]
+        if kind == "slice":
+            self._index.stage(frame[1], frame[2])
+        elif kind == "catalogues":
+            self._index.stage_catalogues(CatalogueSet.of(read_editions([(n, f, r) for n, f, r in frame[1]])))
+        elif kind == "grants":
+            # At once, not with the commit: nobody goes on by what was taken away.
+            self._on_grants(GrantSet.made([from_json(content, made) for content, made in frame[2]], frame[1]))
+        else:
+            self._index.stage_sources({(t, source): _day(day) for t, source, day in frame[1]})

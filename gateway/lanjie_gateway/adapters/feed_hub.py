@@ -2,19 +2,23 @@
 
 From control: ``["begin", lineage, epoch]``. When the worker has said what it took from the shared copy: ``["reset"]``
 if that is of no use, ``["load", entries]`` for each shard that it lacks, ``["catalogues", [[file name, file, revision],
-...]]``, ``["sources", [[list type, source, day], ...]]`` (up to which it has vouched, an ordinal), ``["commit",
-revision]``. For each commit: catalogues and sources where it changes them, ``["slice", revision, entries]`` and the
-commit. With every beat ``["head", revision]``. ``["got", number, entries or nil]`` answers a read.
+...]]``, ``["grants", revision, [[grant, revision], ...]]`` (all that stand), ``["sources", [[list type, source, day],
+...]]`` (up to which it has vouched, an ordinal), ``["commit", revision]``. For each commit: catalogues, grants and
+sources where it changes them, ``["slice", revision, entries]`` and the commit. With every beat ``["head", revision]``.
+``["got", number, entries or nil]`` answers a read, ``["told", number, answer or nil]`` a question to a service of
+control, ``["may", number, nil or [reason, message, metadata]]`` one about natural persons.
 
 From a worker: ``["have", address, revision, shards it lacks]``, ``["ack", revision]``, ``["get", number, [bucket,
-...]]``. An entry is ``[bucket, revision, packed listings]``.
+...]]``, ``["ask", number, what, argument]``, ``["persons", number, asker, [traits, ...]]`` before it answers about
+natural persons, and ``["outcomes", asker, [[person, whether it was another outcome than a pass], ...]]`` afterwards. An
+entry is ``[bucket, revision, packed listings]``.
 
 `feed_client` has the worker's side. A beat says that control knew the newest revision of the ledger at that moment. A
 worker without one for three beats, or behind the head for `LAG_SECONDS`, cannot prove that it is current and refuses.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -25,13 +29,19 @@ from lanjie_gateway.adapters.feed_client import BEAT_SECONDS, LAG_SECONDS, SLICE
 from lanjie_gateway.adapters.frames import read_frame, write_frame
 from lanjie_gateway.adapters.ledger import BucketState, CommitInfo, Ledger, LedgerThread
 from lanjie_gateway.adapters.shared_codec import SHARDS
-from lanjie_gateway.domain.errors import Unanswerable
+from lanjie_gateway.domain.errors import GatewayError, Unanswerable
+from lanjie_gateway.domain.grants import as_json
 from lanjie_gateway.domain.source_ages import Source
 
 PAGE: Final = 5_000
 ACK_SECONDS: Final = LAG_SECONDS + 3 * BEAT_SECONDS
 """Longer than a worker answers while it is behind: whoever waited this long is not contradicted any more."""
 RETRY_SECONDS: Final = 0.2
+Ask = Callable[[Sequence[Any], Sequence[Any]], Awaitable[GatewayError | None]]
+"""Given an asker and traits as frames have them, says why a question about natural persons may not be answered."""
+Tell = Callable[[Sequence[Any], Sequence[Any]], None]
+"""Takes an asker and outcomes as frames have them."""
+Service = Callable[[Any], Awaitable[Any]]
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _log = structlog.get_logger("lanjie.feed")
@@ -57,10 +67,14 @@ class FeedHub:
         path: unix socket.
         ledger: the ledger's thread.
         on_ready: called with the screening address of a worker that has caught up for the first time.
+        limits: on natural persons.
     """
 
-    def __init__(self, path: Path, ledger: LedgerThread, on_ready: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: Path, ledger: LedgerThread, on_ready: Callable[[str], None], limits: tuple[Ask, Tell]
+    ) -> None:
         self._path = path
+        self._ask_limits, self._tell_limits = limits
         self._ledger = ledger
         self._on_ready = on_ready
         self._workers: set[_Worker] = set()
@@ -69,6 +83,11 @@ class FeedHub:
         self._acked = asyncio.Condition()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._services: dict[str, Service] = {}
+
+    def serve(self, what: str, service: "Service") -> None:
+        """Let workers ask a service of control; an argument and an answer are what a frame can hold."""
+        self._services[what] = service
 
     async def start(self) -> None:
         """Listen for workers."""
@@ -148,9 +167,13 @@ class FeedHub:
             worker.address = frame[1]
             worker.have.set_result((frame[2], frame[3]))
         elif frame[0] == "get":
-            task = asyncio.create_task(self._get(worker, frame[1], frame[2]))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(self._get(worker, frame[1], frame[2]))
+        elif frame[0] == "ask":
+            self._begin(self._ask_service(worker, *frame[1:]))
+        elif frame[0] == "persons":
+            self._begin(self._may(worker, *frame[1:]))
+        elif frame[0] == "outcomes":
+            self._tell_limits(frame[1], frame[2])
         elif frame[0] == "ack":
             first = worker.acked < 0
             async with self._acked:
@@ -158,6 +181,32 @@ class FeedHub:
                 self._acked.notify_all()
             if first:
                 self._on_ready(worker.address)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _ask_service(self, worker: _Worker, number: int, what: str, argument: Any) -> None:
+        try:
+            answer = await self._services[what](argument)
+        except Unanswerable:
+            answer = None
+        except Exception as error:  # noqa: BLE001  one question must not end the feed of a worker
+            _log.error("not_told", what=what, error=type(error).__name__)
+            answer = None
+        try:
+            await write_frame(worker.writer, ["told", number, answer])
+        except OSError:
+            worker.writer.close()
+
+    async def _may(self, worker: _Worker, number: int, asker: Sequence[Any], persons: Sequence[Any]) -> None:
+        refusal = await self._ask_limits(asker, persons)
+        answer = None if refusal is None else [refusal.reason, str(refusal), refusal.metadata]
+        try:
+            await write_frame(worker.writer, ["may", number, answer])
+        except OSError:
+            worker.writer.close()
 
     async def _get(self, worker: _Worker, number: int, buckets: list[bytes]) -> None:
         try:
@@ -195,6 +244,7 @@ class FeedHub:
         for missed in await self._commits(copied, revision):
             await self._send_changes(worker, missed)
         await self._send_catalogues(worker)
+        await self._send_grants(worker)
         await _send_sources(worker, await self._ask(Ledger.vouched, revision))
         await write_frame(worker.writer, ["commit", revision])
         worker.sent = revision
@@ -203,6 +253,8 @@ class FeedHub:
         for commit in await self._commits(worker.sent, self._head):
             if commit.kind == "catalogue":
                 await self._send_catalogues(worker)
+            if commit.kind == "grant":
+                await self._send_grants(worker)
             if commit.delivers and (raised := await self._ask(Ledger.raised, commit.revision)):
                 await _send_sources(worker, raised)
             await self._send_changes(worker, commit)
@@ -241,6 +293,12 @@ class FeedHub:
         stored = await self._ask(Ledger.editions)
         stored.sort(key=lambda edition: edition.revision)
         await write_frame(worker.writer, ["catalogues", [[e.file_name, e.file, e.revision] for e in stored]])
+
+    async def _send_grants(self, worker: _Worker) -> None:
+        newest = {act.department: act for act in await self._ask(Ledger.grant_acts) if act.revision}
+        standing = [[as_json(act.grant), act.revision] for act in newest.values() if act.grant is not None]
+        revision = max((act.revision for act in newest.values()), default=0)
+        await write_frame(worker.writer, ["grants", revision, standing])
 
     async def _ask(self, function: Callable[Concatenate[Ledger, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Ask the ledger until it can be reached; the worker is without beats meanwhile and knows it."""

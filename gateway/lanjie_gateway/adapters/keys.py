@@ -78,6 +78,16 @@ def newest_generation(directory: Path) -> int:
     return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
 
+def view_keys(directory: Path) -> dict[int, ViewKey]:
+    """Return every view key that is here by generation, the retired ones too: for search in records, at any width."""
+    found = {}
+    for path in directory.glob("view-*"):
+        number = path.name.removeprefix("view-")
+        if number.isdecimal():
+            found[int(number)] = ViewKey(_open_key(path, fresh=False), 56)
+    return dict(sorted(found.items()))
+
+
 def make_view_key(directory: Path, generation: int) -> None:
     """Make the view key of a generation, on the disk when this returns; one that is there already stays.
 

@@ -12,6 +12,8 @@
    again, to another key; what an SDK holds of it is told apart by the epoch and by the key's own check.
 4. The numbers of listings that are given out from now on begin at the epoch too, so that an id from the lost future
    never names another listing.
+5. The epoch begins with a signed checkpoint of the inquiry records that says so: `lanjie audit verify` tells a restore,
+   which only the holder of the keys can make, from an older file of the database put in the place of the newer one.
 """
 
 import contextlib
@@ -34,9 +36,10 @@ from alembic.util.exc import CommandError
 
 from lanjie_gateway.adapters.backup import FORMAT, MANIFEST, Manifest, Part, Table
 from lanjie_gateway.adapters.keys import KEY_BYTES, RESTORING, KeyRing, file_names, keep, sync_directory
-from lanjie_gateway.adapters.ledger import locks
+from lanjie_gateway.adapters.ledger import locks, tree
 from lanjie_gateway.adapters.ledger.database import migration_config
 from lanjie_gateway.adapters.ledger.tables import BATCH, HEAD
+from lanjie_gateway.adapters.record_files import RecordFiles
 from lanjie_gateway.adapters.state_lock import LEDGER, SERVE, hold
 
 _NAMES: Final = re.compile(
@@ -116,9 +119,13 @@ def restore(path: Path, state: Path, url: str, now: datetime.datetime, told: Tol
             _load(connection, path, state / "inquiry", verified, told)
             connection.execute(HEAD.update().values(epoch=epoch))
             _set_sequences(connection, max(epoch - int(_FIRST_SECOND.timestamp()), 0))  # (4)
+            note = _checkpoint(connection, verified, now)  # (5)
         for name, value in verified.secrets.items():
             (state / name).parent.mkdir(mode=0o700, exist_ok=True)
             keep(state / name, value)
+        files = RecordFiles(state)
+        files.put_aside(f"before-{epoch}")
+        files.add_notes([note])
         marker.unlink()
         sync_directory(marker.parent)
     return Restored(
@@ -130,6 +137,18 @@ def restore(path: Path, state: Path, url: str, now: datetime.datetime, told: Tol
         rows={name: table.rows for name, table in manifest.tables.items()},
         segments=sum(part.name.startswith("segments/") for part in manifest.parts),
     )
+
+
+def _checkpoint(connection: sa.Connection, verified: _Verified, now: datetime.datetime) -> str:
+    raw = {of: verified.secrets[f"keys/{name}"] for of, name in file_names(1).items() if of != "view"}
+    keys = KeyRing(generation=1, view=b"", **raw)
+    note = tree.checkpoint(
+        *(connection, verified.manifest.lineage, now, lambda made: made.signed(keys.signing_public, keys.sign)),
+        restored=True,
+    )
+    if note is None:
+        raise BackupDamagedError("the backup holds a checkpoint of an epoch that has not begun")
+    return note
 
 
 def _verify(path: Path, told: Told) -> _Verified:

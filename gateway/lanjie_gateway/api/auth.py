@@ -1,8 +1,12 @@
-"""Who is calling: bearer tokens, on loopback and unix sockets only (later issues add certificates).
+"""Who is calling: the certificate of the connection, else a bearer token, on loopback and unix sockets only.
 
-The embedded default has one department, `local`, with one token file for each role and a second person, `reviewer`, of
-the listing authority; others come from the departments file. Tokens are kept as keyed hashes and compared so; the files
-are 0600.
+1. Art. 39, 43: a certificate decides, whatever token comes with it. Its URIs and DNS names say who calls; its common
+   name never does. Names of nobody, or of several persons, are refused as no credentials are, in the same words.
+2. Art. 43: a token counts only from this machine itself, never over a network.
+
+The embedded default has one department, `local`, with one token file for each role, and second persons of the listing
+authority and of the agency, `reviewer` and `controller`; others come from the departments file. Tokens are kept as
+keyed hashes and compared so; the files are 0600.
 """
 
 import contextlib
@@ -10,7 +14,7 @@ import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
@@ -20,15 +24,17 @@ from lanjie_gateway.adapters.signing_keys import SigningKey, SigningKeyError
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.departments import LOCAL, Department
 from lanjie_gateway.domain.errors import Refused
+from lanjie_gateway.domain.identities import presented
 
 PERSONS: Final[Mapping[str, Role]] = {
     "inquirer": Role.INQUIRER,
     "authority": Role.AUTHORITY,
     "reviewer": Role.AUTHORITY,
     "agency": Role.AGENCY,
+    "controller": Role.AGENCY,
     "manager": Role.MANAGER,
 }
-"""Persons of department `local` and their roles. `reviewer` is the second person who confirms."""
+"""Persons of department `local` and their roles. `reviewer` and `controller` are the second persons who confirm."""
 
 _LOCAL_PEERS: Final = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
 _caller: ContextVar[Principal] = ContextVar("caller")
@@ -80,13 +86,71 @@ class Tokens:
                 found = self._principals.get(self._hash(value.removeprefix("Bearer ").strip()))
                 if found is not None and peer.startswith(_LOCAL_PEERS):
                     return found
-        raise Refused("CREDENTIALS_INVALID", "no credentials, or none that are known here")
+        raise _unknown()
 
     def _add(self, principal: Principal, path: Path) -> None:
         self._principals[self._hash(_open_token(path))] = principal
 
     def _hash(self, token: str) -> bytes:
         return hashlib.blake2b(token.encode(), key=self._key, digest_size=32).digest()
+
+
+class Callers:
+    """Finds out who calls.
+
+    Args:
+        tokens: for those of this machine.
+        departments: whose persons have identities.
+        region: region of department `local`.
+        granted: returns who a name of a certificate stands for by a grant, in the form of `parse_identity`; `None` for
+            nobody.
+    """
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        departments: Iterable[Department],
+        region: str,
+        granted: Callable[[str], Principal | None] = lambda _: None,
+    ) -> None:
+        self._tokens = tokens
+        self._granted = granted
+        self._known = {
+            identity: principal
+            for department in departments
+            for person, principal in zip(department.persons, department.principals(region), strict=True)
+            for identity in person.identities
+        }
+
+    def identify(self, context: Any) -> Principal:
+        """Return the caller of a call.
+
+        Args:
+            context: gRPC's, of a connection whose certificate was verified, if it has one.
+
+        Raises:
+            Refused: CREDENTIALS_INVALID; the same text whatever is wrong.
+        """
+        connection = context.auth_context()
+        if "x509_pem_cert" not in connection:
+            return self._tokens.principal(context.invocation_metadata(), context.peer())  # (2)
+        found: dict[str, Principal] = {}
+        for identity in presented(connection.get("peer_uri", ()), connection.get("peer_dns", ())):  # (1)
+            for principal in (self._known.get(identity), self._granted(identity)):
+                if principal is not None:
+                    found.setdefault(principal.actor, principal)
+        if len(found) != 1:
+            raise _unknown()
+        return next(iter(found.values()))
+
+
+def over_tls(context: Any) -> bool:
+    """Whether a call came over TLS."""
+    return b"ssl" in context.auth_context().get("transport_security_type", ())
+
+
+def _unknown() -> Refused:
+    return Refused("CREDENTIALS_INVALID", "no credentials, or none that are known here")
 
 
 def caller(context: object) -> Principal:

@@ -10,6 +10,7 @@ from grpc_status import rpc_status
 from lanjie_gateway.domain.errors import GatewayError
 from lanjie_matcher.decide import UnknownMatterError
 from lanjie_matcher.identifiers import IdentifierError
+from lanjie_matcher.masking import masked_line
 
 DOMAIN: Final = "lanjie"
 
@@ -34,6 +35,7 @@ CODES: Final = {
     "INTERNAL": grpc.StatusCode.INTERNAL,
     "LEDGER_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "INDEX_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
+    "DAILY_CAP": grpc.StatusCode.PERMISSION_DENIED,
 }
 """Every reason of errors.proto and its status code."""
 
@@ -50,12 +52,13 @@ def as_gateway_error(error: Exception, request_id: str) -> GatewayError:
 
 
 async def abort(context: "grpc.aio.ServicerContext[Any, Any]", error: GatewayError) -> NoReturn:
-    """End a call with the status of `error`."""
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+    """End a call with the status of `error`; what a caller wrote in the wrong place does not come back (Art. 40)."""
+    metadata = {key: masked_line(value) for key, value in error.metadata.items()}
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
     detail = any_pb2.Any()
     detail.Pack(info)
     code = CODES[error.reason]
-    status = status_pb2.Status(code=code.value[0], message=str(error), details=[detail])
+    status = status_pb2.Status(code=code.value[0], message=masked_line(str(error)), details=[detail])
     converted = rpc_status.to_status(status)
     await context.abort(converted.code, converted.details, converted.trailing_metadata)
     raise AssertionError("abort returns never")

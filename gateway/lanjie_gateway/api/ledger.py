@@ -6,11 +6,14 @@ from typing import Any, Final, TypeVar
 
 from lanjie.v1 import ledger_pb2 as pb
 from lanjie.v1 import ledger_pb2_grpc
+from lanjie_gateway.adapters.certificates import Certificates
 from lanjie_gateway.api.auth import caller
 from lanjie_gateway.api.messages import timestamp
 from lanjie_gateway.domain.access import Role
+from lanjie_gateway.domain.limits import DepartmentLimits
 from lanjie_gateway.domain.source_ages import SourceAge
 from lanjie_gateway.services.backups import BackupService
+from lanjie_gateway.services.limits import LimitService
 from lanjie_gateway.services.list_status import ListStatusService
 from lanjie_gateway.services.rotation import RotationService
 from lanjie_gateway.services.sync import SyncService
@@ -29,6 +32,8 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         views: of the SDKs.
         sync: knows the SDKs.
         lists: knows the sources.
+        certificates: of the listeners; `None` without TLS.
+        limits: on natural persons.
     """
 
     def __init__(
@@ -37,10 +42,15 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         rotation: RotationService,
         views: ViewService,
         sync: SyncService,
+        *,
         lists: ListStatusService,
+        certificates: Certificates | None,
+        limits: LimitService,
     ) -> None:
+        self._limits = limits
         self._views = views
         self._lists = lists
+        self._certificates = certificates
         self._backups = backups
         self._rotation = rotation
         self._sync = sync
@@ -102,6 +112,60 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
                     late=count.late,
                 )
         return told
+
+    async def GetCertificateStatus(
+        self, request: pb.GetCertificateStatusRequest, context: Any
+    ) -> pb.GetCertificateStatusResponse:
+        """Say how long the certificates of the listeners are good for."""
+        del request
+        caller(context).require(Role.AGENCY)
+        if self._certificates is None:
+            return pb.GetCertificateStatusResponse()
+        now = self._certificates.now
+        return pb.GetCertificateStatusResponse(
+            tls=True,
+            end_time=timestamp(now.ends_at),
+            days_left=self._certificates.days_left(now.ends_at),
+            client_ca_end_time=timestamp(now.client_ca_ends_at),
+            client_ca_days_left=self._certificates.days_left(now.client_ca_ends_at),
+            fault=self._certificates.fault,
+        )
+
+    async def GetLimits(self, request: pb.GetLimitsRequest, context: Any) -> pb.GetLimitsResponse:
+        """Say how many natural persons each department asked about today, and which limits were reached."""
+        found = self._limits.get(caller(context), request.department)
+        return pb.GetLimitsResponse(today_date=self._limits.day().isoformat(), departments=map(self._told, found))
+
+    async def LiftLimits(self, request: pb.LiftLimitsRequest, context: Any) -> pb.LiftLimitsResponse:
+        """Lift a department's limits for the day."""
+        asker = caller(context)
+        record = await self._limits.lift(request.department, request.reason, request.document, asker)
+        (limits,) = self._limits.get(asker, request.department)
+        return pb.LiftLimitsResponse(record_id=record, limits=self._told(limits))
+
+    def _told(self, limits: DepartmentLimits) -> pb.DepartmentLimits:
+        return pb.DepartmentLimits(
+            department=limits.department,
+            persons=limits.persons,
+            persons_per_day=limits.cap,
+            off_hours=limits.tally.off_hours,
+            usual_persons=limits.usual,
+            level=limits.level.name,
+            lifted_by=limits.lifted_by,
+            trips=[
+                pb.LimitTrip(
+                    trip_time=timestamp(each.at),
+                    person=each.person,
+                    officer=each.officer,
+                    scope=each.scope,
+                    detector=each.detector,
+                    level=each.level.name,
+                    score=each.score,
+                    persons=each.persons,
+                )
+                for each in limits.trips
+            ],
+        )
 
     async def Backup(self, request: pb.BackupRequest, context: Any) -> AsyncIterator[pb.BackupResponse]:
         """Make a backup; a caller that hangs up ends it."""

@@ -16,6 +16,7 @@ from lanjie_gateway.domain.event_detail import InstrumentNotice, ObjectionOutcom
 from lanjie_gateway.domain.events import BURDENS, EventKind
 from lanjie_gateway.domain.import_rules import FileFormat, ImportHeader, ImportMode, ImportState, Receipt
 from lanjie_gateway.domain.profile import MAX_BYTES as MAX_PROFILE
+from lanjie_gateway.services.complaints import ComplaintService
 from lanjie_gateway.services.duty import DutyService
 from lanjie_gateway.services.event_facts import EventFacts
 from lanjie_gateway.services.imports import ImportService
@@ -57,15 +58,22 @@ class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
         imports: takes files.
         waiting: what waits for a second person.
         duties: lists what events oblige to.
+        complaints: of subjects; none are told without it.
     """
 
     def __init__(
-        self, listings: ListingService, imports: ImportService, waiting: WaitingService, duties: DutyService
+        self,
+        listings: ListingService,
+        imports: ImportService,
+        waiting: WaitingService,
+        duties: DutyService,
+        complaints: ComplaintService | None = None,
     ) -> None:
         self._listings = listings
         self._imports = imports
         self._waiting = waiting
         self._duties = duties
+        self._complaints = complaints
 
     async def Import(
         self, request_iterator: AsyncIterator[listing_pb2.ImportRequest], context: grpc.aio.ServicerContext[Any, Any]
@@ -85,7 +93,7 @@ class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
         """Commit what waits."""
         if is_act(request.receipt_id):
             act = await self._waiting.confirm(request.receipt_id, caller(context))
-            view = await self._listings.seen(act.listing_id)
+            view = await self._listings.seen(act.listing_id, caller(context))
             return listing_pb2.ConfirmResponse(act=_act(act), listing=_listing(view))
         receipt = await self._imports.confirm(request.receipt_id, caller(context))
         return listing_pb2.ConfirmResponse(receipt=_receipt(receipt))
@@ -113,13 +121,13 @@ class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
             )
         if is_act(request.receipt_id):
             act, after = await self._waiting.show(request.receipt_id, principal)
-            corrected = [] if after is None else [_listing(self._listings.view(after))]
-            standing = _listing(await self._listings.seen(act.listing_id))
+            corrected = [] if after is None else [_listing(self._listings.view(after, principal))]
+            standing = _listing(await self._listings.seen(act.listing_id, principal))
             return listing_pb2.ListWaitingResponse(acts=[_act(act)], listings=corrected, standing=standing)
         receipt = await self._imports.receipt(request.receipt_id, principal)
         staged = await self._imports.staged(receipt) if receipt.state is ImportState.WAITING else []
         return listing_pb2.ListWaitingResponse(
-            imports=[_receipt(receipt)], listings=[_listing(self._listings.view(each)) for each in staged]
+            imports=[_receipt(receipt)], listings=[_listing(self._listings.view(each, principal)) for each in staged]
         )
 
     async def Find(
@@ -134,7 +142,20 @@ class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
     ) -> listing_pb2.GetResponse:
         """Read one listing with its events."""
         view, events = await self._listings.get(request.listing_id, request.purpose, caller(context))
-        return listing_pb2.GetResponse(listing=_listing(view), events=[_event(event) for event in events])
+        complaints = await self._complaints.about_listing(request.listing_id) if self._complaints else []
+        return listing_pb2.GetResponse(
+            listing=_listing(view),
+            events=[_event(event) for event in events],
+            complaints=[
+                listing_pb2.ComplaintMark(
+                    complaint_id=each.id,
+                    received_date=date_text(day_of(each.received_at)),
+                    outcome=each.outcome or "",
+                    accountability=each.accountability,
+                )
+                for each in complaints
+            ],
+        )
 
     async def Remove(
         self, request: listing_pb2.RemoveRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -157,7 +178,7 @@ class ListingServicer(listing_pb2_grpc.ListingServiceServicer):
             grounds = (request.reason, request.document, request.effective_date)
             act = self._listings.act(kind, grounds, principal)
             waiting = await self._waiting.propose(request.listing_id, act, dict(request.corrections), principal)
-            view = await self._listings.seen(request.listing_id)
+            view = await self._listings.seen(request.listing_id, principal)
             return listing_pb2.RecordEventResponse(listing=_listing(view), waiting=_act(waiting))
         revision, view = await self._listings.record_event(
             request.listing_id,

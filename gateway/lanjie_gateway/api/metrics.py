@@ -8,6 +8,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeHistogramMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from lanjie_gateway.adapters.certificates import Certificates
 from lanjie_gateway.adapters.feed_hub import FeedHub
 from lanjie_gateway.api.sync import REFUSALS
 from lanjie_gateway.services.sync import KINDS, SyncService
@@ -123,6 +124,34 @@ class GatewayCollector(Collector):
                 ("+Inf", len(seconds)),
             ],
             gsum_value=sum(seconds),
+        )
+
+
+class CertificateCollector(Collector):
+    """Reads how long the certificates of the listeners are good for.
+
+    Args:
+        certificates: of control; workers use the same files.
+    """
+
+    def __init__(self, certificates: Certificates) -> None:
+        self._certificates = certificates
+
+    def collect(self) -> Iterable[Metric]:
+        """Return all metrics."""
+        now = self._certificates.now
+        left = GaugeMetricFamily(
+            "lanjie_certificate_days_left",
+            "Days until the certificate of the listeners ends, and the first of the authorities of clients.",
+            labels=["certificate"],
+        )
+        left.add_metric(["gateway"], self._certificates.days_left(now.ends_at))
+        left.add_metric(["client_ca"], self._certificates.days_left(now.client_ca_ends_at))
+        yield left
+        yield _gauge(
+            "lanjie_certificate_fault",
+            "1 while the certificate files as they lie cannot be used, and the old go on.",
+            int(bool(self._certificates.fault)),
         )
 
 

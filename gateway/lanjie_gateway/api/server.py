@@ -8,9 +8,11 @@ from typing import Any, Final
 import grpc
 import structlog
 
-from lanjie_gateway.api.auth import Tokens, set_caller
+from lanjie_gateway.api.auth import Callers, set_caller
 from lanjie_gateway.api.errors import abort, as_gateway_error
+from lanjie_gateway.domain.access import Principal
 from lanjie_gateway.domain.errors import Unanswerable
+from lanjie_gateway.settings import where
 
 KIB: Final = 1024
 SCREENING_MESSAGE_BYTES: Final = 64 * KIB
@@ -47,10 +49,16 @@ def options(max_message_bytes: int, *, shared_port: bool = False) -> list[tuple[
 
 
 class Gate(grpc.aio.ServerInterceptor):
-    """Authenticates, bounds what is in flight, translates errors, logs one line a call without identifiers."""
+    """Authenticates, bounds what is in flight, translates errors, logs one line a call without identifiers.
 
-    def __init__(self, tokens: Tokens) -> None:
-        self._tokens = tokens
+    Args:
+        callers: say who calls.
+        grants: gives a caller with what its department is granted now.
+    """
+
+    def __init__(self, callers: Callers, grants: Callable[[Principal], Principal]) -> None:
+        self._callers = callers
+        self._grants = grants
         self._in_flight = 0
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
@@ -108,16 +116,16 @@ class Gate(grpc.aio.ServerInterceptor):
         self._admit(context)
 
     def _admit(self, context: Any) -> None:
-        set_caller(self._tokens.principal(context.invocation_metadata(), context.peer()))
+        set_caller(self._grants(self._callers.identify(context)))
 
     async def _fail(self, error: Exception, context: Any, method: str) -> None:
         if isinstance(error, grpc.aio.AbortError):
             raise error
-        request_id = secrets.token_hex(8)
+        request_id = secrets.token_hex(6)
         shown = as_gateway_error(error, request_id)
         if shown.reason == "INTERNAL":
             # The traceback names code, never values; the message of a foreign error may hold anything, so it stays out.
-            _log.error("internal_error", method=method, request_id=request_id, error=_where(error))
+            _log.error("internal_error", method=method, request_id=request_id, error=where(error))
         else:
             _log.info("rpc_refused", method=method, reason=shown.reason)
         await abort(context, shown)
@@ -125,13 +133,3 @@ class Gate(grpc.aio.ServerInterceptor):
 
 def _completed(method: str, started: float) -> None:
     _log.debug("rpc_completed", method=method, ms=round((time.perf_counter() - started) * 1000, 3))
-
-
-def _where(error: BaseException) -> str:
-    places = []
-    trace = error.__traceback__
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        places.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
-        trace = trace.tb_next
-    return f"{type(error).__name__} at {' > '.join(places[-6:])}"

@@ -15,14 +15,17 @@ from lanjie.v1 import audit_pb2, audit_pb2_grpc, sync_pb2_grpc
 from lanjie.v1 import sync_pb2 as pb
 from lanjie_gateway.api.auth import caller
 from lanjie_gateway.api.messages import timestamp
-from lanjie_gateway.domain.access import Role
+from lanjie_gateway.api.screening import MODES, officer_claim
+from lanjie_gateway.domain.access import Principal
 from lanjie_gateway.domain.errors import invalid_argument
+from lanjie_gateway.domain.spool_chain import Block
 from lanjie_gateway.domain.view import BITS, Changes
 from lanjie_gateway.domain.watching import Delta, Offer, Position, Step, Wait, Whole
 from lanjie_gateway.services.inquiries import InquiryService, UploadedPass
 from lanjie_gateway.services.sync import Report, SyncService
 from lanjie_gateway.services.views import COMPANIES, MatterSpans, ViewService
 from lanjie_matcher.catalogues import MatterSpan
+from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.shards import encode_values
 from lanjie_matcher.views import SIGNED_PREFIX, Manifest
 
@@ -30,6 +33,7 @@ MIN_WAIT_SECONDS: Final = 1.0
 _SDK_ID: Final = re.compile(r"[0-9a-f]{32}")
 _MAX_LINEAGE: Final = 64
 _ROOT_BYTES: Final = 32
+_KNOWN_SCOPES: Final = 256
 _MOST_UNREAD: Final = 4
 """Answers of a client that nobody has read yet; it owes one to an update."""
 PARTS: Final = 16
@@ -50,18 +54,34 @@ _KINDS: Final = {
 
 
 class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
-    """Serves pulls and watches."""
+    """Serves pulls and watches to departments with a grant that stands (Art. 39, 48).
 
-    def __init__(self, service: SyncService, views: ViewService) -> None:
+    Args:
+        service: says what is sent.
+        views: what there is to send.
+        grants: gives a caller with what is granted now.
+        clock: aware instants.
+    """
+
+    def __init__(
+        self,
+        service: SyncService,
+        views: ViewService,
+        grants: Callable[[Principal], Principal],
+        clock: Callable[[], datetime.datetime],
+    ) -> None:
         self._service = service
+        self._grants = grants
+        self._clock = clock
         self._updates = UpdateEncoder(views.manifest, views.sign, views.matters)
 
     async def Pull(self, request: pb.PullRequest, context: Any) -> AsyncIterator[pb.PullResponse]:
         """Send the one update that leads the client to the newest set."""
-        report, department = _report(request.state, 0), _inquirer(context)
-        async with contextlib.aclosing(self._service.pull(report, department)) as steps:
+        asker = self._standing(caller(context))
+        report = _report(request.state, 0)
+        async with contextlib.aclosing(self._service.pull(report, asker.department)) as steps:
             async for step in steps:
-                for update in self._updates.of(step, report.position):
+                for update in self._updates.of(step, report.position, self._standing(asker)):
                     self._count(update)
                     yield pb.PullResponse(update=update)
 
@@ -69,13 +89,14 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         self, request_iterator: AsyncIterator[pb.WatchRequest], context: Any
     ) -> AsyncIterator[pb.WatchResponse]:
         """Send updates one after the other, each when the client has answered the one before."""
-        department = _inquirer(context)
+        asker = self._standing(caller(context))
         told: asyncio.Queue[Report | None] = asyncio.Queue()
         reader = asyncio.create_task(_read(request_iterator, told))
         try:
-            async with contextlib.aclosing(self._service.watch(told, department)) as steps:
+            async with contextlib.aclosing(self._service.watch(told, asker.department)) as steps:
                 async for step, position in steps:
-                    for update in self._updates.of(step, position):
+                    # Anew each time: every change of a grant is news to all who watch.
+                    for update in self._updates.of(step, position, self._standing(asker)):
                         self._count(update)
                         yield pb.WatchResponse(update=update)
             if reader.done() and (fault := reader.exception()) is not None:
@@ -83,6 +104,12 @@ class SyncServicer(sync_pb2_grpc.SyncServiceServicer):
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
+
+    def _standing(self, asker: Principal) -> Principal:
+        """Return a caller with what is granted now; refused where nothing is."""
+        now = self._grants(asker)
+        now.require_standing(day_of(self._clock()))
+        return now
 
     def _count(self, update: pb.Update) -> None:
         self._service.sent_bytes[_KINDS[update.kind]] += update.ByteSize()
@@ -106,14 +133,14 @@ class UpdateEncoder:
         self._manifest = manifest
         self._sign = sign
         self._matters = matters
-        self._scope: tuple[tuple[object, ...], bytes] = ((), b"")
+        self._scopes: dict[tuple[object, ...], bytes] = {}
 
-    def of(self, step: Step, position: Position) -> Iterator[pb.Update]:
+    def of(self, step: Step, position: Position, asker: Principal) -> Iterator[pb.Update]:
         """Yield a step in wire form; everything of it is of one revision, so it is made before the first await."""
         if isinstance(step, Wait):
             return iter((pb.Update(kind=pb.UPDATE_KIND_WAIT, min_wait=_duration(step.seconds)),))
         offer = step.offer
-        scope = self._scope_of(offer)
+        scope = self._scope_of(offer, asker)
         update = pb.Update(head=self._head(offer, scope), min_wait=_duration(MIN_WAIT_SECONDS))
         if isinstance(step, Whole) or position.catalogue_revision != offer.catalogue_revision:
             update.scope = scope
@@ -170,20 +197,45 @@ class UpdateEncoder:
         signature = pb.Signature(key_id=key_id, algorithm=pb.SIGNATURE_ALGORITHM_ED25519, value=value)
         return pb.SignedManifest(manifest=raw, signatures=[signature])
 
-    def _scope_of(self, offer: Offer) -> bytes:
-        # The same for all who watch, until a catalogue is published or the key is another.
-        made_of = (offer.epoch, offer.view.raw_key, offer.catalogue_revision)
-        if self._scope[0] != made_of:
-            self._scope = made_of, self._made(offer).SerializeToString(deterministic=True)
-        return self._scope[1]
+    def _scope_of(self, offer: Offer, asker: Principal) -> bytes:
+        # The same for all who watch for a department, until a catalogue is published, a grant or the key is another.
+        made_of = (offer.epoch, offer.view.raw_key, offer.catalogue_revision, asker.department, asker.region)
+        scope = self._scopes.get(made_of)
+        if scope is None:
+            if len(self._scopes) >= _KNOWN_SCOPES:
+                self._scopes.clear()
+            scope = self._scopes[made_of] = self._made(offer, asker).SerializeToString(deterministic=True)
+        return scope
 
-    def _made(self, offer: Offer) -> pb.ViewScope:
+    def _made(self, offer: Offer, asker: Principal) -> pb.ViewScope:
         matters = [
             pb.MatterScope(code=each.code, rules=[_rules(span) for span in each.spans]) for each in self._matters()
         ]
         return pb.ViewScope(
-            key=offer.view.raw_key, covers=["company"], matters=matters, catalogue_revision=offer.catalogue_revision
+            key=offer.view.raw_key,
+            covers=["company"],
+            matters=matters,
+            catalogue_revision=offer.catalogue_revision,
+            grant=_grant(asker),
         )
+
+
+def _grant(asker: Principal) -> pb.GrantScope | None:
+    grant = asker.grant
+    if grant is None:
+        return None
+    return pb.GrantScope(
+        department=grant.department,
+        all_matters=grant.matters is None,
+        matters=sorted(grant.matters or ()),
+        modes=sorted(number for number, mode in MODES.items() if number and mode in grant.modes),
+        regions=sorted(grant.regions),
+        home_region=asker.region,
+        days=pb.DateSpan(start_date=grant.valid_from.isoformat(), end_date=grant.valid_until.isoformat()),
+        officers_required=grant.officers_required,
+        counter_key=grant.counter_key,
+        officers=[pb.GrantedOfficer(officer_id=each.id, public_key=each.key) for each in grant.officers],
+    )
 
 
 def _rules(span: MatterSpan) -> pb.MatterRules:
@@ -193,6 +245,7 @@ def _rules(span: MatterSpan) -> pb.MatterRules:
         case_no_required=span.matter.case_no_required,
         high_consequence=span.matter.high_consequence,
         stale_pass=span.matter.stale_pass,
+        broader=span.matter.broader or "",
     )
 
 
@@ -204,12 +257,6 @@ async def _read(requests: AsyncIterator[pb.WatchRequest], told: "asyncio.Queue[R
             told.put_nowait(_report(request.state, request.refusal))
     finally:
         told.put_nowait(None)
-
-
-def _inquirer(context: Any) -> str:
-    asker = caller(context)
-    asker.require(Role.INQUIRER)
-    return asker.department
 
 
 def _report(state: pb.ClientState, refusal: int) -> Report:
@@ -264,7 +311,8 @@ class InquiryServicer(audit_pb2_grpc.InquiryServiceServicer):
     ) -> audit_pb2.UploadLocalPassesResponse:
         """Take records of local passes."""
         passes = [_pass(each) for each in request.passes]
-        sequence, gap = await self._service.upload(caller(context), request.sdk_id, request.lineage, passes)
+        block = Block(number=request.block, before=request.chain_before, after=request.chain_after)
+        sequence, gap = await self._service.upload(caller(context), request.sdk_id, request.lineage, passes, block)
         return audit_pb2.UploadLocalPassesResponse(acknowledged_sequence=sequence, gap=gap)
 
 
@@ -283,5 +331,7 @@ def _pass(each: audit_pb2.LocalPass) -> UploadedPass:
         case_no=each.context.case_no,
         role=each.context.role,
         region=each.context.handling_region,
-        officer=each.context.officer.officer_id,
+        mode=MODES.get(each.context.mode, "unknown"),
+        officer=officer_claim(each.context),
+        message=each.SerializeToString(deterministic=True),
     )

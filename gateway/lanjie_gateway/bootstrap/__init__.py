@@ -23,7 +23,8 @@ class Gateway:
 
     async def __aenter__(self) -> Self:
         await self.control.start()
-        await self.worker.start(self.control.feed_address)
+        await self.worker.start(self.control.feed)
+        self.control.screening_tls = self.worker.places.tls
         await self.worker.ready()
         while not self.control.gateway_file.exists():  # noqa: ASYNC110  written by the feed's next turn
             await asyncio.sleep(0.01)

@@ -3,6 +3,7 @@
 import datetime
 import importlib.metadata
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -10,6 +11,7 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
+from lanjie_gateway.adapters.certificates import CertificateFiles, Certificates
 from lanjie_gateway.adapters.departments_file import read_departments
 from lanjie_gateway.domain import departments
 from lanjie_gateway.settings import Settings
@@ -33,6 +35,51 @@ def departments_of(settings: Settings) -> tuple[departments.Department, ...]:
     handed_on = settings.departments_toml
     content = read_departments(settings.state, settings.departments) if handed_on is None else handed_on.encode()
     return departments.parse(content)
+
+
+def certificates_of(settings: Settings, clock: Clock) -> Certificates | None:
+    """Return what the listeners show and ask for; `None` without TLS.
+
+    Raises:
+        CertificateError: the files cannot be used.
+        ValueError: one of them is not named.
+    """
+    if settings.tls is None:
+        return None
+    cert, key, client_ca = settings.tls
+    return Certificates(CertificateFiles(cert=cert, key=key, client_ca=client_ca), clock)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where one server listens: in the clear, on this machine; with TLS, as others write it, empty without."""
+
+    plain: str
+    tls: str = ""
+
+
+def listen(server: grpc.aio.Server, settings: Settings, name: str, certificates: Certificates | None) -> Places:
+    """Let a server listen on `listen`, `feed` or `admin` of the settings."""
+    asked: str = getattr(settings, name)
+    if certificates is None:
+        return Places(plain=_with_port(asked, server.add_insecure_port(asked)))
+    beside: str = getattr(settings, f"plain_{name}")
+    return Places(
+        plain=_with_port(beside, server.add_insecure_port(beside)),
+        tls=settings.advertised(_with_port(asked, server.add_secure_port(asked, certificates.credentials()))),
+    )
+
+
+def places_of(settings: Settings, name: str) -> Places:
+    """Return where another process of this gateway listens, by its settings with ports in them."""
+    asked: str = getattr(settings, name)
+    if settings.tls is None:
+        return Places(plain=asked)
+    return Places(plain=getattr(settings, f"plain_{name}"), tls=settings.advertised(asked))
+
+
+def _with_port(address: str, port: int) -> str:
+    return f"{address.rpartition(':')[0]}:{port}"
 
 
 async def describe(server: grpc.aio.Server, *modules: object, without: str = "") -> health.HealthServicer:

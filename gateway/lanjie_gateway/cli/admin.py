@@ -9,13 +9,16 @@ import grpc
 from lanjie import _transport
 from lanjie.errors import Unavailable
 from lanjie.v1 import (
+    access_pb2_grpc,
     audit_pb2_grpc,
     calendar_pb2_grpc,
     catalogue_pb2_grpc,
     feedback_pb2_grpc,
     ledger_pb2_grpc,
     listing_pb2_grpc,
+    rights_pb2_grpc,
     screening_pb2_grpc,
+    statistics_pb2_grpc,
     watch_pb2_grpc,
 )
 from lanjie_gateway.cli.gateway_file import CommandError, Endpoint, unreachable
@@ -26,11 +29,7 @@ SECONDS: Final = 30.0
 IMPORT_SECONDS: Final = 3_600.0
 """Deadline of an import, its upload included."""
 
-_OPTIONS: Final = (
-    # A token never goes through a proxy that the environment names for other purposes.
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.max_receive_message_length", 8 * 1024 * 1024),
-)
+_OPTIONS: Final = (("grpc.max_receive_message_length", 8 * 1024 * 1024),)
 
 
 class Connection:
@@ -38,16 +37,21 @@ class Connection:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.address = endpoint.address
+        self._tls = endpoint.tls
         # The SDK's own rule: token and identifiers never travel in the clear (Art. 43).
-        _transport.Endpoint(endpoint.address, endpoint.token).require_safe(endpoint.address)
-        self.channel = grpc.insecure_channel(endpoint.address, options=_OPTIONS)
-        self._metadata = (("authorization", f"Bearer {endpoint.token}"),)
+        spoken = _transport.Endpoint(endpoint.address, endpoint.token, endpoint.tls)
+        spoken.require_safe(endpoint.address)
+        self.channel = _transport.open_channel(endpoint.address, endpoint.tls, _OPTIONS)
+        self._metadata = spoken.metadata
         self.listings = listing_pb2_grpc.ListingServiceStub(self.channel)
         self.catalogues = catalogue_pb2_grpc.CatalogueServiceStub(self.channel)
         self.calendar = calendar_pb2_grpc.CalendarServiceStub(self.channel)
         self.ledger = ledger_pb2_grpc.LedgerServiceStub(self.channel)
+        self.access = access_pb2_grpc.AccessServiceStub(self.channel)
         self.audit = audit_pb2_grpc.AuditServiceStub(self.channel)
         self.feedback = feedback_pb2_grpc.FeedbackServiceStub(self.channel)
+        self.statistics = statistics_pb2_grpc.StatisticsServiceStub(self.channel)
+        self.rights = rights_pb2_grpc.RightsServiceStub(self.channel)
         self.watches = watch_pb2_grpc.WatchServiceStub(self.channel)
         self.screening = screening_pb2_grpc.ScreeningServiceStub(self.channel)
 
@@ -71,7 +75,9 @@ class Connection:
             raise self._translated(error) from None
 
     def _translated(self, error: grpc.RpcError) -> Exception:
-        translated = _transport.translate(error)
+        translated = _transport.translate(error, self._tls)
+        if translated.metadata.get("rule") == "tls":
+            return CommandError(f"no gateway answers at {self.address}: {translated}")
         if isinstance(translated, Unavailable) and not translated.reason:
             return CommandError(unreachable(self.address))
         return translated

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import sys
 from importlib.metadata import version
 from typing import Annotated, NoReturn
@@ -11,13 +12,18 @@ import typer
 from typer.exceptions import TyperException
 
 from lanjie_gateway.cli import (
+    audit,
     backup,
     calendar,
     catalogues,
     checks,
+    grants,
+    limits,
     list_events,
     lists,
     profiles,
+    receipts,
+    rights,
     status,
     waiting,
     watches,
@@ -25,10 +31,11 @@ from lanjie_gateway.cli import (
 from lanjie_gateway.cli.demo import demo
 from lanjie_gateway.cli.explain import explain
 from lanjie_gateway.cli.feedback import feedback, report
-from lanjie_gateway.cli.gateway_file import CommandError
+from lanjie_gateway.cli.gateway_file import CommandError, with_tls
 from lanjie_gateway.cli.migrate import migrate
 from lanjie_gateway.cli.rotate import rotate_view_key
 from lanjie_gateway.cli.serve import serve
+from lanjie_gateway.cli.statistics import statistics
 
 app = typer.Typer(
     name="lanjie",
@@ -49,9 +56,16 @@ app.command()(list_events.duties)
 app.add_typer(profiles.app, name="profile")
 app.add_typer(catalogues.app, name="catalogue")
 app.add_typer(calendar.app, name="calendar")
+app.add_typer(limits.app, name="limits")
+app.add_typer(grants.app, name="grant")
 app.command()(explain)
 app.command()(report)
 app.command()(feedback)
+app.command()(statistics)
+app.add_typer(receipts.app, name="receipt")
+for rights_app in (rights.subject, rights.authorisation, rights.complaint):
+    app.add_typer(rights_app)
+app.add_typer(audit.app, name="audit")
 app.add_typer(watches.app, name="watch")
 app.add_typer(watches.cases, name="case")
 app.command()(watches.alerts)
@@ -61,6 +75,7 @@ app.command()(backup.restore)
 app.command("rotate-view-key")(rotate_view_key)
 app.command()(migrate)
 app.command()(demo)
+with_tls(app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -94,11 +109,17 @@ def main() -> None:
         _fail(str(error), error.code)
     except LanjieError as error:
         _fail(describe(error), 2)
+    except (typer.Exit, KeyboardInterrupt):
+        raise
     except BrokenPipeError:
         # The reader has gone (`| head`). What is still buffered must not raise again at exit.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(2)
+    except Exception as error:  # noqa: BLE001  a traceback ends in a message, and that may quote an identifier
+        from lanjie_gateway.settings import where
+
+        _fail(f"internal error: {where(error)}", 2)
     else:
         sys.exit(code if isinstance(code, int) else 0)
 
@@ -110,6 +131,8 @@ def _misused(error: TyperException) -> NoReturn:
         typer.echo(context.get_help() if context is not None else "", err=True)
         sys.exit(2)
     message = error.format_message() if hasattr(error, "format_message") else str(error)
+    # Our words are ASCII; what is not was typed, and may be a name.
+    message = re.sub(r"[^\x00-\x7f]+", "…", message)
     if message.startswith("Got unexpected extra argument"):
         # It would repeat what was typed: half of an identifier with a blank in it, for instance.
         message = "Got more arguments than it takes; quote what holds blanks."
@@ -129,5 +152,8 @@ def describe(error: Exception) -> str:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)  # noqa: T201  this is the one place for it
+    from lanjie_matcher.masking import masked_line
+
+    # What was typed in the wrong place may be an identifier.
+    print(f"error: {masked_line(message)}", file=sys.stderr)  # noqa: T201  this is the one place for it
     sys.exit(code)

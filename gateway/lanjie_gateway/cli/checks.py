@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from lanjie_gateway.cli import render
+from lanjie_gateway.cli import receipts, render
 from lanjie_gateway.cli.arguments import identifier_text, parse_instant
 from lanjie_gateway.cli.gateway_file import (
     Address,
@@ -54,6 +54,10 @@ AsOf = Annotated[
     ),
 ]
 
+ReceiptFile = Annotated[
+    Path | None, typer.Option("--receipt", metavar="FILE", help="Write the signed receipt 核查凭证, JSON.")
+]
+
 
 def check(
     identifier: Annotated[str, typer.Argument(metavar="IDENT", help="kind:number; `-` reads it from standard input.")],
@@ -65,17 +69,27 @@ def check(
     role: Annotated[str, typer.Option(help="Part the subject plays: applicant, parent, ...")] = "",
     handling_region: Annotated[str, typer.Option(help="Region that handles the matter, six digits.")] = "",
     as_of: AsOf = None,
+    receipt: ReceiptFile = None,
+    authorisation: Annotated[
+        str, typer.Option(metavar="ID", help="The subject's authorisation: asks under it, not ex officio (Art. 39).")
+    ] = "",
+    request_id: Annotated[str, typer.Option(help="Name of this question, to ask again after a lost answer.")] = "",
     gateway_file: GatewayFile = None,
     address: Address = None,
     token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Check one subject; exit 0 whenever there is an answer, whatever it is."""
+    from lanjie import InquiryMode
+
     at = parse_instant(as_of) if as_of is not None else None
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
+    target, text = (
+        Target(gateway_file=gateway_file, address=address, token_file=token_file),
+        identifier_text(identifier),
+    )
     with open_client(target) as client:
         decision = client.check(
-            identifier_text(identifier),
+            text,
             matter=matter,
             purpose=purpose,
             name=name,
@@ -83,14 +97,20 @@ def check(
             role=role,
             handling_region=handling_region,
             as_of=at,
+            mode=InquiryMode.AUTHORISED if authorisation else InquiryMode.EX_OFFICIO,
+            authorisation_id=authorisation,
+            request_id=request_id,
         )
+        if receipt is not None:
+            receipts.issue(client, receipt, [(decision, text)])
+        why = nobody(client)
     if as_json:
         render.emit(render.decision_dict(decision))
     else:
         question = f"{decision.masked_identifier} · {matter} · {purpose}"
         render.console().print(render.decision_panel(decision, title="check 比对", question=question))
     if decision.source.name == "NONE":
-        raise CommandError(NOBODY)
+        raise CommandError(why)
 
 
 def check_file(
@@ -105,6 +125,7 @@ def check_file(
     role: Annotated[str, typer.Option(help="Part the subjects play: applicant when left out.")] = "",
     handling_region: Annotated[str, typer.Option(help="Region that handles the matter, six digits.")] = "",
     as_of: AsOf = None,
+    receipt: ReceiptFile = None,
     gateway_file: GatewayFile = None,
     address: Address = None,
     token_file: TokenFile = None,
@@ -129,10 +150,22 @@ def check_file(
     with open_client(target) as client, render.progress(hidden=as_json, steps=True) as bar:
         task = bar.add_task("checking", total=len(table.rows))
         with _replacing(output, marked=table.marked) as stream:
-            write_answers(stream, table, _answers(client, table.rows, asked), tally, lambda: bar.advance(task))
+            answers: list[tuple[lanjie.Decision, str]] = []
+            told = _answers(client, table.rows, asked)
+            kept = told if receipt is None else _kept(told, answers)
+            write_answers(stream, table, kept, tally, lambda: bar.advance(task))
+        if receipt is not None and answers:
+            receipts.issue(client, receipt, answers)
+        why = nobody(client)
     _show_tally(tally, output, at, time.perf_counter() - started, as_json=as_json)
     if tally.unanswered:
-        raise CommandError(f"{tally.unanswered:,} rows: {NOBODY}")
+        raise CommandError(f"{tally.unanswered:,} rows: {why}")
+
+
+def nobody(client: "lanjie.Client") -> str:
+    """Return the line for a gateway that could not be asked; it tells what is wrong with a certificate."""
+    why = client.sync_status().last_error
+    return f"{NOBODY}; {why}" if "certificate" in why or "TLS" in why else NOBODY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +269,15 @@ def _answers(
         piece = rows[place : place + PIECE_ROWS]
         names = [row.name for row in piece]
         yield from zip(piece, client.check_many([row.text for row in piece], names=names, **asked), strict=True)
+
+
+def _kept(
+    told: Iterator[tuple[Row, "lanjie.Decision"]], answers: list[tuple["lanjie.Decision", str]]
+) -> Iterator[tuple[Row, "lanjie.Decision"]]:
+    """Pass answers on and keep what a receipt is made of."""
+    for row, decision in told:
+        answers.append((decision, row.text))
+        yield row, decision
 
 
 def write_answers(

@@ -1,12 +1,17 @@
 """Which gateway a command talks to, and as whom: `gateway.json` of `serve`, or an explicit address and token file.
 
 `serve` names one token file for each person of the embedded department; a command takes the one its task belongs to.
-Tokens are read when they are needed, and never shown.
+Tokens are read when they are needed, and never shown. A certificate takes the place of a token: every command that
+talks to a gateway has its options (`with_tls`), and goes to the listeners with TLS.
 """
 
 import enum
+import functools
+import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -26,6 +31,12 @@ Address = Annotated[str | None, typer.Option("--address", help="HOST:PORT of the
 TokenFile = Annotated[
     Path | None, typer.Option("--token-file", help="File with the bearer token, instead of the file's.")
 ]
+_TLS_OPTIONS: Final[Mapping[str, tuple[str, str]]] = {
+    "tls_cert": ("LANJIE_CLIENT_CERT", "Own certificate, PEM, in place of a token: goes to the listeners with TLS."),
+    "tls_key": ("LANJIE_CLIENT_KEY", "Its private key, PEM."),
+    "tls_ca": ("LANJIE_GATEWAY_CA", "Authority that vouches for the gateway, PEM."),
+}
+_tls: ContextVar["lanjie.Tls | None"] = ContextVar("tls", default=None)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -48,6 +59,7 @@ class Person(enum.StrEnum):
     AUTHORITY = "authority"
     REVIEWER = "reviewer"
     AGENCY = "agency"
+    CONTROLLER = "controller"
     MANAGER = "manager"
 
 
@@ -64,7 +76,8 @@ class Endpoint:
     """One listener and the credentials for it."""
 
     address: str
-    token: str
+    token: str | None = None
+    tls: "lanjie.Tls | None" = None
 
     def __repr__(self) -> str:
         return f"Endpoint({self.address})"
@@ -84,6 +97,11 @@ class Target:
         Raises:
             CommandError: nothing names the gateway, or a file it needs cannot be read.
         """
+        tls = _tls.get()
+        if tls is not None:
+            if self.token_file is not None:
+                raise CommandError("a certificate says who asks: leave --token-file out, or --tls-cert")
+            return Endpoint(address=self.address or _entry(self.content(), "tls", listener), tls=tls)
         if self.address is not None and self.token_file is not None:
             return Endpoint(address=self.address, token=_token(self.token_file))
         content = self.content()
@@ -113,6 +131,11 @@ class Target:
             raise CommandError(f"{self.gateway_file} is not a gateway file")
         return content
 
+    @property
+    def certified(self) -> bool:
+        """Whether a certificate says who asks."""
+        return _tls.get() is not None
+
     def arguments(self) -> list[str]:
         """Return the options that name this gateway again, for a command to be typed by another person."""
         return ["--gateway-file", str(self.gateway_file)] if self.gateway_file else ["--address", str(self.address)]
@@ -123,7 +146,58 @@ def open_client(target: Target) -> "lanjie.Client":
     import lanjie
 
     endpoint = target.endpoint(Listener.SCREENING, Person.INQUIRER)
-    return lanjie.Client(endpoint.address, token=endpoint.token, local=False)
+    return lanjie.Client(endpoint.address, token=endpoint.token, tls=endpoint.tls, local=False)
+
+
+def with_tls(app: typer.Typer) -> None:
+    """Give every command of a tree that talks to a gateway the options of a certificate."""
+    for command in app.registered_commands:
+        if command.callback is not None and "gateway_file" in inspect.signature(command.callback).parameters:
+            command.callback = _taking_tls(command.callback)
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            with_tls(group.typer_instance)
+
+
+def _taking_tls(command: Callable[..., Any]) -> Callable[..., Any]:
+    own = inspect.signature(command, eval_str=True)
+    added = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[Path | None, typer.Option(f"--{name.replace('_', '-')}", envvar=variable, help=text)],
+        )
+        for name, (variable, text) in _TLS_OPTIONS.items()
+    ]
+
+    @functools.wraps(command)
+    def taking(*args: Any, **kwargs: Any) -> Any:
+        with _using_tls({name: kwargs.pop(name, None) for name in _TLS_OPTIONS}):
+            return command(*args, **kwargs)
+
+    parameters = [*own.parameters.values(), *added]
+    taking.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    taking.__annotations__ = {each.name: each.annotation for each in parameters}
+    return taking
+
+
+@contextmanager
+def _using_tls(files: Mapping[str, Path | None]) -> Iterator[None]:
+    told = {name: path for name, path in files.items() if path is not None}
+    if not told:
+        yield
+        return
+    if len(told) < len(files):
+        options = " and ".join(f"--{name.replace('_', '-')}" for name in files if name not in told)
+        raise CommandError(f"a certificate wants {options} as well")
+    import lanjie
+
+    before = _tls.set(lanjie.Tls.from_files(ca=told["tls_ca"], cert=told["tls_cert"], key=told["tls_key"]))
+    try:
+        yield
+    finally:
+        _tls.reset(before)
 
 
 def unreachable(address: str) -> str:

@@ -23,7 +23,7 @@ COLUMNS: Final = tuple(
     "op subject_kind name id_kind id_number other_ids list_type decision_no authority authority_uscc reason basis"
     " notice_date decision_date served_date listed_on expires_on publicity_until retention_until removal_conditions"
     " remedies measure_hints region sanction_no sanction_kind sanction_from sanction_to source source_record_id"
-    " source_version related_persons".split()
+    " source_version related_persons record_class cautious_review".split()
 )
 """The canonical columns of a list file, in their order."""
 

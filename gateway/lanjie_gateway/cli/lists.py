@@ -193,6 +193,8 @@ def confirm_command(receipt_id: str, target: Target) -> str:
     # The gateway file names a second person of department `local` only.
     named = target.gateway_file is not None and target.token_file is None
     extra = [] if named else ["--token-file", "THEIR_TOKEN_FILE"]
+    if target.certified:
+        extra = ["--tls-cert", "THEIR_CERTIFICATE", "--tls-key", "THEIR_KEY"]
     return shlex.join(["lanjie", "list", "confirm", receipt_id, *target.arguments(), *extra])
 
 
@@ -241,9 +243,13 @@ def show(
         answer = admin.call(admin.listings.Get, pb.GetRequest(listing_id=listing_id, purpose=purpose))
     if as_json:
         values = render.listing_dict(answer.listing)
-        render.emit(values | {"events": [render.message_dict(event) for event in answer.events]})
+        parts = {"events": answer.events, "complaints": answer.complaints}
+        told = {name: [render.message_dict(each) for each in part] for name, part in parts.items()}
+        render.emit(values | told)
     else:
         render.console().print(render.listing_panel(answer.listing, answer.events))
+        for each in answer.complaints:
+            render.console().print(render.facts_panel("complaint", render.message_dict(each)))
 
 
 def record(

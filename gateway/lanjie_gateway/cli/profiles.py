@@ -229,12 +229,14 @@ def _note(trial: _Trial, line: int, error: "RowRefused") -> None:
 
 def _masked(line: int, draft: "ListingDraft") -> dict[str, str]:
     """Return the canonical cells of a row that say something; identifiers and names masked (Art. 40)."""
+    from lanjie_matcher.masking import masked_name, masked_number
+
     cells = {
         "line": str(line),
         "op": draft.op.value,
         "subject_kind": draft.subject_kind.value,
-        "name": draft.name[:1] + "*" * (len(draft.name) - 1),
-        "identifiers": ", ".join(each.masked for each in draft.identifiers),
+        "name": masked_name(draft.name),
+        "identifiers": ", ".join(map(masked_number, draft.identifiers)),
         "list_type": draft.list_type,
         **draft.texts,
         **{name: str(day) for name, day in draft.dates.items() if day},

@@ -110,6 +110,9 @@ def decision_panel(decision: "Decision", *, title: str = "", question: str = "")
     if decision.measures:
         parts.append(_measures_table(decision.measures))
     parts.extend(_listing_grid(listing) for listing in decision.listings)
+    if decision.listings:
+        parts.append(Text(f"remedies 救济途径: {decision.remedies}"))
+        parts.append(Text(f"objection 异议渠道: {decision.objection_channel}"))
     parts.append(_footer(decision))
     style = OUTCOMES.get(name, ("", ""))[1].split(" on ")[-1].removeprefix("bold ")
     return Panel(Group(*parts), title=Text(title) if title else None, border_style=style, box=box.ROUNDED)
@@ -176,9 +179,11 @@ def message_dict(message: Message) -> dict[str, Any]:
 
 def _message_value(message: Message, field: Any) -> Any:
     value = getattr(message, field.name)
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        return dict(sorted(value.items()))
     if field.is_repeated:
         return [_single(each, field) for each in value]
-    if field.message_type is not None and not message.HasField(field.name):
+    if field.has_presence and not message.HasField(field.name):
         return None
     return _single(value, field)
 

@@ -20,6 +20,19 @@ def serve(
     metrics: Annotated[
         str, typer.Option(envvar="LANJIE_METRICS", help="Metrics listener for Prometheus, HTTP; none by default.")
     ] = "",
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="LANJIE_TLS_CERT", help="Certificate with its chain, PEM; listeners then want clients' too."
+        ),
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(envvar="LANJIE_TLS_KEY", help="Its private key, PEM.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(envvar="LANJIE_TLS_CLIENT_CA", help="Authorities that vouch for clients, PEM.")
+    ] = None,
+    advertise: Annotated[
+        str, typer.Option(envvar="LANJIE_ADVERTISE", help="Host name by which other machines reach the listeners.")
+    ] = "",
     allow_examples: Annotated[
         bool, typer.Option("--allow-examples", help="Take catalogues marked `example: true`: for trying things out.")
     ] = False,
@@ -33,5 +46,21 @@ def serve(
     if state.exists() and not state.is_dir():
         raise CommandError(f"{state} is not a directory")
     from lanjie_gateway import supervisor
+    from lanjie_gateway.settings import Settings
 
-    sys.exit(supervisor.serve(state, listen, feed, admin, metrics, allow_examples=allow_examples))
+    try:
+        settings = Settings(
+            state=state,
+            listen=listen,
+            feed=feed,
+            admin=admin,
+            metrics=metrics,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            tls_client_ca=tls_client_ca,
+            advertise=advertise,
+            allow_examples=allow_examples,
+        )
+    except (OSError, ValueError) as error:
+        raise CommandError(str(error)) from None
+    sys.exit(supervisor.serve(settings))

@@ -1,4 +1,4 @@
-"""`lanjie status`: is the gateway ready, on which revision, with which catalogues, lists and SDKs."""
+"""`lanjie status`: is the gateway ready, on which revision, with which catalogues, lists, SDKs and certificate."""
 
 import datetime
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 def status(*, gateway_file: GatewayFile = None, token_file: TokenFile = None, as_json: AsJson = False) -> None:
     """Say whether the gateway is ready, its revision, catalogues, lists and SDKs; exit 1 when it is not ready."""
-    from lanjie.v1 import catalogue_pb2, ledger_pb2, screening_pb2
-    from lanjie_gateway.cli import list_status, sync_status
+    from lanjie.v1 import audit_pb2, catalogue_pb2, ledger_pb2, screening_pb2
+    from lanjie_gateway.cli import certificates, limits, list_status, sync_status
     from lanjie_gateway.cli.admin import connect
 
     target = Target(gateway_file=gateway_file, token_file=token_file)
@@ -26,6 +26,9 @@ def status(*, gateway_file: GatewayFile = None, token_file: TokenFile = None, as
         found = admin.call(admin.catalogues.GetCatalogue, catalogue_pb2.GetCatalogueRequest())
         sync = admin.call(admin.ledger.GetSyncStatus, ledger_pb2.GetSyncStatusRequest())
         lists = admin.call(admin.ledger.GetListStatus, ledger_pb2.GetListStatusRequest())
+        certified = admin.call(admin.ledger.GetCertificateStatus, ledger_pb2.GetCertificateStatusRequest())
+        persons = admin.call(admin.ledger.GetLimits, ledger_pb2.GetLimitsRequest())
+        records = admin.call(admin.audit.GetRecordStatus, audit_pb2.GetRecordStatusRequest())
     now = datetime.datetime.now(datetime.UTC)
     facts: dict[str, Any] = {
         "ready": ready,
@@ -35,14 +38,31 @@ def status(*, gateway_file: GatewayFile = None, token_file: TokenFile = None, as
     }
     if as_json:
         editions = [render.edition_dict(each) for each in found.editions]
-        shown = {"sync": sync_status.sync_dict(sync, now), "lists": list_status.lists_dict(lists)}
+        shown = {
+            "sync": sync_status.sync_dict(sync, now),
+            "lists": list_status.lists_dict(lists),
+            "limits": limits.limits_dict(persons),
+        }
+        if certified.tls:
+            shown["certificates"] = certificates.certificates_dict(certified)
+        shown["records"] = render.message_dict(records)
         render.emit({**facts, **shown, "catalogues": editions})
     else:
         console = render.console()
         console.print(render.facts_panel("lanjie gateway", facts))
+        if certified.tls:
+            console.print(certificates.certificates_view(certified))
         console.print(render.editions_table(found.editions))
         console.print(list_status.lists_view(lists))
         console.print(sync_status.sync_view(sync, now))
+        if persons.departments:
+            console.print(limits.limits_view(persons))
+        for each in records.findings:
+            console.print(
+                f"! inquiry records are {each.fault} from {each.index} on: `lanjie audit verify`", style="bold red"
+            )
+        if records.spool_faults:
+            console.print(f"! {records.spool_faults} gaps or breaks in the spools of SDKs", style="bold yellow")
     if not ready:
         raise typer.Exit(1)
 

@@ -4,14 +4,19 @@
 2. It reads what it may write; who runs the system reads everything. What is not theirs reads like what is not there.
 3. Only the unit that identified a subject repairs its credit (Art. 66).
 4. A manager publishes the measure lists of one level and region (Art. 45).
+5. Nobody inquires without a grant of the department that covers matter, mode, region and day (Art. 24, 39, 40).
 
 The embedded department `local` stands for every unit, and has none of these bounds.
 """
 
+import datetime
 import enum
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Self
 
 from lanjie_gateway.domain.errors import Refused
+from lanjie_gateway.domain.grants import Grant
 from lanjie_gateway.domain.signing import PublicKey
 from lanjie_matcher.catalogues import Level
 from lanjie_matcher.listings import Listing
@@ -73,8 +78,7 @@ class Principal:
         person: the person or token behind it; a second person is another value.
         roles: what it may do.
         region: region of the department, GB/T 2260; the handling region of a check that names none.
-        implementer_kinds: kinds of unit it is for measures that name implementers; `None` for any.
-        matters: matters it may inquire for; `None` for all.
+        grant: what its department may ask; `None` for nothing.
         writes: what it may list, correct and end as an authority; `None` for everything (the embedded department).
         manages: what it may publish as a manager; `None` for lists of any level and region (the same).
         signing_keys: the person's own keys; what it publishes bears a signature of one of them.
@@ -84,8 +88,7 @@ class Principal:
     person: str
     roles: frozenset[Role]
     region: str
-    implementer_kinds: frozenset[str] | None = None
-    matters: frozenset[str] | None = None
+    grant: Grant | None = None
     writes: WriteScope | None = None
     manages: Management | None = None
     signing_keys: tuple[PublicKey, ...] = ()
@@ -105,15 +108,42 @@ class Principal:
             wanted = " or ".join(roles)
             raise Refused("NOT_PERMITTED", f"this needs the role {wanted}", required=wanted)
 
-    def require_matter(self, matter: str) -> None:
-        """Raise unless the caller may inquire for `matter`.
+    def granted(self, grant: Grant | None) -> Self:
+        """Return the same caller with what its department is granted."""
+        return replace(self, grant=grant)
+
+    def require_inquiry(
+        self, matter: str, mode: str, region: str, day: datetime.date, *, held_by: Iterable[str] = ()
+    ) -> Grant:
+        """Return the grant that covers an inquiry (5).
+
+        Args:
+            matter: code.
+            mode: see `lanjie_gateway.domain.grants.Mode`.
+            region: the handling region.
+            day: today in Shanghai.
+            held_by: the matters that hold it, by the catalogues of the day.
+
+        Raises:
+            Refused: NOT_PERMITTED; what is not covered is named: ``grant`` where there is none.
+        """
+        grant = self.require_standing(day)
+        if fault := grant.fault((matter, *held_by), mode, region, day):
+            raise not_granted(fault)
+        return grant
+
+    def require_standing(self, day: datetime.date) -> Grant:
+        """Return the grant that lets an inquirer ask anything at all on a day in Shanghai (5).
 
         Raises:
             Refused: NOT_PERMITTED.
         """
         self.require(Role.INQUIRER)
-        if self.matters is not None and matter not in self.matters:
-            raise Refused("NOT_PERMITTED", "the grant does not cover this matter", required=matter)
+        if self.grant is None:
+            raise not_granted("grant")
+        if not self.grant.stands(day):
+            raise not_granted("day")
+        return self.grant
 
     def may_write(self, list_type: str, region: str) -> bool:
         """Whether the caller may enter such a listing (1); without a region it counts as the caller's own."""
@@ -162,6 +192,11 @@ class Principal:
         if Role.MANAGER not in self.roles:
             return False
         return self.manages is None or self.manages == Management(level=level, region=region)
+
+
+def not_granted(what: str) -> Refused:
+    """Return the refusal of an inquiry by what of it is not granted: one text for all (Art. 40)."""
+    return Refused("NOT_PERMITTED", "no grant covers this inquiry", required=what)
 
 
 def is_of(source: str, department: str) -> bool:

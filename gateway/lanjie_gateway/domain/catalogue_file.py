@@ -29,15 +29,18 @@ from lanjie_matcher.subjects import SubjectKind
 __all__ = ["CatalogueRefused", "Fault", "load"]
 
 _TOP: Final = frozenset({"catalogue", "list_types", "matters", "measures"})
-_HEADER: Final = frozenset("id level region edition example publication filing effective_from effective_to".split())
+_HEADER: Final = frozenset(
+    "id level region edition example publication filing effective_from effective_to remedies objection_channel".split()
+)
 _PUBLICATION: Final = frozenset({"number", "date", "approver", "document_sha256"})
 _FILING: Final = frozenset({"number", "date"})
 _LIST_TYPE: Final = frozenset(
     "code name authority basis standard level region scope ends_with required_fields source_max_age_days"
-    " effective_from effective_to aliases local_regulation".split()
+    " effective_from effective_to aliases local_regulation remedies objection_channel".split()
 )
 _MATTER: Final = frozenset(
-    "code name broader implementation_codes case_no_required as_of_allowed high_consequence stale_pass".split()
+    "code name broader implementation_codes case_no_required as_of_allowed high_consequence stale_pass"
+    " person_files".split()
 )
 _MEASURE: Final = frozenset(
     "code title content objects list_types matters effect instruction trigger decision_kinds term officer_verifies"
@@ -49,6 +52,7 @@ _TRIGGERS: Final = {trigger.value: trigger for trigger in Trigger}
 _ENDS: Final = {ends.value: ends for ends in EndsWith}
 _KINDS: Final = {kind.value: kind for kind in SubjectKind}
 _MAX_MONTHS: Final = 1_200
+_MAX_TOLD: Final = 500
 
 
 def load(
@@ -105,6 +109,7 @@ def _edition(top: Fields, faults: list[Fault], warnings: list[str], *, allow_exa
     last = head.day("effective_to")
     _ordered(head, first, last)
     identity = (head.code("id"), _edition_name(head))
+    told = _told(head)
     if level is None or first is None or not region:
         return None
     if published_on is not None and first < published_on:
@@ -122,7 +127,9 @@ def _edition(top: Fields, faults: list[Fault], warnings: list[str], *, allow_exa
         filing_number=filing_number,
         approver=approver,
         filing_date=filed_on,
-        list_types=tuple(_list_type(each, level, region) for each in _entries(top, "list_types", _LIST_TYPE, faults)),
+        list_types=tuple(
+            _list_type(each, level, region, told) for each in _entries(top, "list_types", _LIST_TYPE, faults)
+        ),
         matters=tuple(_matter(each) for each in _entries(top, "matters", _MATTER, faults)),
         measures=tuple(_measure(each, level, warnings) for each in _entries(top, "measures", _MEASURE, faults)),
     )
@@ -173,7 +180,16 @@ def _ordered(fields: Fields, first: datetime.date | None, last: datetime.date | 
         fields.fault("date-order", "effective_to lies before effective_from")
 
 
-def _list_type(fields: Fields, level: Level, region: str) -> ListType:
+def _told(fields: Fields, default: tuple[str, str] = ("", "")) -> tuple[str, str]:
+    """Return remedies and objection channel (Art. 31, 64, 71); those of the head hold for every list type."""
+    found = (fields.text("remedies") or default[0], fields.text("objection_channel") or default[1])
+    for name, text in zip(("remedies", "objection_channel"), found, strict=True):
+        if len(text) > _MAX_TOLD:
+            fields.fault("field-type", f"{name} has at most {_MAX_TOLD} characters")
+    return found
+
+
+def _list_type(fields: Fields, level: Level, region: str, told: tuple[str, str]) -> ListType:
     own_level = fields.choice("level", _LEVELS, default=level) or level
     own_region = fields.text("region") or region
     if own_level > level or not rules.region_fits(own_level, own_region) or not covers(region, own_region):
@@ -186,6 +202,7 @@ def _list_type(fields: Fields, level: Level, region: str) -> ListType:
         fields.fault("local-list-type-scope", "the scopes of Art. 29 are 1, 2 and 3")
     first, last = fields.day("effective_from"), fields.day("effective_to")
     _ordered(fields, first, last)
+    remedies, objection_channel = _told(fields, told)
     # (2) a basis and a standard
     list_type = ListType(
         code=fields.code(),
@@ -202,6 +219,8 @@ def _list_type(fields: Fields, level: Level, region: str) -> ListType:
         effective_from=first,
         effective_to=last,
         aliases=fields.texts("aliases"),
+        remedies=remedies,
+        objection_channel=objection_channel,
     )
     # (3) local bounds
     regulated = rules.cites_local_regulation(fields.text("local_regulation"), list_type.basis)
@@ -221,6 +240,7 @@ def _matter(fields: Fields) -> Matter:
         as_of_allowed=fields.flag("as_of_allowed"),
         high_consequence=fields.flag("high_consequence"),
         stale_pass=fields.flag("stale_pass"),
+        person_files=fields.flag("person_files"),
     )
 
 

@@ -6,6 +6,7 @@ docs/operations.md has the form. A fault refuses the whole file: half a file cou
 2. Art. 26-31, 61: a department with an authority states the list types and the region it writes.
 3. Art. 45: a manager states level, region and the keys of his signature; a key is one person's.
 4. Art. 66: the department's name, and the further names and USCCs that decision documents give it.
+5. Art. 39, 43: the names of certificates by which a person calls; an identity is one person's.
 """
 
 import re
@@ -16,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 from lanjie_gateway.domain.access import Management, Principal, Role, WriteScope, unit_key
 from lanjie_gateway.domain.catalogue_rules import region_fits
+from lanjie_gateway.domain.identities import parse_identity
 from lanjie_gateway.domain.signing import PublicKey
 from lanjie_matcher.catalogues import Level
 from lanjie_matcher.regions import REGION, covers
@@ -36,7 +38,8 @@ class DepartmentsRefused(ValueError):
         department: code; empty where the whole file is at fault.
         key: path of the key at fault below the department.
         rule: ``toml``, ``encoding``, ``too-large``, ``key-unknown``, ``key-missing``, ``type``, ``code``, ``local``,
-            ``role-unknown``, ``region``, ``level``, ``list-types``, ``key``, ``key-twice``, ``empty``.
+            ``role-unknown``, ``region``, ``level``, ``list-types``, ``key``, ``key-twice``, ``identity``,
+            ``identity-twice``, ``empty``.
     """
 
     def __init__(self, department: str, key: str, rule: str, message: str) -> None:
@@ -49,10 +52,11 @@ class DepartmentsRefused(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """A person of a department; `manages` and `signing_keys` are a manager's."""
+    """A person of a department; `manages` and `signing_keys` are a manager's, `identities` names of certificates."""
 
     name: str
     roles: frozenset[Role]
+    identities: tuple[str, ...] = ()
     manages: Management | None = None
     signing_keys: tuple[PublicKey, ...] = ()
 
@@ -114,13 +118,18 @@ def parse(content: bytes) -> tuple[Department, ...]:
     top = _Table("", "", root, ("departments",))
     found = top.get("departments", _table) or {}
     departments = tuple(_department(code, value) for code, value in found.items())
-    owners: set[PublicKey] = set()
+    owners: set[PublicKey | str] = set()
     for department in departments:
         for person in department.persons:
+            place = f"persons.{person.name}"
             if owners.intersection(person.signing_keys):
-                place = f"persons.{person.name}.signing_keys"
-                raise DepartmentsRefused(department.code, place, "key-twice", "a signing key is one person's")
+                key = f"{place}.signing_keys"
+                raise DepartmentsRefused(department.code, key, "key-twice", "a signing key is one person's")
+            if owners.intersection(person.identities) or len(set(person.identities)) < len(person.identities):  # (5)
+                key = f"{place}.identities"
+                raise DepartmentsRefused(department.code, key, "identity-twice", "an identity is one person's, once")
             owners.update(person.signing_keys)
+            owners.update(person.identities)
     return departments
 
 
@@ -197,20 +206,22 @@ def _person(department: str, name: str, value: Any, own_region: str) -> Person:
     if not _CODE.fullmatch(name):
         message = "a person is named by 1 to 32 small letters, digits and hyphens"
         raise DepartmentsRefused(department, f"persons.{name[:64]}", "code", message)
-    table = _Table(department, f"persons.{name}", value, ("roles", "level", "region", "signing_keys"))
+    table = _Table(department, f"persons.{name}", value, ("roles", "identities", "level", "region", "signing_keys"))
     roles = frozenset(table.due("roles", _roles))  # (1)
+    identities = table.get("identities", _identities) or ()
     if Role.MANAGER not in roles:
         for key in ("level", "region", "signing_keys"):
             if key in table:
                 raise table.fault(key, "key-unknown", "only a manager has it")
-        return Person(name=name, roles=roles)
+        return Person(name=name, roles=roles, identities=identities)
     level = table.due("level", _level)  # (3)
     region = table.get("region", _region) or own_region
     if not region_fits(level, region) or not covers(own_region, region):
         message = "a region is one of its level, and lies within the department's"
         raise table.fault("region", "region", message)
     keys = table.due("signing_keys", _keys)
-    return Person(name=name, roles=roles, manages=Management(level=level, region=region), signing_keys=keys)
+    manages = Management(level=level, region=region)
+    return Person(name=name, roles=roles, identities=identities, manages=manages, signing_keys=keys)
 
 
 def _table(value: Any) -> Mapping[str, Any]:
@@ -249,6 +260,13 @@ def _level(value: Any) -> Level:
     if not isinstance(value, str) or value not in _LEVELS:
         raise _Fault("level", f"a level is one of {', '.join(_LEVELS)}")
     return _LEVELS[value]
+
+
+def _identities(value: Any) -> tuple[str, ...]:
+    try:
+        return tuple(map(parse_identity, _texts(value)))
+    except ValueError as error:
+        raise _Fault("identity", str(error)) from None
 
 
 def _keys(value: Any) -> tuple[PublicKey, ...]:

@@ -139,7 +139,7 @@ class Layout:
                 continue
             plain = plain_header(cell) if isinstance(cell, str) else ""
             if word := prohibited_word(plain):
-                message = f"column {_letter(place)} ({word}): such data may not be kept (Art. 62)"
+                message = f"column {_letter(place)} ({word}): such data may not be kept (Art. 4, 62)"
                 raise FileRefused("column-prohibited", self._line, message)
             if plain not in known:
                 raise FileRefused("column-unknown", self._line, f"column {_letter(place)} is unknown to the profile")

@@ -1,12 +1,15 @@
 """Rules of a list file, row by row (Art. 3, 31, 34, 62). docs/import-rules.md lists them for operators.
 
-1. Art. 62: columns of prohibited data, and columns nobody knows, refuse the file.
+1. Art. 62: columns of prohibited data, and columns nobody knows, refuse the file. So do columns of market credit
+   information (Art. 4, 33), and a row that calls itself anything but information on dishonesty is not taken.
 2. Art. 34: the identifier is stated with its kind; nothing is inferred, repaired or guessed. Check digits warn nobody
    here: codes that fail them were lawfully issued. Masked and spreadsheet-mangled numbers are kept out.
 3. Art. 31: what a list type requires must be there.
-4. Art. 3: nobody under sixteen.
+4. Art. 3, 26: nobody under sixteen; at sixteen and seventeen only what was reviewed with caution.
 5. Art. 32, 47: related persons are marks; they are kept sealed and have no effect.
 6. Art. 26-31, 61: a department writes its own list types, within its region, from its own source.
+7. Art. 40: what a row says of its own persons is masked in the texts that answers show; a column that holds no text
+   and holds a citizen number stands in the wrong place.
 
 No error carries a value of the file: a message names line, column and rule only.
 """
@@ -23,6 +26,7 @@ from lanjie_gateway.domain.access import WriteScope, is_of
 from lanjie_gateway.domain.packed import pack_details_of, pack_entry
 from lanjie_matcher import identifiers as ids
 from lanjie_matcher.identifiers import Identifier, IdentifierError
+from lanjie_matcher.masking import holds_personal_number, masked_text
 from lanjie_matcher.regions import REGION
 from lanjie_matcher.subjects import SubjectKind, kind_by_code, normalise_name
 
@@ -35,7 +39,9 @@ DATE_COLUMNS: Final = tuple(
     "sanction_to".split()
 )
 OTHER_COLUMNS: Final = tuple(
-    "op subject_kind name id_kind id_number other_ids list_type source related_persons".split()
+    (
+        "op subject_kind name id_kind id_number other_ids list_type source related_persons record_class cautious_review"
+    ).split()
 )
 COLUMNS: Final = frozenset((*TEXT_COLUMNS, *DATE_COLUMNS, *OTHER_COLUMNS))
 """The canonical columns; any order, any may be missing but `KEY_COLUMNS`."""
@@ -44,9 +50,16 @@ KEY_COLUMNS: Final = ("id_kind", "id_number")
 NOT_PERMITTED: Final = "the department does not write this: another list type, region or source"
 PROHIBITED: Final = tuple(
     "religion faith gene dna fingerprint blood disease illness medical health biometric "
-    "宗教 信仰 基因 指纹 血型 疾病 病史 生物识别".split()
+    "宗教 信仰 基因 指纹 血型 疾病 病史 生物识别 "
+    "income deposit savings securities commercial_insurance insurance_policy insurance_amount real_estate "
+    "house_property tax_amount tax_paid "
+    "收入 存款 有价证券 证券账户 股票 商业保险 保险金额 保单 不动产 房产 房屋产权 纳税额 纳税数额 纳税金额".split()
 )
-"""What Art. 62 forbids to collect, as words of column names."""
+"""What Art. 62 forbids to collect, as words of column names: the second half without consent, which no file holds."""
+MARKET_CREDIT: Final = tuple(
+    "credit_score credit_rating credit_limit loan 信用评分 信用分 征信 授信 贷款 信贷 信用卡".split()
+)
+"""Market credit information (Art. 4), which is no public credit information, as words of column names."""
 
 _LIMITS: Final = {
     **dict.fromkeys("reason basis removal_conditions remedies related_persons".split(), 4_000),
@@ -55,7 +68,14 @@ _LIMITS: Final = {
 }
 _LIMIT: Final = 256
 _SHORTEST: Final = 64
-_ADULT_FROM: Final = 16
+_FREE_TEXTS: Final = tuple("reason basis removal_conditions remedies measure_hints".split())
+_CODES: Final = tuple("decision_no authority sanction_no sanction_kind source_version".split())
+_CITIZEN_PLACES: Final = 18
+_ID_KINDS: Final = frozenset(ids.IdentifierKind)
+_LISTED_FROM: Final = 16
+_ADULT_FROM: Final = 18
+_YES: Final = frozenset({"true", "1", "是"})
+_DISHONESTY: Final = frozenset({"dishonesty", "失信信息"})
 _ORDER: Final = (
     ("notice_date", "decision_date"),
     ("decision_date", "served_date"),
@@ -235,7 +255,7 @@ def read_header(cells: Sequence[str], line: int = 1, *, list_type_given: bool) -
         word = prohibited_word(name)
         if word:
             raise FileRefused(
-                "column-prohibited", line, f"column {place} ({word}): such data may not be kept (Art. 62)"
+                "column-prohibited", line, f"column {place} ({word}): such data may not be kept (Art. 4, 62)"
             )
         raise FileRefused("column-unknown", line, f"column {place} is none of the canonical columns")
     if len(set(names)) != len(names):
@@ -248,8 +268,8 @@ def read_header(cells: Sequence[str], line: int = 1, *, list_type_given: bool) -
 
 
 def prohibited_word(name: str) -> str:
-    """Return the word of `PROHIBITED` that a column's name holds, in lower case; empty where it holds none."""
-    return next((word for word in PROHIBITED if word in name), "")
+    """Return the word of `PROHIBITED` or `MARKET_CREDIT` that a column's name holds, in lower case; else nothing."""
+    return next((word for word in (*PROHIBITED, *MARKET_CREDIT) if word in name), "")
 
 
 def read_row(row: Mapping[str, str], line: int, rules: FileRules) -> ListingDraft:
@@ -275,21 +295,26 @@ def read_row(row: Mapping[str, str], line: int, rules: FileRules) -> ListingDraf
             if column not in cells:
                 raise RowRefused(column, "required-field", "the list type requires this column (Art. 31)")
         _in_order(dates)
-        _of_age(identifiers, dates, rules.today)
+        _of_age(identifiers, dates, rules.today, cells.get("cautious_review", ""))
+        if cells.get("record_class", "dishonesty") not in _DISHONESTY:
+            raise RowRefused("record_class", "record-class", "a list holds information on dishonesty alone (Art. 4)")
         if texts["region"] and not REGION.fullmatch(texts["region"]):
             raise RowRefused("region", "region", "a region has six digits (GB/T 2260)")
+    related = _parts(cells.get("related_persons", ""))
+    name = cells.get("name", "")
+    _without_persons(op, texts, own_words(identifiers, name if kind is SubjectKind.NATURAL_PERSON else "", related))
     if rules.writes is not None:
         texts["region"] = _permitted(rule.code, source, texts["region"], rules.writes, rules.department)
     return ListingDraft(
         line=line,
         op=op,
         identifiers=identifiers,
-        name=cells.get("name", ""),
+        name=name,
         subject_kind=kind,
         list_type=rule.code,
         source=source,
         source_as_of=rules.source_as_of,
-        related_persons=_parts(cells.get("related_persons", "")),
+        related_persons=related,
         texts=texts,
         dates=dates,
     )
@@ -380,6 +405,9 @@ def read_identifier(kind: str, number: str, column: str) -> Identifier:
         digits = made.reveal().partition(":")[2]
         if len(digits) == 18 and digits.isdigit() and digits.endswith("000"):
             raise _rounded(column)
+        if made.kind is ids.IdentifierKind.USCC and holds_personal_number(digits):
+            # It would name a person as a company, and put the number where companies' numbers go.
+            raise RowRefused(column, "personal-number", "the number of a person is stated as a company's")
     return made
 
 
@@ -424,6 +452,27 @@ def _day(text: str) -> datetime.date | None:
         return None
 
 
+def own_words(identifiers: Sequence[Identifier], name: str, related_persons: Sequence[str]) -> tuple[str, ...]:
+    """Return the names and numbers of natural persons that a record states, as they may stand in its texts (7)."""
+    numbers = [each.reveal().rpartition(":")[2] for each in identifiers if each.is_person]
+    # A mark is written "name", "role:name" or "role:name:kind:number".
+    parts = [each.replace("：", ":").split(":") for each in related_persons]
+    named = [part.strip() for part_of in parts for part in part_of[len(part_of) > 1 :]]
+    # Kinds and countries are no names: what is ASCII and short says nothing of a person.
+    known = [word for word in (*numbers, name, *named) if len(word) > (4 if word.isascii() else 1)]
+    return tuple(word for word in known if word not in _ID_KINDS)
+
+
+def _without_persons(op: Op, texts: dict[str, str], own: tuple[str, ...]) -> None:
+    # A removal is never held up by how it is written.
+    for column in () if op is Op.DELETE else _CODES:
+        if len(texts[column]) >= _CITIZEN_PLACES and holds_personal_number(texts[column]):
+            raise RowRefused(column, "personal-number", "the column holds the number of a person (Art. 40)")
+    for column in _FREE_TEXTS:
+        if texts[column]:
+            texts[column] = masked_text(texts[column], own)
+
+
 def _in_order(dates: Mapping[str, datetime.date | None]) -> None:
     for first, second in _ORDER:
         earlier, later = dates[first], dates[second]
@@ -431,15 +480,26 @@ def _in_order(dates: Mapping[str, datetime.date | None]) -> None:
             raise RowRefused(second, "date-order", f"{second} lies before {first}")
 
 
-def _of_age(identifiers: Sequence[Identifier], dates: Mapping[str, datetime.date | None], today: datetime.date) -> None:
+def _of_age(
+    identifiers: Sequence[Identifier], dates: Mapping[str, datetime.date | None], today: datetime.date, reviewed: str
+) -> None:
     if not identifiers[0].is_person:
         return
     known = [day for day in (dates["listed_on"], dates["decision_date"]) if day is not None]
     day = min(known, default=today)
     for each in identifiers:
         born = ids.birth_date(each)
-        if born is not None and (day.year - _ADULT_FROM, day.month, day.day) < (born.year, born.month, born.day):
+        if born is None:
+            continue
+        if _younger(born, _LISTED_FROM, day):
             raise RowRefused("id_number", "minor", "nobody under sixteen is listed (Art. 3)")
+        if reviewed.lower() not in _YES and _younger(born, _ADULT_FROM, day):
+            message = "under eighteen somebody is listed after a cautious review only (Art. 26)"
+            raise RowRefused("cautious_review", "cautious-review", message)
+
+
+def _younger(born: datetime.date, years: int, day: datetime.date) -> bool:
+    return (day.year - years, day.month, day.day) < (born.year, born.month, born.day)
 
 
 def _parts(text: str) -> tuple[str, ...]:

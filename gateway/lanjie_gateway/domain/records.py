@@ -5,12 +5,12 @@ can recompute every other column. It names the subject by keyed token only.
 """
 
 import datetime
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lanjie_gateway.domain import merkle
 from lanjie_matcher.catalogues import APPLICANT
 from lanjie_matcher.decide import Question
 from lanjie_matcher.subjects import SubjectKind
@@ -18,6 +18,11 @@ from lanjie_matcher.subjects import SubjectKind
 DIGEST_ALGORITHM: Final = "sha-256"
 VERSION: Final = 2
 """Version of the leaf. The first one does not hold what `replay` needs of a question."""
+COLUMNS: Final = (
+    *("sequence", "decision_id", "decided_at", "department"),
+    *("matter", "outcome", "kind", "subject_token"),
+)
+"""Columns that are derived from a record, by their names in `InquiryRow`."""
 _NO_KINDS: Final = "-"
 """Stands for a caller that is of no implementer kind: an empty field would be left out, which means any."""
 
@@ -102,7 +107,7 @@ def row_fields(record: bytes) -> dict[str, Any]:
         "decision_id": fields["id"],
         "decided_at": datetime.datetime.fromisoformat(fields["at"]),
         "department": fields["department"],
-        "matter": fields["matter"],
+        "matter": fields.get("matter", ""),
         "outcome": fields["outcome"],
         "kind": fields.get("kind", "gateway"),
         "subject_token": bytes.fromhex(fields.get("subject", "")),
@@ -111,7 +116,7 @@ def row_fields(record: bytes) -> dict[str, Any]:
 
 def digest(record: bytes) -> bytes:
     """Return the leaf hash of RFC 6962: SHA-256 over a zero byte and the leaf."""
-    return hashlib.sha256(b"\x00" + record).digest()
+    return merkle.leaf_hash(record)
 
 
 def instant(at: datetime.datetime) -> str:

@@ -4,7 +4,7 @@ Nothing of it is kept: a duty is provisional as long as its year is not publishe
 """
 
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,6 +77,10 @@ class DutyService:
         kept = [each for each in found if not overdue_only or each.overdue or each.late]
         kept.sort(key=lambda each: (each.due_on or datetime.date.max, each.started_on, each.revision), reverse=True)
         return kept[:MOST]
+
+    async def of_listings(self, listing_ids: Iterable[str]) -> list[DutyView]:
+        """Return the clocks that run for listings."""
+        return [self._view(each) for each in await self._ledger.call(Ledger.duties_of, list(listing_ids))]
 
     async def overdue_by_rule(self) -> Mapping[DutyRule, DutyCount]:
         """Return how many duties of each rule are open, overdue, and were done too late; for status and metrics."""

@@ -20,6 +20,7 @@ from lanjie_gateway.domain.records import VERSION, Asked, digest, instant, leaf,
 from lanjie_gateway.domain.retention import erased
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.decide import Outcome, UnknownMatterError, decide
+from lanjie_matcher.masking import masked_text
 from lanjie_matcher.tracing import Trace
 
 MAX_PURPOSE: Final = 200
@@ -120,6 +121,8 @@ class ExplanationService:
         """Step 3: why nothing can be decided again."""
         if found.kind not in ("gateway", "local"):
             return [f"this record is of kind {found.kind} and holds no answer"]
+        if found.recorded.reason == "PERSON_FILE":
+            return ["a natural person in a batch of a matter that takes no files of persons: nobody was looked up"]
         if found.recorded.reason == "IDENTIFIER_INVALID":
             return ["the text asked about could not be an identifier: no subject was looked up, and none is recorded"]
         if found.lineage != self._ledger.lineage:
@@ -224,7 +227,7 @@ class ExplanationService:
                 "department": principal.department,
                 "person": principal.person,
                 "matter": row.matter,
-                "purpose": purpose,
+                "purpose": masked_text(purpose),
                 "subject": row.subject_token.hex(),
                 "explains": row.decision_id,
                 "lineage": self._ledger.lineage,

@@ -61,6 +61,7 @@ class FeedbackService:
 
     Attributes:
         alarms: what somebody has to look at, counted since the start.
+        load: see above.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class FeedbackService:
     ) -> None:
         self._ledger = ledger
         self._calendar = calendar
-        self._load = load
+        self.load = load
         self._clock = clock
         self._name = secrets.token_hex(6)
         self._sequence = 0
@@ -94,7 +95,7 @@ class FeedbackService:
         feedback.require_sound(report, now)
         if not decision_id or len(decision_id) > MAX_ID or "\0" in decision_id:
             raise invalid_argument("decision_id", "length", f"a decision id has 1 to {MAX_ID} characters")
-        await self._load()  # (2)
+        await self.load()  # (2)
         for _ in range(_TRIES):
             answer = await self._answer(principal, decision_id)
             settled = self._settled(await self._asked(answer), report)  # (3)
@@ -124,7 +125,7 @@ class FeedbackService:
             if department not in ("", principal.department):
                 raise not_found("no such department")
             department = principal.department
-        before = self._overdue_before()
+        before = self.overdue_before()
         found = await self._ledger.call(
             Ledger.outstanding_feedback, department, before if overdue_only else None, limit
         )
@@ -132,7 +133,7 @@ class FeedbackService:
 
     async def missing(self, department: str = "") -> Mapping[str, Missing]:
         """Return how much feedback is missing, by department; for status and metrics."""
-        days = [self._clock() - FRESH, self._overdue_before()]
+        days = [self._clock() - FRESH, self.overdue_before()]
         counts = await self._ledger.call(Ledger.count_feedback, department, days)
         return {
             each: Missing(of_a_day=whole - older, older=older - overdue, overdue=overdue)
@@ -214,7 +215,7 @@ class FeedbackService:
         due_on = self._calendar.due(RULE, day_of(asked.decided_at)).day
         return Outstanding(asked=asked, due_on=due_on, overdue=due_on < day_of(self._clock()))
 
-    def _overdue_before(self) -> datetime.datetime:
+    def overdue_before(self) -> datetime.datetime:
         """Return the instant before which an answer must have been made for its feedback to be overdue now."""
         today = day_of(self._clock())
         for back in range(1, _LOOK_BACK):

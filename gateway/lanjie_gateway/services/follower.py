@@ -22,6 +22,7 @@ from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
 from lanjie_gateway.domain.errors import Unanswerable
 from lanjie_gateway.services.calendar import CalendarService
 from lanjie_gateway.services.catalogue import CatalogueService
+from lanjie_gateway.services.grants import GrantService
 from lanjie_gateway.services.views import ViewService
 
 RETRY_SECONDS: Final = 0.2
@@ -41,13 +42,14 @@ class Journal(Protocol):
 
 
 class Follower:
-    """Keeps catalogues, calendar, view, workers and the shared copy up with the ledger.
+    """Keeps catalogues, calendar, grants, view, workers and the shared copy up with the ledger.
 
     Args:
         ledger: the ledger's thread.
         journal: word of other hosts' commits; `None` where this gateway is the only writer.
         catalogues: published editions.
         calendar: working days.
+        grants: who may ask what.
         views: of the SDKs.
         hub: the feed of the workers.
         shared: told of every revision, for the copy in Redis.
@@ -60,6 +62,7 @@ class Follower:
         *,
         catalogues: CatalogueService,
         calendar: CalendarService,
+        grants: GrantService,
         views: ViewService,
         hub: FeedHub,
         shared: Callable[[int], None],
@@ -68,6 +71,7 @@ class Follower:
         self._journal = journal
         self._catalogues = catalogues
         self._calendar = calendar
+        self._grants = grants
         self._views = views
         self._hub = hub
         self._shared = shared
@@ -88,6 +92,7 @@ class Follower:
         self._followed = await self._ledger.call(Ledger.head)
         await self._catalogues.load_all()
         await self._calendar.load_all()
+        await self._grants.load_all()
         self._hub.tell(self._followed)
 
     async def start(self) -> None:
@@ -144,6 +149,8 @@ class Follower:
                 await self._catalogues.load_all()
             if any(commit.kind == "calendar" and commit.revision > self._calendar.newest for commit in commits):
                 await self._calendar.load_all()
+            if any(commit.kind == "grant" and commit.revision > self._grants.newest for commit in commits):
+                await self._grants.load_all()
             after = commits[-1].revision
 
     async def _beat(self) -> None:

@@ -44,6 +44,7 @@ from lanjie_gateway.domain.staged import StagedRow
 from lanjie_gateway.services.acts import carried_through
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.civil_time import day_of
+from lanjie_matcher.masking import masked_text
 
 _ABSENT_CHUNK: Final = 1_000
 _PURGE_CHUNK: Final = 2_000
@@ -200,7 +201,7 @@ class ImportService:
             receipt = await self.receipt(receipt_id, principal)
             if receipt.state is not ImportState.WAITING:
                 raise Refused("IMPORT_OUTDATED", "the import no longer waits")
-            why = f"Declined by {principal.actor}: {reason}"
+            why = f"Declined by {principal.actor}: {masked_text(reason)}"
             return await self._ledger.call(Ledger.decline_import, receipt, why)
 
     async def waiting(self, principal: Principal) -> list[Receipt]:
@@ -282,7 +283,7 @@ class ImportService:
         source = header.source or principal.department
         if not principal.speaks_for(source):
             raise Refused("NOT_PERMITTED", "the source is not the department's own", required=principal.department)
-        return dataclasses.replace(header, list_type=list_type, source=source)
+        return dataclasses.replace(header, list_type=list_type, source=source, file_name=masked_text(header.file_name))
 
     async def _taken(self, header: ImportHeader, sha256: bytes, received_at: datetime.datetime) -> _Taken:
         """Find what became of the same file under the same order before."""

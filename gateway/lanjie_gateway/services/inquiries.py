@@ -3,22 +3,33 @@
 import asyncio
 import datetime
 import itertools
-from collections.abc import Callable, Sequence
+import secrets
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from lanjie_gateway.adapters.ledger import InquiryRow, Ledger, LedgerThread
 from lanjie_gateway.adapters.segments import is_closed, read_records, segments
-from lanjie_gateway.domain.access import Principal, Role
+from lanjie_gateway.domain.access import Principal, Role, not_granted
 from lanjie_gateway.domain.errors import invalid_argument
+from lanjie_gateway.domain.grants import Mode
 from lanjie_gateway.domain.records import VERSION, digest, instant, leaf, row_fields
+from lanjie_gateway.domain.spool_chain import UNCHAINED, Block, judge
+from lanjie_gateway.services.grants import GrantService
+from lanjie_matcher.civil_time import day_of
+from lanjie_matcher.grants import Case, Claim
+from lanjie_matcher.masking import masked_text
 
 LOAD_SECONDS: Final = 1.0
 MAX_UPLOAD: Final = 1_000
 _log = structlog.get_logger("lanjie.records")
+
+
+_NO_OFFICER: Final = Claim(officer="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,25 +48,38 @@ class UploadedPass:
     case_no: str = ""
     role: str = ""
     region: str = ""
-    officer: str = ""
+    mode: str = Mode.EX_OFFICIO
+    officer: Claim = _NO_OFFICER
+    message: bytes = b""
+    """As it was serialised, for the chain."""
 
 
 class InquiryService:
     """Loads segments and takes uploads.
 
+    Attributes:
+        spool_faults: gaps and breaks in the spools of SDKs since the start.
+
     Args:
         ledger: the ledger's thread.
         directory: ``DIR/inquiry``.
         clock: aware instants.
+        grants: what was granted, now and then.
     """
 
-    def __init__(self, ledger: LedgerThread, directory: Path, clock: Callable[[], datetime.datetime]) -> None:
+    def __init__(
+        self, ledger: LedgerThread, directory: Path, clock: Callable[[], datetime.datetime], grants: GrantService
+    ) -> None:
         self._ledger = ledger
         self._directory = directory
         self._clock = clock
+        self._grants = grants
         self._task: asyncio.Task[None] | None = None
         # Who explains an answer loads too: two at once would delete the same segment.
         self._one_at_a_time = asyncio.Lock()
+        self._name = secrets.token_hex(6)
+        self._faults_told = 0
+        self.spool_faults = 0
 
     async def start(self) -> None:
         """Begin to load segments every second."""
@@ -91,14 +115,20 @@ class InquiryService:
         return loaded
 
     async def upload(
-        self, asker: Principal, sdk_id: str, lineage: str, passes: Sequence[UploadedPass]
+        self, asker: Principal, sdk_id: str, lineage: str, passes: Sequence[UploadedPass], block: Block = UNCHAINED
     ) -> tuple[int, int]:
         """Take local passes of one SDK spool, in order and idempotent; return (acknowledged sequence, gap).
+
+        A department that was never granted anything brings nothing. One whose grant has ended still does: the inquiries
+        were made, and every inquiry leaves a record (Art. 39). A pass that ought not to have been given, by the grant
+        as it stood at its instant or by the officer's claim, is told by its record and to the operator, never lost.
 
         Raises:
             Refused: NOT_PERMITTED, ARGUMENT_INVALID.
         """
         asker.require(Role.INQUIRER)
+        if not self._grants.ever(asker.department):
+            raise not_granted("grant")
         if len(passes) > MAX_UPLOAD:
             raise invalid_argument("passes", "count", f"at most {MAX_UPLOAD} passes an upload")
         if len(sdk_id) != 32 or not all(character in "0123456789abcdef" for character in sdk_id):
@@ -114,9 +144,47 @@ class InquiryService:
         gap = new[0].sequence - held - 1
         if gap:
             _log.error("spool_gap", spool=sdk_id, missing=gap, before=new[0].sequence)
-        rows = [_local_row(asker, sdk_id, lineage, each, gap if each is new[0] else 0) for each in new]
-        await self._ledger.call(Ledger.add_inquiries, source, new[-1].sequence, rows)
+        known = await self._ledger.call(Ledger.inquiry_chain, source)
+        chain, broken = judge(sdk_id, held, known, block, [(each.sequence, each.message) for each in passes])
+        if broken:
+            _log.error("spool_chain_broken", spool=sdk_id, fault=broken.value, before=new[0].sequence)
+        judged = [self._judge(asker, each) for each in new]
+        for fault, count in Counter(each["not_granted"] for each in judged if each["not_granted"]).items():
+            _log.error("local_pass_not_granted", spool=sdk_id, fault=fault, passes=count)
+        first = {"gap": gap or None, "chain": broken.value if broken else ""}
+        rows = [
+            _local_row(asker, each, {"spool": sdk_id, "lineage": lineage, **said, **(first if each is new[0] else {})})
+            for each, said in zip(new, judged, strict=True)
+        ]
+        await self._ledger.call(Ledger.add_inquiries, source, new[-1].sequence, rows, chain)
+        if gap or broken:
+            self.spool_faults += 1
+            await self._tell(asker, rows[0], {"spool": sdk_id, "before": new[0].sequence, **first})
         return new[-1].sequence, gap
+
+    def _judge(self, asker: Principal, each: UploadedPass) -> dict[str, Any]:
+        """Return what the record says of the right to a pass, and of who vouches for the officer."""
+        grant = self._grants.at(asker.department, each.at)
+        if grant is None:
+            return {"not_granted": "grant"}
+        day = day_of(each.at)
+        case = Case(each.matter, each.case_no, each.purpose)
+        officer = grant.officer_fault(each.officer, case, int(each.at.timestamp()))
+        fault = grant.fault(self._grants.lineage(each.matter, day), each.mode, each.region or asker.region, day)
+        return {
+            "not_granted": fault or officer,
+            "officer_verified": bool(each.officer.signature and not officer) or None,
+            "grant": grant.revision or None,
+        }
+
+    async def _tell(self, asker: Principal, row: InquiryRow, said: Mapping[str, object]) -> None:
+        """Keep a record of its own of a gap or a break (Art. 39)."""
+        self._faults_told += 1
+        own_id = f"{self._name}-{self._faults_told}"
+        fields = {"v": VERSION, "id": own_id, "kind": "spool", "at": instant(self._clock()), "matter": row.matter}
+        record = leaf({**fields, "department": asker.department, "person": asker.person, "outcome": "GAP", **said})
+        own = _row(record)
+        await self._ledger.call(Ledger.add_inquiries, f"control-{self._name}", own.sequence, [own])
 
     async def _run(self) -> None:
         while True:
@@ -131,27 +199,25 @@ def _row(record: bytes) -> InquiryRow:
     return InquiryRow(**row_fields(record), record=record, digest=digest(record))
 
 
-def _local_row(asker: Principal, sdk_id: str, lineage: str, each: UploadedPass, gap: int) -> InquiryRow:
+def _local_row(asker: Principal, each: UploadedPass, told: Mapping[str, Any]) -> InquiryRow:
     return _row(
         leaf(
             {
                 "v": VERSION,
-                "id": f"{sdk_id[:12]}-{each.sequence}",
+                "id": f"{told['spool'][:12]}-{each.sequence}",
                 "kind": "local",
-                "spool": sdk_id,
-                "gap": gap or None,
+                **told,
                 "at": instant(each.at),
                 "department": asker.department,
                 "person": asker.person,
-                "officer": each.officer,
-                "mode": "ex_officio",
+                "officer": masked_text(each.officer.officer),
+                "mode": each.mode,
                 "matter": each.matter,
-                "purpose": each.purpose,
-                "case_no": each.case_no,
+                "purpose": masked_text(each.purpose),
+                "case_no": masked_text(each.case_no),
                 "role": each.role,
                 "region": each.region or asker.region,
                 "subject": each.view_digest.to_bytes(8, "big").hex(),
-                "lineage": lineage,
                 "epoch": each.epoch,
                 "generation": each.generation,
                 "revision": each.revision,

@@ -3,8 +3,10 @@
 1. A listing that is not the caller's is told like one that is not there (Art. 40).
 2. Its scope is looked at inside the transaction of the event (Art. 61).
 3. Only the unit that identified the subject repairs (Art. 66).
+4. What a reader sees of numbers and names is `lanjie_matcher.masking`'s to say (Art. 40).
 """
 
+import dataclasses
 import datetime
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from lanjie_gateway.domain import events, retention
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.errors import Refused, invalid_argument, invalid_identifier, not_found
 from lanjie_gateway.domain.events import Act, EventKind
+from lanjie_gateway.domain.list_file import own_words
 from lanjie_gateway.domain.packed import Details
 from lanjie_gateway.services import event_facts
 from lanjie_gateway.services.acts import carried_through
@@ -23,6 +26,7 @@ from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.civil_time import day_of, start_of
 from lanjie_matcher.identifiers import IdentifierError
 from lanjie_matcher.listings import Listing, Standing, standing
+from lanjie_matcher.masking import Reader, masked_name, masked_number, masked_text
 from lanjie_matcher.subjects import SubjectKind
 
 _NONE = "no such listing"
@@ -84,7 +88,7 @@ class ListingService:
             raise invalid_identifier(error) from None
         found = await self._ledger.call(Ledger.find, parsed)
         mine = (each for each in found if principal.may_read(each.packed.listing))  # (1)
-        return [self.view(stored) for stored in mine if not self._hidden(stored)]
+        return [self.view(stored, principal) for stored in mine if not self._hidden(stored)]
 
     async def get(self, listing_id: str, purpose: str, principal: Principal) -> tuple[ListingView, list[StoredEvent]]:
         """Return a listing and its events, oldest first.
@@ -97,7 +101,7 @@ class ListingService:
         found = await self._get(listing_id)
         if self._hidden(found[0]) or not principal.may_read(found[0].packed.listing):  # (1)
             raise not_found(_NONE)
-        return self.view(found[0]), found[1]
+        return self.view(found[0], principal), found[1]
 
     async def remove(
         self, listing_id: str, reason: str, document: str, effective_date: str, principal: Principal
@@ -179,6 +183,8 @@ class ListingService:
         facts: EventFacts = event_facts.NOTHING,
     ) -> tuple[int, ListingView]:
         act = self.act(kind, grounds, principal, facts)
+        found = await self._ledger.call(Ledger.get, listing_id)
+        act = without_persons(act, found[0] if found is not None else None)
 
         def permit(stored: StoredListing) -> None:
             require_permitted(stored, kind, principal)
@@ -190,7 +196,7 @@ class ListingService:
             return recorded
 
         revision = await carried_through(record())
-        return revision, await self.seen(listing_id)
+        return revision, await self.seen(listing_id, principal)
 
     def _effective(self, text: str) -> datetime.datetime | None:
         if not text:
@@ -223,25 +229,26 @@ class ListingService:
             revision=stored.revision,
         )
 
-    async def seen(self, listing_id: str) -> ListingView:
+    async def seen(self, listing_id: str, principal: Principal) -> ListingView:
         """Return a listing as it stands, to whoever has acted on it.
 
         Raises:
             Refused: NOT_FOUND.
         """
         stored, _ = await self._get(listing_id)
-        return self._ended_view(stored) if self._hidden(stored) else self.view(stored)
+        return self._ended_view(stored) if self._hidden(stored) else self.view(stored, principal)
 
-    def view(self, stored: StoredListing) -> ListingView:
-        """Return what a reader sees of a stored listing."""
+    def view(self, stored: StoredListing, principal: Principal) -> ListingView:
+        """Return what a reader sees of a stored listing (4): a department that writes it sees more of its number."""
         listing = stored.packed.listing
         details = stored.details or _NO_DETAILS
         person = listing.subject_kind is SubjectKind.NATURAL_PERSON
+        reader = Reader.DEPARTMENT if principal.may_change(listing) else Reader.ANYBODY
         return ListingView(
             listing=listing,
-            masked_identifiers=tuple(identifiers.parse(each).masked for each in details.identifiers),
-            name=_masked_name(details.name) if person else details.name,
-            details=details,
+            masked_identifiers=tuple(masked_number(identifiers.parse(each), reader) for each in details.identifiers),
+            name=masked_name(details.name) if person else details.name,
+            details=dataclasses.replace(details, source_record_id=masked_text(details.source_record_id)),
             source_version=stored.source_version,
             related_persons=len(details.related_persons),
             not_in_force=self._not_in_force(listing),
@@ -286,5 +293,16 @@ def stated(name: str, text: str, limit: int) -> None:
         raise invalid_argument(name, "characters", f"a {name} holds no NUL")
 
 
-def _masked_name(name: str) -> str:
-    return name[:1] + "*" * (len(name) - 1)
+def without_persons(act: Act, stored: StoredListing | None) -> Act:
+    """Return an act whose texts are without the numbers of persons, and without the persons its listing states (4)."""
+    own: tuple[str, ...] = ()
+    if stored is not None and stored.details is not None:
+        details, natural = stored.details, stored.packed.listing.subject_kind is SubjectKind.NATURAL_PERSON
+        known = [identifiers.parse(each) for each in details.identifiers]
+        own = own_words(known, details.name if natural else "", details.related_persons)
+    detail = dict(act.detail)
+    if "reply" in detail:
+        detail["reply"] = masked_text(detail["reply"], own)
+    return dataclasses.replace(
+        act, reason=masked_text(act.reason, own), document=masked_text(act.document, own), detail=detail
+    )

@@ -1,21 +1,26 @@
 """Checks (比对): the numbered steps of one answer, free of transport."""
 
 import datetime
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from lanjie_gateway.adapters.index import ExactIndex, MovedError, compacted
 from lanjie_gateway.adapters.segments import SegmentWriter
-from lanjie_gateway.domain.access import Principal
+from lanjie_gateway.domain.access import Principal, not_granted
+from lanjie_gateway.domain.authorisations import NAME, Wanted
 from lanjie_gateway.domain.errors import Refused, Unanswerable, invalid_argument
+from lanjie_gateway.domain.grants import Mode
 from lanjie_gateway.domain.packed import PackedListing, unpack_bucket
 from lanjie_gateway.domain.records import VERSION, about, digest, instant, leaf
+from lanjie_gateway.services.person_gate import PersonGate
 from lanjie_matcher.catalogues import APPLICANT, CatalogueSet, Matter
 from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.decide import Outcome, Question, Reason, Ruling, UnknownMatterError, decide
 from lanjie_matcher.fingerprints import IndexKey
+from lanjie_matcher.grants import Case, Claim
 from lanjie_matcher.identifiers import Identifier, IdentifierError, parse
+from lanjie_matcher.masking import masked_number, masked_text
 from lanjie_matcher.regions import REGION
 from lanjie_matcher.subjects import kind_by_code, normalise_name
 
@@ -33,18 +38,28 @@ _Asked = tuple[Identifier | IdentifierError, str]
 """What a party is by, and the name stated of it."""
 
 
+_NO_OFFICER: Final = Claim(officer="")
+_PERSON_FILE: Final = Ruling(
+    outcome=Outcome.UNDETERMINED,
+    reason=Reason.PERSON_FILE,
+    instruction="待核：本事项未开通自然人批量比对，请对该主体单独比对，期间不影响受理。",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inquiry:
     """Why and for whom a question is asked; fields as in `InquiryContext` of screening.proto."""
 
     matter: str
     purpose: str
-    mode: str = "ex_officio"
+    mode: str = Mode.EX_OFFICIO
     case_no: str = ""
     role: str = APPLICANT
     handling_region: str = ""
-    officer: str = ""
+    officer: Claim = _NO_OFFICER
     as_of: datetime.datetime | None = None
+    authorisation: str = ""
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +96,20 @@ class _Admitted:
     inquiry: Inquiry
     revision: int
     at: datetime.datetime
+    today: datetime.date
+    person_files: bool
 
     @property
     def region(self) -> str:
-        return self.inquiry.handling_region or self.asker.region
+        return _region(self.asker, self.inquiry)
+
+    def looks_up(self, asked: Identifier | IdentifierError) -> bool:
+        """Whether the index is read for a party: not for a person in a batch that takes none."""
+        return isinstance(asked, Identifier) and (self.person_files or not asked.is_person)
+
+    @property
+    def implementer_kinds(self) -> frozenset[str] | None:
+        return self.asker.grant.implementer_kinds if self.asker.grant is not None else frozenset()
 
 
 class ScreeningService:
@@ -97,6 +122,9 @@ class ScreeningService:
         clock: aware instants.
         current: whether the index can be proved to be up to date.
         ledger: (lineage, epoch) of the ledger behind the index.
+        gate: counts natural persons; `None` counts nobody.
+        grants: gives a caller with what is granted now.
+        consume: uses a subject's authorisation, durably; whether it covers the inquiry. Without it none does.
     """
 
     def __init__(
@@ -108,6 +136,9 @@ class ScreeningService:
         clock: Callable[[], datetime.datetime],
         current: Callable[[], bool],
         ledger: Callable[[], tuple[str, int]],
+        grants: Callable[[Principal], Principal],
+        gate: PersonGate | None = None,
+        consume: Callable[[Wanted], Awaitable[bool]] | None = None,
     ) -> None:
         self._index = index
         self._key = key
@@ -115,24 +146,30 @@ class ScreeningService:
         self._clock = clock
         self._current = current
         self._ledger = ledger
+        self._gate = gate
+        self._grants = grants
+        self._consume = consume
 
     async def check(self, asker: Principal, party: Party, inquiry: Inquiry, at_least_revision: int = 0) -> Answer:
         """Answer one question.
 
         The steps, in order; the blocks of this class carry their numbers:
 
-        1. The caller's grant covers matter and mode, and says why it asks (Art. 24, 39, 40).
+        1. The grant of the caller's department covers matter, mode, region and day, by the catalogues of the day; the
+           officer's claim is sound; the caller says why it asks (Art. 24, 39, 40). Natural persons are counted before
+           anything is said of them. An authorised inquiry uses the subject's authorisation, and that is durable before
+           anything is looked up (Art. 39, 69).
         2. The exact index, by keyed token: absent is a pass (Art. 34: by number, never by name).
         3. Packed listings: the full identity is compared, so that a shared bucket is no match.
         4. `decide` (Art. 45-47).
         5. The inquiry record (Art. 39): on disk before an effect leaves, written before a pass does.
         6. The answer, with revision, instant, decision id and digest of its record. It leaves only on what still stands
-           (Art. 48, 65, 66): what was committed while a record was read or synced, and 00:00 in Shanghai, have the
-           question judged anew.
+           (Art. 48, 65, 66): what was committed while a record was read or synced, a grant that was changed meanwhile,
+           and 00:00 in Shanghai, have the question judged anew.
 
         Raises:
             GatewayError: ARGUMENT_INVALID, NOT_PERMITTED, AS_OF_NOT_ALLOWED, NOT_CURRENT, REVISION_NOT_REACHED,
-                INDEX_UNAVAILABLE.
+                INDEX_UNAVAILABLE, DAILY_CAP, OVERLOADED.
             IdentifierError: the text cannot be an identifier.
             UnknownMatterError: no catalogue ever defined the matter.
         """
@@ -146,7 +183,9 @@ class ScreeningService:
     ) -> tuple[list[Answer], int]:
         """Answer questions that share a context, in order, all on one revision.
 
-        A party that is no identifier gets an undetermined answer of its own; the others are answered. At a pinned
+        A party that is no identifier gets an undetermined answer of its own; the others are answered. So does a natural
+        person where the matter takes no files of persons (Art. 40): nobody's bidders wait because one of them is a
+        person, and that one is not looked up. At a pinned
         revision absence is a pass whatever was listed since, but nothing is said of a listing that has changed since.
 
         Raises:
@@ -156,21 +195,62 @@ class ScreeningService:
         """
         if not 1 <= len(parties) <= MAX_BATCH:
             raise invalid_argument("subjects", "count", f"a batch has 1 to {MAX_BATCH} subjects")
+        if inquiry.mode == Mode.AUTHORISED:
+            raise invalid_argument(
+                "mode", "one-subject", "an authorisation is one subject's: ask one question (Art. 69)"
+            )
         asked = [(_readable(party), party.name) for party in parties]
-        return await self._answers(asker, inquiry, asked, at_least_revision, pinned)
+        return await self._answers(asker, inquiry, asked, at_least_revision, pinned, batch=True)
 
     async def _answers(
-        self, asker: Principal, inquiry: Inquiry, asked: Sequence[_Asked], at_least: int, pinned: int
+        self,
+        asker: Principal,
+        inquiry: Inquiry,
+        asked: Sequence[_Asked],
+        at_least: int,
+        pinned: int,
+        *,
+        batch: bool = False,
+    ) -> tuple[list[Answer], int]:
+        """Count the natural persons (1), judge, and tell what they came to."""
+        gate = self._gate
+        persons = [] if gate is None else [each for each, _ in asked if isinstance(each, Identifier) and each.is_person]
+        if gate is None or not persons:
+            return await self._judge(asker, inquiry, asked, at_least, pinned, batch=batch)
+        admitted = self._admit(self._grants(asker), inquiry, self._index.revision, batch=batch)
+        persons = [each for each in persons if admitted.looks_up(each)]
+        await gate.admit(admitted.asker, inquiry.officer.officer, persons)
+        answers, revision = await self._judge(asker, inquiry, asked, at_least, pinned, batch=batch)
+        hits = [
+            (each, answer.ruling.outcome is not Outcome.PASS)
+            for (each, _), answer in zip(asked, answers, strict=True)
+            if isinstance(each, Identifier) and each in persons
+        ]
+        await gate.tell(admitted.asker, inquiry.officer.officer, hits)
+        return answers, revision
+
+    async def _judge(
+        self,
+        asker: Principal,
+        inquiry: Inquiry,
+        asked: Sequence[_Asked],
+        at_least: int,
+        pinned: int,
+        *,
+        batch: bool,
     ) -> tuple[list[Answer], int]:
         """Judge until the answers may leave: on one revision, at least `at_least`, or pinned where that is set.
 
         What the index no longer has at the newest revision is asked for again at the one that replaced it.
         """
-        buckets = [self._key.token(each.key) for each, _ in asked if isinstance(each, Identifier)]
         overtaken: Sequence[Answer] = ()
-        for _ in range(READS):
+        for turn in range(READS):
             revision = await self._revision(at_least, pinned)
-            admitted = self._admit(asker, inquiry, revision)
+            admitted = self._admit(self._grants(asker), inquiry, revision, batch=batch)
+            if turn == 0:
+                await self._authorised(admitted, asked)
+            looked_up = [each for each, _ in asked if isinstance(each, Identifier) and admitted.looks_up(each)]
+            buckets = [self._key.token(each.key) for each in looked_up]
             try:
                 values = await self._index.read(buckets, revision)  # (2)
             except MovedError as moved:
@@ -194,15 +274,15 @@ class ScreeningService:
     def _stands(self, admitted: _Admitted, rests_on: Sequence[bytes], pinned: int) -> bool:
         """Step 6, asked after every wait: nothing may come between a yes and the leaving of the answer.
 
-        An answer about now says the instant it was judged at, and leaves on the day of that instant: everything that
-        ends or begins by itself does so at 00:00.
+        An answer leaves on the day it was judged on: everything that ends or begins by itself does so at 00:00, grants
+        too.
         """
         if not self._index.stands(rests_on, admitted.revision):
             if pinned:
                 raise compacted(self._index.revision)
             return False
-        same_day = admitted.inquiry.as_of is not None or day_of(self._clock()) == day_of(admitted.at)
-        return same_day and self._current()
+        granted = self._grants(admitted.asker).grant is admitted.asker.grant
+        return granted and day_of(self._clock()) == admitted.today and self._current()
 
     async def _revision(self, at_least: int, pinned: int) -> int:
         """The revision to read at; it is provably the newest, or pinned by an earlier part of the same batch."""
@@ -214,21 +294,19 @@ class ScreeningService:
             )
         return self._index.pin(pinned)
 
-    def _admit(self, asker: Principal, inquiry: Inquiry, revision: int) -> _Admitted:
+    def _admit(self, asker: Principal, inquiry: Inquiry, revision: int, *, batch: bool) -> _Admitted:
         """Step 1."""
-        asker.require_matter(inquiry.matter)
+        now = self._clock()
+        at = inquiry.as_of or now
+        catalogues = self._index.catalogues(revision)
+        self._admit_grant(asker, inquiry, catalogues, now)
         if not inquiry.purpose.strip() or len(inquiry.purpose) > MAX_PURPOSE:
             raise invalid_argument("purpose", "length", f"state the purpose in 1 to {MAX_PURPOSE} characters (Art. 24)")
-        if inquiry.mode != "ex_officio":
-            raise Refused("NOT_PERMITTED", "the grant does not cover this mode of inquiry", required=inquiry.mode)
-        for field, value in (("case_no", inquiry.case_no), ("role", inquiry.role), ("officer", inquiry.officer)):
+        for field, value in (("case_no", inquiry.case_no), ("role", inquiry.role)):
             if len(value) > MAX_CODE:
                 raise invalid_argument(field, "length", f"{field} has at most {MAX_CODE} characters")
         if inquiry.handling_region and not REGION.fullmatch(inquiry.handling_region):
             raise invalid_argument("handling_region", "format", "a region has six digits (GB/T 2260)")
-        now = self._clock()
-        at = inquiry.as_of or now
-        catalogues = self._index.catalogues(revision)
         if not catalogues.ever_knew(inquiry.matter):
             raise UnknownMatterError(inquiry.matter)
         matter = catalogues.matter(inquiry.matter, day_of(at))
@@ -236,7 +314,43 @@ class ScreeningService:
         self._admit_as_of(inquiry, matter or catalogues.matter(inquiry.matter, day_of(now)), now)
         if matter is not None and matter.case_no_required and not inquiry.case_no.strip():
             raise invalid_argument("case_no", "required", "this matter wants a case number")
-        return _Admitted(asker=asker, inquiry=inquiry, revision=revision, at=at)
+        person_files = not batch or (matter is not None and matter.person_files)
+        return _Admitted(
+            asker=asker, inquiry=inquiry, revision=revision, at=at, today=day_of(now), person_files=person_files
+        )
+
+    @staticmethod
+    def _admit_grant(asker: Principal, inquiry: Inquiry, catalogues: CatalogueSet, now: datetime.datetime) -> None:
+        """Step 1: what is granted today; whatever instant is asked about, access is a matter of now."""
+        today, claim = day_of(now), inquiry.officer
+        grant = asker.require_inquiry(
+            *(inquiry.matter, inquiry.mode, _region(asker, inquiry), today),
+            held_by=catalogues.lineage(inquiry.matter, today),
+        )
+        _admit_mode(inquiry)
+        if len(claim.officer) > MAX_CODE:
+            raise invalid_argument("officer", "length", f"officer has at most {MAX_CODE} characters")
+        case = Case(inquiry.matter, inquiry.case_no, inquiry.purpose)
+        if fault := grant.officer_fault(claim, case, int(now.timestamp())):
+            raise not_granted(fault)
+
+    async def _authorised(self, admitted: _Admitted, asked: Sequence[_Asked]) -> None:
+        """Step 1: use the authorisation. One text for whatever is wrong with it (Art. 40)."""
+        inquiry, ((identifier, _), *_) = admitted.inquiry, asked
+        if inquiry.mode != Mode.AUTHORISED or not isinstance(identifier, Identifier):
+            return
+        wanted = Wanted(
+            authorisation=inquiry.authorisation,
+            request=inquiry.request,
+            department=admitted.asker.department,
+            person=admitted.asker.actor,
+            subject=self._key.token(identifier.reveal()),
+            matter=inquiry.matter,
+            purpose=inquiry.purpose,
+            case_no=inquiry.case_no,
+        )
+        if self._consume is None or not await self._consume(wanted):
+            raise Refused("NOT_PERMITTED", "no authorisation covers this inquiry", required="authorisation")
 
     @staticmethod
     def _admit_as_of(inquiry: Inquiry, matter: Matter | None, now: datetime.datetime) -> None:
@@ -254,7 +368,7 @@ class ScreeningService:
         found: Iterator[tuple[bytes, bytes]],
         overtaken: Sequence[Answer],
     ) -> list[Answer]:
-        """Steps 3 to 6 for each question: `found` is bucket and value of each that names an identifier.
+        """Steps 3 to 6 for each question: `found` is bucket and value of each that is looked up.
 
         `overtaken` are the answers to the same questions that did not leave.
         """
@@ -263,10 +377,13 @@ class ScreeningService:
         for each, name in asked:
             earlier = next(replaced, None)
             replaces = earlier.decision_id if earlier is not None else ""
-            if isinstance(each, Identifier):
+            if isinstance(each, IdentifierError):
+                answers.append(self._unreadable(admitted, each, replaces))
+            elif admitted.looks_up(each):
                 answers.append(self._answer(admitted, each, next(found), name, replaces))
             else:
-                answers.append(self._unreadable(admitted, each, replaces))
+                told = {"subject": self._key.token(each.reveal()).hex(), "id_kind": each.kind.value}
+                answers.append(self._recorded(admitted, _PERSON_FILE, (), each.masked, told, replaces=replaces))
         return answers
 
     def _answer(
@@ -285,7 +402,7 @@ class ScreeningService:
             at=admitted.at,
             handling_region=admitted.region,
             role=admitted.inquiry.role or APPLICANT,
-            implementer_kinds=admitted.asker.implementer_kinds,
+            implementer_kinds=admitted.implementer_kinds,
             kind_hint=kind_by_code(identifier),
             vouched=self._index.sources(admitted.revision),
             name_mismatches=frozenset(
@@ -295,7 +412,10 @@ class ScreeningService:
         ruling = decide([packed.listing for packed in own], self._index.catalogues(admitted.revision), question)
         asked = about(question, kind=kind, subject=token, bucket=bucket)
         warnings = (*identifier.warnings, *ruling.warnings)
-        return self._recorded(admitted, ruling, warnings, identifier.masked, asked, replaces=replaces)
+        person = (identifier.reveal().rpartition(":")[2], name) if identifier.is_person else ()
+        return self._recorded(
+            admitted, ruling, warnings, masked_number(identifier), asked, replaces=replaces, own=person
+        )
 
     def _unreadable(self, admitted: _Admitted, error: IdentifierError, replaces: str) -> Answer:
         ruling = Ruling(
@@ -314,8 +434,12 @@ class ScreeningService:
         asked: Mapping[str, Any],
         *,
         replaces: str,
+        own: tuple[str, ...] = (),
     ) -> Answer:
-        """Steps 5 and 6. A record says what was judged; one that replaces another says that the other never left."""
+        """Steps 5 and 6. A record says what was judged; one that replaces another says that the other never left.
+
+        What the inquirer wrote is recorded without the person asked about (Art. 40): `own` are number and name.
+        """
         asker, inquiry, revision = admitted.asker, admitted.inquiry, admitted.revision
         now = self._clock()
         lineage, epoch = self._ledger()
@@ -329,11 +453,15 @@ class ScreeningService:
                 "as_of": instant(admitted.at),
                 "department": asker.department,
                 "person": asker.person,
-                "officer": inquiry.officer,
+                "officer": masked_text(inquiry.officer.officer),
+                "officer_verified": bool(inquiry.officer.signature) or None,
+                "grant": (asker.grant.revision or None) if asker.grant is not None else None,
                 "mode": inquiry.mode,
+                "authorisation": inquiry.authorisation,
+                "request": inquiry.request,
                 "matter": inquiry.matter,
-                "purpose": inquiry.purpose,
-                "case_no": inquiry.case_no,
+                "purpose": masked_text(inquiry.purpose, own),
+                "case_no": masked_text(inquiry.case_no, own),
                 "role": inquiry.role,
                 "region": admitted.region,
                 **asked,
@@ -365,6 +493,24 @@ class ScreeningService:
             decision_id=decision_id,
             record_digest=digest(record),
         )
+
+
+def _region(asker: Principal, inquiry: Inquiry) -> str:
+    return inquiry.handling_region or asker.region
+
+
+def _admit_mode(inquiry: Inquiry) -> None:
+    """Step 1: what a mode that rests on the subject wants beside the grant (Art. 39)."""
+    if inquiry.mode == Mode.SELF:
+        # A check tells a counter what bears on its matter; to a subject all of its own is told (Art. 63).
+        message = "a subject's own inquiry is its report, not a check (Art. 39, 63)"
+        raise Refused("NOT_PERMITTED", message, required="RightsService.SubjectReport")
+    authorised = inquiry.mode == Mode.AUTHORISED
+    for field, value in (("authorisation_id", inquiry.authorisation), ("request_id", inquiry.request)):
+        if authorised and not NAME.fullmatch(value):
+            raise invalid_argument(field, "format", f"{field} has 1 to {MAX_CODE} letters, digits, '.', '_', '-'")
+        if not authorised and value:
+            raise invalid_argument(field, "mode", f"{field} goes with the mode authorised alone")
 
 
 def _readable(party: Party) -> Identifier | IdentifierError:

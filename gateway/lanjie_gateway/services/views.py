@@ -22,6 +22,7 @@ from lanjie_gateway.domain.errors import Unanswerable
 from lanjie_gateway.domain.view import BITS, View
 from lanjie_gateway.domain.watching import Offer
 from lanjie_gateway.services.catalogue import CatalogueService
+from lanjie_gateway.services.grants import GrantService
 from lanjie_matcher.catalogues import MatterSpan
 from lanjie_matcher.identifiers import NORMALISATION
 from lanjie_matcher.shards import SHARDS
@@ -54,6 +55,7 @@ class ViewService:
     Args:
         ledger: the ledger's thread.
         catalogues: the catalogues as published.
+        grants: the grants as they stand; what SDKs may ask goes with their set.
         clock: aware instants.
         current: whether the newest revision of the ledger was just seen.
         awaited: whether a client that watches has yet to take a generation.
@@ -68,6 +70,7 @@ class ViewService:
         self,
         ledger: LedgerThread,
         catalogues: CatalogueService,
+        grants: GrantService,
         clock: Callable[[], datetime.datetime],
         *,
         current: Callable[[], bool],
@@ -76,6 +79,7 @@ class ViewService:
     ) -> None:
         self._ledger = ledger
         self._catalogues = catalogues
+        self._grants = grants
         self._clock = clock
         self.current = current
         self._awaited = awaited
@@ -191,7 +195,7 @@ class ViewService:
             epoch=self._ledger.epoch,
             generation=generation,
             view=self._views[generation],
-            catalogue_revision=self._catalogues.newest,
+            catalogue_revision=max(self._catalogues.newest, self._grants.newest),
         )
 
     async def _load(self) -> int:

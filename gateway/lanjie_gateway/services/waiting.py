@@ -22,9 +22,10 @@ from lanjie_gateway.domain.errors import Refused, invalid_argument, not_found
 from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.list_file import ListingDraft
 from lanjie_gateway.services.acts import carried_through
-from lanjie_gateway.services.listings import require_permitted
+from lanjie_gateway.services.listings import require_permitted, without_persons
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.civil_time import day_of
+from lanjie_matcher.masking import masked_text
 
 _NONE = "no such receipt"
 
@@ -79,6 +80,8 @@ class WaitingService:
                 raise Refused("NOT_PERMITTED", message, required="region")
             return draft
 
+        found = await self._ledger.call(Ledger.get, listing_id)
+        act = without_persons(act, found[0] if found is not None else None)
         made = None
         if corrections:
             act = dataclasses.replace(act, detail={**act.detail, "columns": sorted(corrections)})
@@ -113,7 +116,7 @@ class WaitingService:
         """
         principal.require(Role.AUTHORITY)
         await self._own(act_id, principal)
-        return await self._ledger.call(Ledger.decline_proposal, act_id, principal.actor, reason)
+        return await self._ledger.call(Ledger.decline_proposal, act_id, principal.actor, masked_text(reason))
 
     async def all(self, principal: Principal) -> list[Proposal]:
         """Return the acts that wait, oldest first.

@@ -13,6 +13,7 @@ from lanjie_gateway.domain import alerts
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.alerts import KeptAlert, Watch
 from lanjie_gateway.domain.errors import Refused, Unanswerable, invalid_argument, invalid_identifier, not_found
+from lanjie_gateway.domain.grants import Grant, Mode
 from lanjie_gateway.domain.records import VERSION, about, digest, instant, leaf, row_fields
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.civil_time import day_of
@@ -161,7 +162,7 @@ class WatchService:
         Raises:
             Refused: NOT_PERMITTED, MATTER_UNKNOWN, IDENTIFIER_INVALID, ARGUMENT_INVALID.
         """
-        principal.require_matter(matter)  # (1)
+        grant = self._grant(principal, matter, region)  # (1)
         if not self._catalogues().ever_knew(matter):
             raise Refused("MATTER_UNKNOWN", "no catalogue ever defined this matter", matter=matter)
         if region and not REGION.fullmatch(region):
@@ -180,7 +181,7 @@ class WatchService:
             matter=matter,
             at=now,
             handling_region=region or principal.region,
-            implementer_kinds=principal.implementer_kinds,
+            implementer_kinds=grant.implementer_kinds,
             kind_hint=kind_by_code(parsed),
         )
         watch = Watch(
@@ -226,13 +227,18 @@ class WatchService:
             raise not_found("no such watch")
         return found
 
+    def _grant(self, principal: Principal, matter: str, region: str) -> Grant:
+        today = day_of(self._clock())
+        held_by = self._catalogues().lineage(matter, today)
+        return principal.require_inquiry(matter, Mode.EX_OFFICIO, region or principal.region, today, held_by=held_by)
+
     async def close_case(self, principal: Principal, matter: str, case_no: str) -> bool:
         """Take a case as closed; return whether it was before.
 
         Raises:
             Refused: NOT_PERMITTED, ARGUMENT_INVALID.
         """
-        principal.require_matter(matter)
+        self._grant(principal, matter, "")
         alerts.require_case_no(case_no, least=1)
         return await self._ledger.call(Ledger.close_case, principal.department, matter, case_no, principal.actor)
 
@@ -244,7 +250,16 @@ class WatchService:
         """
         principal.require(Role.INQUIRER)
         found = await self._ledger.call(Ledger.alerts, principal.department, _number(after), _bounded(limit))
-        return [each if _covers(principal, each.matter) else each.withheld() for each in found]
+        return [each if self._covers(principal, each.matter) else each.withheld() for each in found]
+
+    def _covers(self, principal: Principal, matter: str) -> bool:
+        """Whether the department's grant lets it hear of a matter today, wherever it is handled."""
+        grant, today = principal.grant, day_of(self._clock())
+        if grant is None or not grant.stands(today) or Mode.EX_OFFICIO not in grant.modes:
+            return False
+        return grant.matters is None or not grant.matters.isdisjoint(
+            (matter, *self._catalogues().lineage(matter, today))
+        )
 
     async def stream(self, principal: Principal, after: int) -> AsyncIterator[list[KeptAlert]]:
         """Yield alerts as they come, and an empty list as a heartbeat; raises as `pull`."""
@@ -321,10 +336,6 @@ def watch_number(text: str) -> int:
     if digits == text or not (digits.isascii() and digits.isdigit() and len(digits) < 19):
         raise not_found("no such watch")
     return int(digits)
-
-
-def _covers(principal: Principal, matter: str) -> bool:
-    return principal.matters is None or matter in principal.matters
 
 
 def _bounded(limit: int) -> int:

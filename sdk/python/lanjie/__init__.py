@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lanjie._context import InquiryMode, OfficerClaim
     from lanjie._feedback import Disposition, Feedback
     from lanjie._runtime import SyncState, SyncStatus
-    from lanjie._transport import Tls
+    from lanjie._tls import Tls
     from lanjie._watch import Alert, AlertKind, Watch
     from lanjie.aio import AsyncClient
     from lanjie.client import Client
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         Unavailable,
         UnknownMatter,
     )
+    from lanjie.officers import OfficerSigner
 
 __version__ = "0.1.0"
 
@@ -78,6 +79,7 @@ __all__ = [
     "MissingFact",
     "NotFound",
     "OfficerClaim",
+    "OfficerSigner",
     "Outcome",
     "PermissionDenied",
     "PreconditionFailed",
@@ -100,9 +102,10 @@ _HOMES = {
     "OfficerClaim": "_context",
     "Disposition": "_feedback",
     "Feedback": "_feedback",
+    "OfficerSigner": "officers",
     "SyncState": "_runtime",
     "SyncStatus": "_runtime",
-    "Tls": "_transport",
+    "Tls": "_tls",
     "Alert": "_watch",
     "AlertKind": "_watch",
     "Watch": "_watch",

@@ -5,9 +5,28 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, overload
 
 from lanjie._context import Context
-from lanjie._core import Core, Local, basis, check_name, floor, instant_of, passed, read_answer, read_identifier
+from lanjie._core import (
+    RATE_LIMITED,
+    Core,
+    Local,
+    basis,
+    check_name,
+    floor,
+    instant_of,
+    passed,
+    read_answer,
+    read_identifier,
+)
 from lanjie.decision import Decision
-from lanjie.errors import GatewayFault, InvalidArgument, InvalidIdentifier, LanjieError, RevisionCompacted, Unavailable
+from lanjie.errors import (
+    GatewayFault,
+    InvalidArgument,
+    InvalidIdentifier,
+    LanjieError,
+    RateLimited,
+    RevisionCompacted,
+    Unavailable,
+)
 from lanjie.v1 import screening_pb2 as pb
 from lanjie.v1 import subject_pb2
 from lanjie_matcher.ages import Age
@@ -160,6 +179,9 @@ class Batch:
             # The gateway is there, only not for a batch as slow as this one on a list that changes so fast.
             for place, identifier in self._open():
                 self._slots[place] = self._core.unanswered(identifier)
+        elif isinstance(error, RateLimited):
+            for place, identifier in self._open():
+                self._slots[place] = self._core.unanswered(identifier, RATE_LIMITED)
         else:
             raise error
 

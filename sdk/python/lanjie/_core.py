@@ -8,7 +8,9 @@ A local pass is given only when all of this holds; otherwise the gateway is aske
 2. absence from the set is an answer for this kind of subject: companies, never persons;
 3. the question is about now, ex officio, and a catalogue in force today in Asia/Shanghai knows the matter; what it
    wants of it today is what counts here;
-4. what the gateway would refuse is refused here too: no purpose, no case number where the matter wants one;
+4. the gateway would not refuse it: the department's grant covers matter, mode, region and day, and the officer's claim
+   is sound where one is wanted; there is a purpose, and a case number where the matter wants one. The gateway is asked
+   then, and refuses; where it cannot be reached, what is not granted is refused here;
 5. the set is at least of the revision asked for;
 6. the fingerprint is not in the set: a hit is never an answer;
 7. the inquiry record is written (Art. 39).
@@ -17,25 +19,32 @@ A local pass is given only when all of this holds; otherwise the gateway is aske
 import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from lanjie._context import Context, Inquiry, bounded, make_context
 from lanjie._spool import Basis, Spool
 from lanjie._view import LocalView, MatterRule
 from lanjie.decision import Decision, Outcome, Source, UndeterminedReason, decision_from
-from lanjie.errors import GatewayFault, InvalidIdentifier, UnknownMatter
+from lanjie.errors import GatewayFault, InvalidIdentifier, PermissionDenied, UnknownMatter
 from lanjie.v1 import screening_pb2 as pb
 from lanjie.v1 import subject_pb2
 from lanjie_matcher.ages import Age
 from lanjie_matcher.identifiers import Identifier, IdentifierError, parse
 
+if TYPE_CHECKING:
+    from lanjie.officers import OfficerSigner
+
 RESOLVE_WITHIN: Final = datetime.timedelta(hours=24)
+RATE_LIMITED: Final = "rate-limited"
+"""Warning of an answer that the gateway did not give because too much was asked in too short a time."""
 _MAX_NAME: Final = 256
 _KNOWN_CONTEXTS: Final = 512
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _NANOS: Final = 1_000_000_000
 _EIGHT_HOURS: Final = 8 * 3_600
 _DAY_SECONDS: Final = 86_400
+_CLAIM_SPAN: Final = 300
+"""Seconds after which an officer's claim is signed anew."""
 _PASS: Final = "未发现适用于本事项的惩戒措施，按正常程序办理。"
 _UNAVAILABLE: Final = (
     "待核：暂时无法取得比对结果，请继续受理并稍后重新比对；"
@@ -58,12 +67,20 @@ class Core:
     Args:
         monotonic: seconds of the clock that the view's freshness is measured by.
         unix_nanos: nanoseconds of the wall clock.
+        signer: signs for officers who are named by number; `None` for nobody.
     """
 
-    def __init__(self, monotonic: Callable[[], float], unix_nanos: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        monotonic: Callable[[], float],
+        unix_nanos: Callable[[], int],
+        signer: "OfficerSigner | None" = None,
+    ) -> None:
         self._monotonic = monotonic
         self.unix_nanos = unix_nanos
+        self._signer = signer
         self._contexts: dict[Inquiry, Context] = {}
+        self._signed_in = 0
 
     def context(self, inquiry: Inquiry) -> Context:
         """Check and build a context; the same one again costs a look-up.
@@ -71,13 +88,30 @@ class Core:
         Raises:
             InvalidArgument: a field breaks a rule.
         """
+        if self._signer is not None:
+            self._begin_claims()
         found = self._contexts.get(inquiry)
         if found is None:
-            found = make_context(inquiry)
+            found = make_context(self._claimed(inquiry))
             if len(self._contexts) >= _KNOWN_CONTEXTS:
                 self._contexts.clear()
             self._contexts[inquiry] = found
         return found
+
+    def _begin_claims(self) -> None:
+        """Forget what was signed some minutes ago: a claim ends."""
+        span = self.unix_nanos() // (_CLAIM_SPAN * _NANOS)
+        if span != self._signed_in:
+            self._contexts = {}
+            self._signed_in = span
+
+    def _claimed(self, inquiry: Inquiry) -> Inquiry:
+        if self._signer is None or not isinstance(inquiry.officer, str):
+            return inquiry
+        # Good for at least two spans, for clocks differ and a batch takes its time.
+        expires = (self.unix_nanos() // (_CLAIM_SPAN * _NANOS) + 3) * _CLAIM_SPAN
+        said = (inquiry.officer, inquiry.matter, inquiry.case_no, inquiry.purpose)
+        return inquiry._replace(officer=self._signer.sign(*said, expires))
 
     def answer(
         self, local: Local | None, identifier: Identifier, context: Context, at_least_revision: int
@@ -100,12 +134,16 @@ class Core:
 
         Raises:
             UnknownMatter: no catalogue had ever defined the matter, by a set that is not expired.
+            PermissionDenied: by such a set the grant does not cover the question.
         """
         passed = None
         if local is not None and local.view.state.manifest.revision >= at_least_revision:
             view, nanos = local.view, self.unix_nanos()
             age = view.age(self._monotonic())
             if age is not Age.EXPIRED:
+                if fault := view.scope.fault(context, nanos // _NANOS):
+                    told = {"required": fault}
+                    raise PermissionDenied("no grant covers this inquiry", reason="NOT_PERMITTED", metadata=told)
                 rule = _local_rule(view, context, nanos)
                 if rule is not None and rule.stale_pass and not rule.high_consequence:
                     passed = self._pass(local, identifier, context, age, nanos)
@@ -121,9 +159,13 @@ class Core:
             at_least_revision=floor(local, at_least_revision),
         )
 
-    def unanswered(self, identifier: Identifier) -> Decision:
-        """Return the answer where nobody answered: the same for a hit, a person and a stale set."""
-        return self._undetermined(UndeterminedReason.UNAVAILABLE, _UNAVAILABLE, identifier.masked, identifier.warnings)
+    def unanswered(self, identifier: Identifier, *warnings: str) -> Decision:
+        """Return the answer where nobody answered: the same for a hit, a person and a stale set.
+
+        A gateway that asks to wait is there, so no set answers in its place.
+        """
+        doubts = (*identifier.warnings, *warnings)
+        return self._undetermined(UndeterminedReason.UNAVAILABLE, _UNAVAILABLE, identifier.masked, doubts)
 
     def unreadable(self, rule: str) -> Decision:
         """Return the answer to an item of a batch that is no identifier."""
@@ -252,11 +294,15 @@ def passed(identifier: Identifier, local: Local, number: int, instant: datetime.
 
 def _local_rule(view: LocalView, context: Context, nanos: int) -> MatterRule | None:
     """Return what holds for the matter today, where the local path may answer: (2), (3), (4)."""
+    seconds = nanos // _NANOS
+    # First: whoever may not ask does not hear which matters there are.
+    if not context.local or view.scope.fault(context, seconds):
+        return None
     try:
-        rule = view.scope.rule(context.matter, (nanos // _NANOS + _EIGHT_HOURS) // _DAY_SECONDS)
+        rule = view.scope.rule(context.matter, (seconds + _EIGHT_HOURS) // _DAY_SECONDS)
     except KeyError:
         _unknown(context.matter)
-    if rule is None or not (context.local and view.scope.covers_companies):
+    if rule is None or not view.scope.covers_companies:
         return None
     return rule if context.case_no or not rule.case_no_required else None
 

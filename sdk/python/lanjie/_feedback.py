@@ -1,12 +1,15 @@
-"""Feedback on an answer with an effect: what was done about it, as a message and back."""
+"""What follows an answer: feedback on what was done about it, and the receipt of it, as messages and back."""
 
 import datetime
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lanjie.decision import Decision
 from lanjie.errors import InvalidArgument
 from lanjie.v1 import feedback_pb2 as pb
+from lanjie.v1 import receipt_pb2
+from lanjie_matcher.identifiers import Identifier
 
 
 class Disposition(enum.Enum):
@@ -87,3 +90,12 @@ def read_response(response: pb.ReportResponse) -> tuple[Feedback, ...]:
         )
         for each in response.listings
     )
+
+
+def receipt_request(answers: Iterable[tuple[Decision, str | Identifier]]) -> receipt_pb2.IssueRequest:
+    """Return the message that asks for the receipt of answers, each with the identifier it is about."""
+    request = receipt_pb2.IssueRequest()
+    for decision, identifier in answers:
+        text = identifier.reveal() if isinstance(identifier, Identifier) else identifier
+        request.items.add(decision_id=decision.decision_id, identifier=text)
+    return request

@@ -50,15 +50,11 @@ class Handle:
             runtime.close()
 
     def before_fork(self) -> None:
-        """Be outside gRPC, and hold no lock that the child would find taken."""
+        """Let nobody make or close a runtime meanwhile: the child would find half of one."""
         self._lock.acquire()
-        if self.runtime is not None:
-            self.runtime.pause()
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
-        if self.runtime is not None:
-            self.runtime.resume()
         self._lock.release()
 
     def after_fork_in_child(self) -> None:

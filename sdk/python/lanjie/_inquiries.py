@@ -1,5 +1,6 @@
 """Brings the records of local passes to the gateway (Art. 39): own spool, and those that dead processes left."""
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -37,17 +38,23 @@ class Uploader:
             if not records:
                 return True
             request = pb.UploadLocalPassesRequest(sdk_id=spool.sdk_id, lineage=spool.lineage)
+            # Where the hash was lost the gateway is told so once, and a new chain begins.
+            chain, hashes = spool.chain or spool.first_hash, {}
             for place, record in enumerate(records):
                 request.passes.append(_pass(record))
+                chain = hashlib.sha256(chain + request.passes[-1].SerializeToString(deterministic=True)).digest()
+                hashes[record.sequence] = chain
                 if place % _BREATH == 0:
                     # Threads that check need not wait for this one's turn to end.
                     time.sleep(0)
+            spool.block += 1
+            request.block, request.chain_before, request.chain_after = spool.block, spool.chain or b"", chain
             response = self._upload(request)
             if response.acknowledged_sequence < records[-1].sequence:
                 raise GatewayFault("the gateway acknowledged fewer records than it was sent")
             if response.gap:
                 _log.error("the gateway misses %d records of spool %s", response.gap, spool.sdk_id[:12])
-            spool.acknowledge(records[-1].sequence)
+            spool.acknowledge(records[-1].sequence, hashes)
         return not spool.pending(1)
 
     def take_over(self, root: Path, lineage: str) -> int:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lanjie._transport import Endpoint, Tls
+from lanjie._tls import Tls
+from lanjie._transport import Endpoint
 from lanjie.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from lanjie._runtime import SyncStatus
+    from lanjie.officers import OfficerSigner
 
 _KEY: Final = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -29,6 +31,7 @@ class Options:
     local: bool
     use_bloom: bool
     on_sync_change: "Callable[[SyncStatus], None] | None" = None
+    officer_signer: "OfficerSigner | None" = None
 
     @classmethod
     def of(
@@ -44,6 +47,7 @@ class Options:
         local: bool,
         filter: str,  # noqa: A002  the name users write
         on_sync_change: "Callable[[SyncStatus], None] | None",
+        officer_signer: "OfficerSigner | None" = None,
     ) -> "Options":
         """Check the arguments of a client.
 
@@ -68,23 +72,31 @@ class Options:
             local=local,
             use_bloom=filter == "bloom",
             on_sync_change=on_sync_change,
+            officer_signer=officer_signer,
         )
 
 
-def gateway_file(path: str | os.PathLike[str], role: str) -> dict[str, Any]:
+def gateway_file(path: str | os.PathLike[str], role: str, tls: Tls | None = None) -> dict[str, Any]:
     """Read the ``gateway.json`` that a gateway writes: arguments `target`, `token` and `trust` of a client.
+
+    Args:
+        path: the file.
+        role: whose token; none with `tls`.
+        tls: how the client speaks.
 
     Raises:
         FileNotFoundError: there is none: no gateway runs on that state.
-        InvalidArgument: it is no such file, or names no token for `role`.
+        InvalidArgument: it is no such file, names no token for `role`, or no listener with TLS.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-        target, trust = str(content["screening"]), dict(content["trusted_keys"])
-        token_file = content["tokens"][role]
+        trust = dict(content["trusted_keys"])
+        if tls is not None:
+            return {"target": str(content["tls"]["screening"]), "trust": trust}
+        target, token_file = str(content["screening"]), content["tokens"][role]
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidArgument(
-            f"not a gateway file, or no token for {role}: {type(error).__name__}",
+            f"not a gateway file, or no {'listener with TLS' if tls else f'token for {role}'}: {type(error).__name__}",
             metadata={"field": "path", "rule": "format"},
         ) from None
     token = Path(path).parent.joinpath(token_file).read_text(encoding="utf-8").strip()

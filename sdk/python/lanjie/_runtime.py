@@ -25,7 +25,7 @@ from lanjie._spool import Spool
 from lanjie._sync import SyncDriver
 from lanjie._transport import AsyncTransport, Endpoint, GrpcAsyncTransport, GrpcTransport, Transport
 from lanjie.errors import LanjieError, Unavailable
-from lanjie.v1 import feedback_pb2, screening_pb2, watch_pb2
+from lanjie.v1 import feedback_pb2, receipt_pb2, screening_pb2, watch_pb2
 from lanjie_matcher.filters import SortedFilter
 
 BATCHES_A_ROUND: Final = 40
@@ -129,7 +129,7 @@ class Runtime:
     """
 
     def __init__(self, options: Options, seam: Seam) -> None:
-        self.core = Core(seam.monotonic, seam.unix_nanos)
+        self.core = Core(seam.monotonic, seam.unix_nanos, options.officer_signer)
         self.transport = seam.transport(options.endpoint)
         self.local: Local | None = None
         self._options = options
@@ -187,7 +187,10 @@ class Runtime:
             self._publish()
 
     def suspect(self, error: LanjieError) -> None:
-        """Hear of an answer; one that says that our revision is unknown over there makes the thread look again."""
+        """Hear of an error; one that says that our revision is unknown over there makes the thread look again."""
+        if error.metadata.get("rule") == "tls":
+            # A person has to see to it, and `check` answers UNDETERMINED.
+            self._driver.last_error = str(error)
         if error.reason == "REVISION_NOT_REACHED":
             self._driver.look_up_again()
             self._signals.wake.set()
@@ -210,6 +213,16 @@ class Runtime:
             LanjieError: it was not taken.
         """
         return self.transport.report(self._feed(timeout), request, timeout)
+
+    def receipt(self, request: receipt_pb2.IssueRequest, timeout: float) -> bytes:
+        """Ask the gateway's feed for the receipt of answers; those that were passed here are uploaded first.
+
+        Raises:
+            LanjieError: there is none.
+        """
+        feed = self._feed(timeout)
+        self._upload()
+        return self.transport.receipt(feed, request, timeout).receipt
 
     def watching(self, method: str, request: Any, timeout: float) -> Any:
         """Call a method of the gateway's WatchService.
@@ -290,24 +303,6 @@ class Runtime:
             self._close_spool()
             self._keeper.close()
         self.transport.close()
-
-    def pause(self) -> None:
-        """Leave gRPC before a fork; who checks in another thread waits until `resume`.
-
-        A child of a process with a thread inside gRPC may crash. Where somebody takes longer than his timeout, the
-        fork goes on all the same: nobody loses an answer for it.
-        """
-        patience = self._options.timeout
-        stopped = self._stop(patience)
-        if stopped:
-            self._driver.close()
-        if not (self.transport.pause(patience) and stopped):
-            _log.warning("forked while a call was under way: the child may crash")
-
-    def resume(self) -> None:
-        """Go on after the fork, in the parent."""
-        self.transport.resume()
-        self._start()
 
     def abandon(self) -> None:
         """Let go in a child process: threads are gone; channels, spool and lead are the parent's."""

@@ -6,6 +6,8 @@ Rules of this module:
 * a record survives ``kill -9`` of the process: it goes into a mapped file, its length last, with a checksum;
 * records of one spool are numbered from 1 without a gap;
 * a spool belongs to one process at a time, which holds its lock; the spool of a dead process is taken over;
+* what is uploaded is a chain: each pass is hashed with the hash before it, from the name of the spool on, when it is
+  uploaded; the hash before the first record of a segment stands beside it, for whoever takes the spool over;
 * space is taken beforehand, so that a full disk is an error here and never a crash of a mapped write.
 
 Layout: ``ROOT/LINEAGE/spool/ID.lock`` and ``ROOT/LINEAGE/spool/ID/FIRST.segment``, all 0600, ID of 32 hexadecimal
@@ -14,6 +16,7 @@ record is left out where it is that of the record before it in the segment.
 """
 
 import contextlib
+import hashlib
 import mmap
 import os
 import re
@@ -21,7 +24,7 @@ import secrets
 import struct
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -31,6 +34,7 @@ from lanjie._files import private_directory, release_lock, reserve, take_lock
 SEGMENT_BYTES: Final = 1024 * 1024
 LIMIT_BYTES: Final = 64 * 1024 * 1024
 """Most a spool holds; with more, local passes stop."""
+_CHAIN_BYTES: Final = 32
 MAX_CONTEXT: Final = 0xFFFE
 _SAME_CONTEXT: Final = 0xFFFF
 _MAGIC: Final = b"LJSPOOL2"
@@ -66,6 +70,9 @@ class Spool:
 
     Attributes:
         sdk_id: its name, 32 hexadecimal digits.
+        first_hash: hash before its first record.
+        chain: hash of the chain up to what is acknowledged; `None` where it was lost.
+        block: number of the last upload by this process.
         lineage: the ledger it belongs to.
     """
 
@@ -80,6 +87,9 @@ class Spool:
         self._segments: list[_Segment] = []
         self._sequence = 0
         self._cursor = _Cursor()
+        self.first_hash = hashlib.sha256(b"lanjie spool v1 " + self.sdk_id.encode()).digest()
+        self.chain: bytes | None = self.first_hash
+        self.block = 0
 
     @classmethod
     def create(
@@ -123,6 +133,7 @@ class Spool:
             for segment in sorted(directory.glob("*.segment")):
                 with contextlib.suppress(OSError, ValueError):
                     spool._segments.append(_Segment.open(segment))
+            spool._find_chain()
             yield spool
 
     @property
@@ -163,8 +174,15 @@ class Spool:
                     return found
         return found
 
-    def acknowledge(self, sequence: int) -> None:
-        """Forget every record up to a number, and delete the segments that hold nothing else; see `pending`."""
+    def acknowledge(self, sequence: int, hashes: Mapping[int, bytes] | None = None) -> None:
+        """Forget every record up to a number, and delete the segments that hold nothing else; see `pending`.
+
+        Args:
+            sequence: number of the last record that the gateway has.
+            hashes: of the chain behind each record of the upload, by its number.
+        """
+        known = {**(hashes or {}), **({self._cursor.acknowledged: self.chain} if self.chain else {})}
+        self.chain = known.get(sequence)
         while self._segments:
             segment = self._segments[0]
             for record, after in segment.records(self._cursor.offset, self._cursor.context):
@@ -174,6 +192,7 @@ class Spool:
             with self._mutex:
                 if segment is self._segments[-1]:
                     return
+                self._keep_chain(self._segments[1], known.get(self._cursor.acknowledged))
                 segment.delete()
                 del self._segments[0]
             self._cursor = _Cursor(self._cursor.acknowledged)
@@ -190,6 +209,8 @@ class Spool:
                 segment.delete() if empty else segment.release()
             if empty:
                 with contextlib.suppress(OSError):
+                    for path in self._directory.glob("*.chain"):
+                        path.unlink()
                     # A segment that could not be read stays, and with it the directory.
                     self._directory.rmdir()
             gone = not self._directory.exists()
@@ -206,6 +227,26 @@ class Spool:
         for segment in self._segments:
             segment.release()
         self._segments = []
+
+    def _keep_chain(self, behind: "_Segment", chain: bytes | None) -> None:
+        """Keep the hash before a segment, before the one in front of it goes."""
+        if chain is not None:
+            with contextlib.suppress(OSError):
+                # Without it the gateway is told that the chain is not known, and nothing is lost.
+                behind.path.with_suffix(".chain").write_bytes(chain)
+                for path in self._directory.glob("*.chain"):
+                    if path.name < behind.path.with_suffix(".chain").name:
+                        path.unlink()
+
+    def _find_chain(self) -> None:
+        """Find the hash before the first record of a spool that is taken over."""
+        if not self._segments or int(self._segments[0].path.stem) == 1:
+            return
+        try:
+            kept = self._segments[0].path.with_suffix(".chain").read_bytes()
+        except OSError:
+            kept = b""
+        self.chain = kept if len(kept) == _CHAIN_BYTES else None
 
     def _write(self, record: Record) -> bool:
         if not self._segments:

@@ -9,6 +9,7 @@ Obligations:
    not answer its greeting soon.
 4. Where a stream does not get through, the state is pulled, in turns with trying again.
 5. Another ledger, or a restored one, has other revisions: the set held is dropped at once.
+6. Nothing is granted any more: key and set are erased, and every question goes to the gateway (Art. 39, 40).
 """
 
 import logging
@@ -17,7 +18,7 @@ from typing import Final, Protocol
 
 from lanjie._keeper import SetKeeper
 from lanjie._transport import Watch
-from lanjie.errors import GatewayFault, LanjieError, Unavailable
+from lanjie.errors import GatewayFault, LanjieError, PermissionDenied, Unavailable
 from lanjie.v1 import screening_pb2
 from lanjie.v1 import sync_pb2 as pb
 from lanjie_matcher.ages import BEATS, DEFAULT_BOUNDS
@@ -131,6 +132,8 @@ class SyncDriver:
                 self._interrupted = False
                 self.close()
                 return 0.0
+            if isinstance(error, PermissionDenied):  # (6)
+                self._keeper.discard()
             level = logging.INFO if isinstance(error, Unavailable) else logging.WARNING
             self._failed(str(error), level)
         except Exception as error:  # noqa: BLE001  a broken answer may not end the thread; its text may hold anything

@@ -10,7 +10,7 @@ import ipaddress
 import json
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
@@ -19,12 +19,15 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from lanjie.errors import GatewayFault, InvalidArgument, LanjieError, error_of
+from lanjie._tls import Renewal, Tls, explain
+from lanjie.errors import GatewayFault, InvalidArgument, LanjieError, Unavailable, error_of
 from lanjie.v1 import (
     audit_pb2,
     audit_pb2_grpc,
     feedback_pb2,
     feedback_pb2_grpc,
+    receipt_pb2,
+    receipt_pb2_grpc,
     screening_pb2,
     screening_pb2_grpc,
     sync_pb2,
@@ -49,6 +52,7 @@ _SERVICE_CONFIG: Final = json.dumps(
                     {"service": "lanjie.v1.ScreeningService", "method": "Discover"},
                     {"service": "lanjie.v1.SyncService", "method": "Pull"},
                     {"service": "lanjie.v1.FeedbackService", "method": "Report"},
+                    {"service": "lanjie.v1.ReceiptService", "method": "Issue"},
                     {"service": "lanjie.v1.WatchService", "method": "Register"},
                     {"service": "lanjie.v1.WatchService", "method": "List"},
                     {"service": "lanjie.v1.WatchService", "method": "End"},
@@ -81,20 +85,8 @@ _OPTIONS: Final = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """Mutual TLS. All parts are PEM.
-
-    Attributes:
-        ca: certificates of the authority that vouches for the gateway.
-        cert: own certificate; the department stands in its subject alternative name.
-        key: own private key.
-    """
-
-    ca: bytes
-    cert: bytes | None = None
-    key: bytes | None = field(default=None, repr=False)
+# A proxy of the environment would receive the token in the clear.
+_NO_PROXY: Final = ("grpc.enable_http_proxy", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +109,17 @@ class Endpoint:
         return (("authorization", f"Bearer {self.token}"),) if self.token else ()
 
     def require_safe(self, target: str) -> None:
-        """Refuse to send a token or identifiers over a network in the clear (Art. 43).
+        """Refuse to send identifiers over a network in the clear, or a token at all (Art. 43).
 
         Raises:
-            InvalidArgument: there is no TLS, and `target` is neither loopback nor a unix socket.
+            InvalidArgument: there is no TLS, and `target` is neither loopback nor a unix socket; or there is a token
+                beside a certificate.
         """
+        if self.tls is not None and self.tls.cert is not None and self.token:
+            raise InvalidArgument(
+                "a certificate says who calls, and a token is for this machine itself: give one of them",
+                metadata={"field": "token", "rule": "exclusive"},
+            )
         if self.tls is None and not is_local(target):
             raise InvalidArgument(
                 "without tls=... only a loopback address or a unix socket may be addressed: "
@@ -200,6 +198,10 @@ class Transport(Protocol):
         """Tell what was done about an answer."""
         ...
 
+    def receipt(self, feed: str, request: receipt_pb2.IssueRequest, timeout: float) -> receipt_pb2.IssueResponse:
+        """Ask for the receipt of answers."""
+        ...
+
     def watching(self, feed: str, method: str, request: Any, timeout: float) -> Any:
         """Call a method of WatchService that answers once."""
         ...
@@ -208,21 +210,6 @@ class Transport(Protocol):
         self, feed: str, request: watch_pb2.StreamAlertsRequest
     ) -> Iterator[watch_pb2.StreamAlertsResponse]:
         """Take alerts as they come."""
-        ...
-
-    def pause(self, patience: float) -> bool:
-        """Leave the library before a fork, and hold back whoever calls.
-
-        Args:
-            patience: seconds to wait for the calls under way.
-
-        Returns:
-            Whether it was left. Where a call takes longer, everything stays open for it.
-        """
-        ...
-
-    def resume(self) -> None:
-        """Go on after the fork, in the parent."""
         ...
 
     def close(self) -> None:
@@ -248,149 +235,186 @@ class AsyncTransport(Protocol):
         ...
 
 
+@dataclass(slots=True, eq=False)
+class _Held:
+    """A channel, how many use it, and what it was made with: after a renewal another takes its place."""
+
+    channel: Any
+    tls: Tls | None
+    users: int = 0
+    retired: bool = False
+
+    def spent(self) -> bool:
+        """Whether it has been replaced, and the last call over it has ended."""
+        return self.retired and not self.users
+
+
 class GrpcTransport:
-    """A gateway over gRPC. Thread-safe; makes its channels when they are first needed."""
+    """A gateway over gRPC. Thread-safe; makes its channels when they are first needed.
+
+    A certificate that is renewed gets a new channel; calls and streams over the old one end as they would have.
+    """
 
     def __init__(self, endpoint: Endpoint) -> None:
         endpoint.require_safe(endpoint.target)
         self._endpoint = endpoint
-        self._gate = threading.Condition()
-        self._calls = 0
-        self._paused = self._closed = False
-        self._channels: dict[str, grpc.Channel] = {}
+        self._renewal = Renewal(endpoint.tls)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._channels: dict[str, _Held] = {}
+        self._retired: set[_Held] = set()
 
     def check(self, request: screening_pb2.CheckRequest, timeout: float) -> screening_pb2.CheckResponse:
         """See `Transport`."""
-        with self._channel(self._endpoint.target) as channel:
-            return self._call(screening_pb2_grpc.ScreeningServiceStub(channel).Check, request, timeout)
+        with self._using(self._endpoint.target) as held:
+            return self._call(screening_pb2_grpc.ScreeningServiceStub(held.channel).Check, request, timeout)
 
     def batch_check(self, request: screening_pb2.BatchCheckRequest, timeout: float) -> screening_pb2.BatchCheckResponse:
         """See `Transport`."""
-        with self._channel(self._endpoint.target) as channel:
-            return self._call(screening_pb2_grpc.ScreeningServiceStub(channel).BatchCheck, request, timeout)
+        with self._using(self._endpoint.target) as held:
+            return self._call(screening_pb2_grpc.ScreeningServiceStub(held.channel).BatchCheck, request, timeout)
 
     def discover(self, timeout: float) -> screening_pb2.DiscoverResponse:
         """See `Transport`."""
-        with self._channel(self._endpoint.target) as channel:
-            stub = screening_pb2_grpc.ScreeningServiceStub(channel)
+        with self._using(self._endpoint.target) as held:
+            stub = screening_pb2_grpc.ScreeningServiceStub(held.channel)
             return self._call(stub.Discover, screening_pb2.DiscoverRequest(), timeout)
 
     def pull(self, feed: str, request: sync_pb2.PullRequest, timeout: float) -> Iterator[sync_pb2.PullResponse]:
         """See `Transport`."""
-        with self._channel(feed) as channel:
+        with self._using(feed) as held:
             try:
-                stub = sync_pb2_grpc.SyncServiceStub(channel)
+                stub = sync_pb2_grpc.SyncServiceStub(held.channel)
                 yield from stub.Pull(request, timeout=timeout, metadata=self._endpoint.metadata)
             except grpc.RpcError as error:
-                raise translate(error) from error
+                raise translate(error, self._endpoint.tls) from error
 
     def watch(self, feed: str) -> Watch:
         """See `Transport`."""
-        with self._channel(feed) as channel:
-            return _GrpcWatch(sync_pb2_grpc.SyncServiceStub(channel), self._endpoint.metadata)
+        with self._using(feed) as held:
+            # A stream keeps its channel after a renewal; a fork does not wait for it.
+            with self._lock:
+                held.users += 1
+            return _GrpcWatch(held.channel, self._endpoint, lambda: self._leave(held))
 
     def upload(
         self, feed: str, request: audit_pb2.UploadLocalPassesRequest, timeout: float
     ) -> audit_pb2.UploadLocalPassesResponse:
         """See `Transport`."""
-        with self._channel(feed) as channel:
-            return self._call(audit_pb2_grpc.InquiryServiceStub(channel).UploadLocalPasses, request, timeout)
+        with self._using(feed) as held:
+            return self._call(audit_pb2_grpc.InquiryServiceStub(held.channel).UploadLocalPasses, request, timeout)
 
     def report(self, feed: str, request: feedback_pb2.ReportRequest, timeout: float) -> feedback_pb2.ReportResponse:
         """See `Transport`."""
-        with self._channel(feed) as channel:
-            return self._call(feedback_pb2_grpc.FeedbackServiceStub(channel).Report, request, timeout)
+        with self._using(feed) as held:
+            return self._call(feedback_pb2_grpc.FeedbackServiceStub(held.channel).Report, request, timeout)
+
+    def receipt(self, feed: str, request: receipt_pb2.IssueRequest, timeout: float) -> receipt_pb2.IssueResponse:
+        """See `Transport`."""
+        with self._using(feed) as held:
+            return self._call(receipt_pb2_grpc.ReceiptServiceStub(held.channel).Issue, request, timeout)
 
     def watching(self, feed: str, method: str, request: Any, timeout: float) -> Any:
         """See `Transport`."""
-        with self._channel(feed) as channel:
-            return self._call(getattr(watch_pb2_grpc.WatchServiceStub(channel), method), request, timeout)
+        with self._using(feed) as held:
+            return self._call(getattr(watch_pb2_grpc.WatchServiceStub(held.channel), method), request, timeout)
 
     def follow_alerts(
         self, feed: str, request: watch_pb2.StreamAlertsRequest
     ) -> Iterator[watch_pb2.StreamAlertsResponse]:
-        """See `Transport`. The channel is not held meanwhile: a fork or `close` ends the stream."""
-        with self._channel(feed) as channel:
-            call: Any = watch_pb2_grpc.WatchServiceStub(channel).StreamAlerts(request, metadata=self._endpoint.metadata)
-        try:
-            yield from call
-        except grpc.RpcError as error:
-            raise translate(error) from error
-        finally:
-            call.cancel()
-
-    def pause(self, patience: float) -> bool:
-        """See `Transport`. A fork while a thread is inside gRPC leaves the child a library that may crash."""
-        with self._gate:
-            self._paused = True
-            if not self._gate.wait_for(lambda: not self._calls, patience):
-                return False
-            channels, self._channels = self._channels, {}
-        for channel in channels.values():
-            channel.close()
-        return True
-
-    def resume(self) -> None:
         """See `Transport`."""
-        with self._gate:
-            self._paused = False
-            self._gate.notify_all()
+        with self._using(feed) as held:
+            stub = watch_pb2_grpc.WatchServiceStub(held.channel)
+            call: Any = stub.StreamAlerts(request, metadata=self._endpoint.metadata)
+            try:
+                yield from call
+            except grpc.RpcError as error:
+                raise translate(error, self._endpoint.tls) from error
+            finally:
+                call.cancel()
 
     def close(self) -> None:
         """Close the channels. Calls in flight end as cancelled."""
-        with self._gate:
+        with self._lock:
             self._closed = True
-            channels, self._channels = self._channels, {}
-        for channel in channels.values():
+            channels = self._all()
+        for channel in channels:
             channel.close()
 
     def _call(self, method: Callable[..., _T], request: object, timeout: float) -> _T:
         try:
             return method(request, timeout=timeout, metadata=self._endpoint.metadata)
         except grpc.RpcError as error:
-            raise translate(error) from error
+            raise translate(error, self._endpoint.tls) from error
         except ValueError as error:
             # What the library says of a channel that `close` took away meanwhile.
             raise error_of("CANCELLED", "", "", {}) from error
 
-    @contextlib.contextmanager
-    def _channel(self, target: str) -> Iterator[grpc.Channel]:
-        """Hold the channel for a call."""
-        with self._gate:
-            self._gate.wait_for(lambda: not self._paused)
-            channel = self._opened(target)
-            self._calls += 1
-        try:
-            yield channel
-        finally:
-            with self._gate:
-                self._calls -= 1
-                if self._paused:
-                    self._gate.notify_all()
+    def _all(self) -> list[grpc.Channel]:
+        """Let go of all channels; return them, to be closed."""
+        held = [*self._channels.values(), *self._retired]
+        self._channels, self._retired = {}, set()
+        return [each.channel for each in held]
 
-    def _opened(self, target: str) -> grpc.Channel:
+    @contextlib.contextmanager
+    def _using(self, target: str) -> Iterator[_Held]:
+        """Hold the channel for a call."""
+        with self._lock:
+            held = self._opened(target)
+            held.users += 1
+        try:
+            yield held
+        finally:
+            self._leave(held)
+
+    def _leave(self, held: _Held) -> None:
+        with self._lock:
+            held.users -= 1
+            spent = held.spent()
+            if spent:
+                self._retired.discard(held)
+        if spent:
+            held.channel.close()
+
+    def _opened(self, target: str) -> _Held:
         if self._closed:
             raise error_of("CANCELLED", "", "", {})
-        channel = self._channels.get(target)
-        if channel is None:
+        tls = self._renewal.now()
+        held = self._channels.get(target)
+        if held is not None and held.tls is not tls:
+            self._retire(target)
+            held = None
+        if held is None:
             self._endpoint.require_safe(target)
             # The feed moves when a gateway starts again: the channel to its old address goes.
             if target != self._endpoint.target:
                 for old in self._channels.keys() - {self._endpoint.target}:
-                    self._channels.pop(old).close()
-            channel = self._channels[target] = _open(self._endpoint, target)
-        return channel
+                    self._channels.pop(old).channel.close()
+            held = self._channels[target] = _Held(open_channel(target, tls), tls)
+        return held
+
+    def _retire(self, target: str) -> None:
+        old = self._channels.pop(target)
+        old.retired = True
+        if old.spent():
+            old.channel.close()
+        else:
+            self._retired.add(old)
 
 
 class _GrpcWatch:
     """A stream of news. A thread of its own reads it, so that nobody ever waits longer than he wants to."""
 
-    def __init__(self, stub: sync_pb2_grpc.SyncServiceStub, metadata: tuple[tuple[str, str], ...]) -> None:
+    def __init__(self, channel: grpc.Channel, endpoint: Endpoint, ended: Callable[[], None]) -> None:
+        self._tls = endpoint.tls
+        self._ended = ended
         self._said: queue.SimpleQueue[sync_pb2.WatchRequest | None] = queue.SimpleQueue()
         self._heard: queue.SimpleQueue[sync_pb2.WatchResponse | LanjieError] = queue.SimpleQueue()
         try:
-            self._call: Any = stub.Watch(iter(self._said.get, None), metadata=metadata)
+            stub = sync_pb2_grpc.SyncServiceStub(channel)
+            self._call: Any = stub.Watch(iter(self._said.get, None), metadata=endpoint.metadata)
         except ValueError as error:
+            ended()
             raise error_of("CANCELLED", "", "", {}) from error
         threading.Thread(target=self._read, name="lanjie-watch", daemon=True).start()
 
@@ -419,10 +443,11 @@ class _GrpcWatch:
                 self._heard.put(response)
             self._heard.put(error_of("UNAVAILABLE", "", "", {}))
         except grpc.RpcError as error:
-            self._heard.put(translate(error))
+            self._heard.put(translate(error, self._tls))
         finally:
             # Else the thread that brings what is said would wait for ever.
             self._said.put(None)
+            self._ended()
 
 
 class GrpcAsyncTransport:
@@ -431,7 +456,8 @@ class GrpcAsyncTransport:
     def __init__(self, endpoint: Endpoint) -> None:
         endpoint.require_safe(endpoint.target)
         self._endpoint = endpoint
-        self._channel: grpc.aio.Channel | None = None
+        self._renewal = Renewal(endpoint.tls)
+        self._held: _Held | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def check(self, request: screening_pb2.CheckRequest, timeout: float) -> screening_pb2.CheckResponse:
@@ -448,49 +474,62 @@ class GrpcAsyncTransport:
 
     async def close(self) -> None:
         """Close the channel."""
-        channel, self._channel = self._channel, None
-        if channel is not None and self._loop is asyncio.get_running_loop():
-            await channel.close()
+        held, self._held = self._held, None
+        if held is not None and self._loop is asyncio.get_running_loop():
+            await held.channel.close()
 
     async def _call(self, method: str, request: object, timeout: float) -> Any:
-        stub = screening_pb2_grpc.ScreeningServiceStub(self._open())
+        held = await self._opened()
+        held.users += 1
         try:
+            stub = screening_pb2_grpc.ScreeningServiceStub(held.channel)
             return await getattr(stub, method)(request, timeout=timeout, metadata=self._endpoint.metadata)
         except grpc.RpcError as error:
-            raise translate(error) from error
+            raise translate(error, self._endpoint.tls) from error
         except grpc.aio.UsageError as error:
             raise error_of("CANCELLED", "", "", {}) from error
+        finally:
+            held.users -= 1
+            if held.spent():
+                await held.channel.close()
 
-    def _open(self) -> grpc.aio.Channel:
-        loop = asyncio.get_running_loop()
-        if self._channel is None or self._loop is not loop:
-            self._loop, self._channel = loop, _open_async(self._endpoint)
-        return self._channel
-
-
-def _open(endpoint: Endpoint, target: str) -> grpc.Channel:
-    if endpoint.tls is None:
-        return grpc.insecure_channel(target, options=_plain_options())
-    return grpc.secure_channel(target, _credentials(endpoint.tls), options=list(_OPTIONS))
-
-
-def _open_async(endpoint: Endpoint) -> grpc.aio.Channel:
-    if endpoint.tls is None:
-        return grpc.aio.insecure_channel(endpoint.target, options=_plain_options())
-    return grpc.aio.secure_channel(endpoint.target, _credentials(endpoint.tls), options=list(_OPTIONS))
+    async def _opened(self) -> _Held:
+        loop, tls, old = asyncio.get_running_loop(), self._renewal.now(), self._held
+        if old is not None and self._loop is loop and old.tls is tls:
+            return old
+        held = self._held = _Held(_open_async(self._endpoint.target, tls), tls)
+        if old is not None and self._loop is loop:
+            old.retired = True
+            if old.spent():
+                await old.channel.close()
+        self._loop = loop
+        return held
 
 
-def _plain_options() -> list[tuple[str, Any]]:
-    # A proxy of the environment would receive the token in the clear.
-    return [*_OPTIONS, ("grpc.enable_http_proxy", 0)]
+def open_channel(target: str, tls: Tls | None, options: Iterable[tuple[str, Any]] = _OPTIONS) -> grpc.Channel:
+    """Return a channel, made at the first call over it."""
+    if tls is None:
+        return grpc.insecure_channel(target, options=[*options, _NO_PROXY])
+    return grpc.secure_channel(target, _credentials(tls), options=list(options))
+
+
+def _open_async(target: str, tls: Tls | None) -> grpc.aio.Channel:
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options=[*_OPTIONS, _NO_PROXY])
+    return grpc.aio.secure_channel(target, _credentials(tls), options=list(_OPTIONS))
 
 
 def _credentials(tls: Tls) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(tls.ca, tls.key, tls.cert)
 
 
-def translate(error: grpc.RpcError) -> LanjieError:
-    """Return the exception for a failed call: by the `ErrorInfo` of domain ``lanjie``, else by the status code."""
+def translate(error: grpc.RpcError, tls: Tls | None = None) -> LanjieError:
+    """Return the exception for a failed call: by the `ErrorInfo` of domain ``lanjie``, else by the status code.
+
+    Args:
+        error: of the library.
+        tls: with which the call was made.
+    """
     # The blocking and the asynchronous errors share these methods and no class that has them.
     call: Any = error
     if not hasattr(call, "code"):
@@ -502,7 +541,8 @@ def translate(error: grpc.RpcError) -> LanjieError:
         info = _error_info(value)
         if info is not None:
             return error_of(status, info.reason, call.details() or "", dict(info.metadata))
-    return error_of(status, "", "", {})
+    what = explain(call.details() or "") if tls is not None and status == "UNAVAILABLE" else ""
+    return Unavailable(what, metadata={"rule": "tls"}) if what else error_of(status, "", "", {})
 
 
 def _error_info(value: bytes) -> Any:

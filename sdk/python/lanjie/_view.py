@@ -3,19 +3,26 @@
 import datetime
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
+from lanjie._context import Context
+from lanjie.v1 import screening_pb2
 from lanjie.v1 import sync_pb2 as pb
 from lanjie_matcher.ages import Age, AgeBounds
 from lanjie_matcher.filters import LocalFilter
+from lanjie_matcher.grants import Mode, Officer, Terms
 from lanjie_matcher.shards import RefusedError
 from lanjie_matcher.views import ED25519, Manifest, ViewState, verify_signatures
 
 _EPOCH_DAY: Final = datetime.date(1970, 1, 1).toordinal()
 _ALWAYS: Final = 1 << 31
+_EIGHT_HOURS: Final = 8 * 3_600
+_DAY_SECONDS: Final = 86_400
+_KNOWN_CONTEXTS: Final = 512
+_MODES: Final = tuple(screening_pb2.InquiryMode.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,7 @@ class MatterRule:
     case_no_required: bool
     high_consequence: bool
     stale_pass: bool
+    broader: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,8 @@ class Scope:
         catalogue_revision: revision of the newest catalogue it was made from.
         matters: what holds when, by code; an absent one was never defined.
         covers_companies: absence of a company from the set is an answer.
+        terms: what the department may ask; `None` for nothing.
+        home_region: handling region of a question that names none.
     """
 
     raw: bytes
@@ -46,6 +56,9 @@ class Scope:
     catalogue_revision: int
     matters: Mapping[str, tuple[MatterRule, ...]]
     covers_companies: bool
+    terms: Terms | None
+    home_region: str
+    _known: dict[bytes, "_Verdict"] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, raw: bytes) -> "Scope":
@@ -59,7 +72,54 @@ class Scope:
         except DecodeError:
             raise RefusedError("encoding", "the scope cannot be read") from None
         matters = {each.code: tuple(map(_rule, each.rules)) for each in message.matters}
-        return cls(raw, message.key, message.catalogue_revision, matters, "company" in message.covers)
+        companies = "company" in message.covers
+        terms = _terms(message.grant) if message.HasField("grant") else None
+        home = message.grant.home_region
+        return cls(raw, message.key, message.catalogue_revision, matters, companies, terms, home)
+
+    def fault(self, context: Context, seconds: int) -> str:
+        """Return what of a question the grant does not cover, by the very rule of the gateway; empty for nothing.
+
+        Args:
+            context: of the question.
+            seconds: seconds since 1970 of the wall clock.
+
+        Returns:
+            ``grant`` where nothing is granted; otherwise see `Terms.fault` and `Terms.officer_fault`.
+        """
+        known = self._known.get(context.wire)
+        if known is None or not known.first <= seconds <= known.last:
+            if len(self._known) >= _KNOWN_CONTEXTS:
+                self._known.clear()
+            known = self._known[context.wire] = self._verdict(context, seconds)
+        return known.fault
+
+    def _verdict(self, context: Context, seconds: int) -> "_Verdict":
+        day = (seconds + _EIGHT_HOURS) // _DAY_SECONDS
+        first = day * _DAY_SECONDS - _EIGHT_HOURS
+        last = first + _DAY_SECONDS - 1
+        if self.terms is None:
+            return _Verdict("grant", first, last)
+        region = context.region or self.home_region
+        today = datetime.date.fromordinal(day + _EPOCH_DAY)
+        fault = self.terms.fault(self._lineage(context.matter, day), context.mode, region, today)
+        if fault:
+            return _Verdict(fault, first, last)
+        fault = self.terms.officer_fault(context.claim, context.case, seconds)
+        if context.claim.signature:
+            # A claim ends, and may not have begun: then it is looked at anew.
+            last = min(last, context.claim.expires) if not fault else seconds
+        return _Verdict(fault, seconds if context.claim.signature else first, max(last, seconds))
+
+    def _lineage(self, matter: str, day: int) -> list[str]:
+        """Return a matter and those that hold it on a day, as `CatalogueSet.lineage` does."""
+        codes: list[str] = []
+        code = matter
+        while code and code not in codes:
+            codes.append(code)
+            rule = next((each for each in self.matters.get(code, ()) if each.first <= day <= each.last), None)
+            code = rule.broader if rule is not None else ""
+        return codes
 
     def rule(self, matter: str, day: int) -> MatterRule | None:
         """Return what holds for a matter on a day in Shanghai; `None` where no catalogue in force knows it.
@@ -80,6 +140,14 @@ class Scope:
         """
         if hashlib.sha256(self.raw).digest() != head.scope_digest:
             raise RefusedError("scope", "the head wants another scope")
+
+
+class _Verdict(NamedTuple):
+    """What the grant says of a question, from an instant to another: seconds since 1970, inclusive."""
+
+    fault: str
+    first: int
+    last: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +239,32 @@ def _rule(message: pb.MatterRules) -> MatterRule:
         message.case_no_required,
         message.high_consequence,
         message.stale_pass,
+        message.broader,
     )
+
+
+def _terms(message: pb.GrantScope) -> Terms:
+    modes = {number: Mode(name.removeprefix("INQUIRY_MODE_").lower()) for name, number in _MODES if number}
+    first, last = (_date(text) for text in (message.days.start_date, message.days.end_date))
+    return Terms(
+        department=message.department,
+        regions=frozenset(message.regions),
+        matters=None if message.all_matters else frozenset(message.matters),
+        # One that is not known here is asked for at the gateway.
+        modes=frozenset(modes[number] for number in message.modes if number in modes),
+        valid_from=first,
+        valid_until=last,
+        officers=tuple(Officer(id=each.officer_id, key=each.public_key) for each in message.officers),
+        officers_required=message.officers_required,
+        counter_key=message.counter_key,
+    )
+
+
+def _date(text: str) -> datetime.date:
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        raise RefusedError("encoding", "a day of the grant is no date") from None
 
 
 def _day(text: str, otherwise: int) -> int:

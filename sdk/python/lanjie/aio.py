@@ -10,15 +10,17 @@ from typing import Any, Self
 from lanjie._alerts import Alerts
 from lanjie._batch import Batch, Decisions
 from lanjie._context import Inquiry, InquiryMode, OfficerClaim
-from lanjie._core import check_name, read_answer, read_identifier
-from lanjie._feedback import Feedback, read_response, request_of
+from lanjie._core import RATE_LIMITED, check_name, read_answer, read_identifier
+from lanjie._feedback import Feedback, read_response, receipt_request, request_of
 from lanjie._handle import Handle
 from lanjie._options import Options, gateway_file
 from lanjie._runtime import Seam, SyncStatus
-from lanjie._transport import AsyncTransport, Tls
+from lanjie._tls import Tls
+from lanjie._transport import AsyncTransport
 from lanjie._watch import Alert, Watch
 from lanjie.decision import Decision
-from lanjie.errors import LanjieError, Unavailable
+from lanjie.errors import LanjieError, RateLimited, Unavailable
+from lanjie.officers import OfficerSigner
 from lanjie_matcher.identifiers import Identifier
 
 __all__ = ["AsyncClient"]
@@ -43,6 +45,7 @@ class AsyncClient:
         local: bool = True,
         filter: str = "bloom",  # noqa: A002  the name users write
         on_sync_change: Callable[[SyncStatus], None] | None = None,
+        officer_signer: OfficerSigner | None = None,
         seam: Seam | None = None,
     ) -> None:
         options = Options.of(
@@ -54,6 +57,7 @@ class AsyncClient:
             timeout=timeout,
             upload_interval=upload_interval,
             on_sync_change=on_sync_change,
+            officer_signer=officer_signer,
             local=local,
             filter=filter,
         )
@@ -64,7 +68,7 @@ class AsyncClient:
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], role: str = "inquirer", **options: Any) -> "AsyncClient":
         """Make a client from the ``gateway.json`` of a gateway on this machine; see `lanjie.Client.from_file`."""
-        return cls(**{**gateway_file(path, role), **options})
+        return cls(**{**gateway_file(path, role, options.get("tls")), **options})
 
     async def __aenter__(self) -> Self:
         self._handle.running()
@@ -95,6 +99,8 @@ class AsyncClient:
         mode: InquiryMode = InquiryMode.EX_OFFICIO,
         officer: str | OfficerClaim | None = None,
         as_of: datetime.datetime | None = None,
+        authorisation_id: str = "",
+        request_id: str = "",
         at_least_revision: int = 0,
         timeout: float | None = None,
     ) -> Decision:
@@ -104,7 +110,9 @@ class AsyncClient:
         parsed = read_identifier(identifier)
         if name:
             check_name(name)
-        context = core.context(Inquiry(matter, purpose, case_no, role, handling_region, mode, officer, as_of))
+        context = core.context(
+            Inquiry(matter, purpose, case_no, role, handling_region, mode, officer, as_of, authorisation_id, request_id)
+        )
         local = runtime.local
         passed = core.answer(local, parsed, context, at_least_revision)
         if passed is not None:
@@ -115,6 +123,8 @@ class AsyncClient:
         except Unavailable as error:
             runtime.suspect(error)
             return core.without_gateway(local, parsed, context, at_least_revision)
+        except RateLimited:
+            return core.unanswered(parsed, RATE_LIMITED)
         runtime.heard([response.decision])
         return read_answer(response.decision)
 
@@ -187,6 +197,13 @@ class AsyncClient:
         )
         seconds = timeout or self._handle.options.timeout
         return read_response(await asyncio.to_thread(self._handle.running().report, request, seconds))
+
+    async def receipt(
+        self, answers: Iterable[tuple[Decision, str | Identifier]], *, timeout: float | None = None
+    ) -> bytes:
+        """Return the signed receipt of some answers; see `lanjie.Client.receipt`."""
+        request, seconds = receipt_request(answers), timeout or self._handle.options.timeout
+        return await asyncio.to_thread(self._handle.running().receipt, request, seconds)
 
     async def watch(self, identifier: str | Identifier, **asked: Any) -> Watch:
         """Watch an organisation; see `lanjie.Client.watch`."""

@@ -9,14 +9,15 @@ from typing import Any, Self
 from lanjie._alerts import Alerts
 from lanjie._batch import Batch, Decisions
 from lanjie._context import Inquiry, InquiryMode, OfficerClaim
-from lanjie._core import check_name, read_answer, read_identifier
-from lanjie._feedback import Feedback, read_response, request_of
+from lanjie._core import RATE_LIMITED, check_name, read_answer, read_identifier
+from lanjie._feedback import Feedback, read_response, receipt_request, request_of
 from lanjie._handle import Handle
 from lanjie._options import Options, gateway_file
 from lanjie._runtime import Seam, SyncStatus
-from lanjie._transport import Tls
+from lanjie._tls import Tls
 from lanjie.decision import Decision
-from lanjie.errors import LanjieError, Unavailable
+from lanjie.errors import LanjieError, RateLimited, Unavailable
+from lanjie.officers import OfficerSigner
 from lanjie_matcher.identifiers import Identifier
 
 __all__ = ["Client"]
@@ -33,7 +34,7 @@ class Client(Alerts):
     Args:
         target: screening address, ``host:port``. Without `tls` only this machine itself: loopback or ``unix:PATH``.
         token: bearer token.
-        tls: mutual TLS.
+        tls: mutual TLS, in place of a token; `Tls.from_files` follows a certificate that is renewed.
         trust: Ed25519 public keys by key id, 32 bytes or hexadecimal, that may sign the set. Without any, local answers
             are off and every question goes to the gateway.
         state_dir: where the set is kept, and records of local passes wait for their upload; by default
@@ -44,6 +45,7 @@ class Client(Alerts):
         local: whether to answer locally at all.
         filter: ``bloom`` (less memory traffic at many millions) or ``sorted`` (the exact set).
         on_sync_change: called with the new status whenever its state changes, from a thread of the client.
+        officer_signer: signs for the officers that `check` names by number, where the department's grant wants it.
         seam: for tests.
 
     Raises:
@@ -63,6 +65,7 @@ class Client(Alerts):
         local: bool = True,
         filter: str = "bloom",  # noqa: A002  the name users write
         on_sync_change: Callable[[SyncStatus], None] | None = None,
+        officer_signer: OfficerSigner | None = None,
         seam: Seam | None = None,
     ) -> None:
         options = Options.of(
@@ -74,6 +77,7 @@ class Client(Alerts):
             timeout=timeout,
             upload_interval=upload_interval,
             on_sync_change=on_sync_change,
+            officer_signer=officer_signer,
             local=local,
             filter=filter,
         )
@@ -85,14 +89,14 @@ class Client(Alerts):
 
         Args:
             path: the file.
-            role: whose token to use: ``inquirer`` for checks.
+            role: whose token to use: ``inquirer`` for checks. With `tls` there is none, and its listener is addressed.
             options: any other argument of the class.
 
         Raises:
             FileNotFoundError: no gateway runs on that state.
             InvalidArgument: it is no such file.
         """
-        return cls(**{**gateway_file(path, role), **options})
+        return cls(**{**gateway_file(path, role, options.get("tls")), **options})
 
     def __enter__(self) -> Self:
         self._handle.running()
@@ -132,6 +136,8 @@ class Client(Alerts):
         mode: InquiryMode = InquiryMode.EX_OFFICIO,
         officer: str | OfficerClaim | None = None,
         as_of: datetime.datetime | None = None,
+        authorisation_id: str = "",
+        request_id: str = "",
         at_least_revision: int = 0,
         timeout: float | None = None,
     ) -> Decision:
@@ -146,8 +152,11 @@ class Client(Alerts):
             role: part the subject plays in the case, ``applicant`` when empty.
             handling_region: region of the handling authority, six digits; the department's own when empty.
             mode: how the inquiry is made (Art. 39).
-            officer: the officer at the counter, by number.
+            officer: the officer at the counter, by number; signed by the client's `officer_signer` where it has one.
             as_of: aware instant to judge at, for matters that allow it; always asked at the gateway.
+            authorisation_id: with the mode authorised, the subject's authorisation; always asked at the gateway.
+            request_id: with the mode authorised, your own name of this question, made of it when left out. Ask again
+                under it within ten minutes where an answer was lost, and the authorisation is used once.
             at_least_revision: the answer must know this revision, e.g. that of an import just made.
             timeout: seconds for the gateway; that of the client when `None`.
 
@@ -155,9 +164,8 @@ class Client(Alerts):
             InvalidIdentifier: the text cannot be an identifier.
             InvalidArgument: another argument breaks a rule.
             UnknownMatter: no catalogue ever defined the matter.
-            PermissionDenied: the grant does not cover it.
+            PermissionDenied: the grant does not cover it; reason ``DAILY_CAP``: no more natural persons today.
             AuthenticationFailed: the credentials are not known.
-            RateLimited: too many requests; ask again after `retry_after` seconds.
             GatewayFault: the gateway failed; there is no answer.
             ClientClosed: the client was closed.
         """
@@ -166,7 +174,9 @@ class Client(Alerts):
         parsed = read_identifier(identifier)
         if name:
             check_name(name)
-        context = core.context(Inquiry(matter, purpose, case_no, role, handling_region, mode, officer, as_of))
+        context = core.context(
+            Inquiry(matter, purpose, case_no, role, handling_region, mode, officer, as_of, authorisation_id, request_id)
+        )
         local = runtime.local
         passed = core.answer(local, parsed, context, at_least_revision)
         if passed is not None:
@@ -177,6 +187,8 @@ class Client(Alerts):
         except Unavailable as error:
             runtime.suspect(error)
             return core.without_gateway(local, parsed, context, at_least_revision)
+        except RateLimited:
+            return core.unanswered(parsed, RATE_LIMITED)
         runtime.heard([response.decision])
         return read_answer(response.decision)
 
@@ -199,7 +211,9 @@ class Client(Alerts):
         """Ask many questions that share a context, e.g. all bidders of a tender.
 
         Answers stand in the order of the questions. An item that is no identifier is answered
-        ``UNDETERMINED(IDENTIFIER_INVALID)``; the others answer. What the gateway is asked is judged on one revision.
+        ``UNDETERMINED(IDENTIFIER_INVALID)``, a natural person in a matter that takes no files of persons
+        ``UNDETERMINED(PERSON_FILE)``: ask about that one with `check`. The others answer. What the gateway is asked is
+        judged on one revision.
 
         Args:
             identifiers: as `check` takes them.
@@ -209,7 +223,7 @@ class Client(Alerts):
             case_no: see `check`.
             role: see `check`.
             handling_region: see `check`.
-            mode: see `check`.
+            mode: see `check`; an authorised inquiry is about one subject and never goes in a batch.
             officer: see `check`.
             as_of: see `check`.
             at_least_revision: see `check`.
@@ -297,6 +311,21 @@ class Client(Alerts):
             corrects=corrects,
         )
         return read_response(self._handle.running().report(request, timeout or self._handle.options.timeout))
+
+    def receipt(self, answers: Iterable[tuple[Decision, str | Identifier]], *, timeout: float | None = None) -> bytes:
+        """Return the signed receipt (核查凭证) of some answers, as a file that `lanjie receipt verify` proves offline.
+
+        Args:
+            answers: decision and the identifier that it is about, of one matter, purpose and case; at most 5,000.
+            timeout: seconds for the gateway; that of the client when `None`.
+
+        Raises:
+            NotFound: an answer is not known there, or is about another subject.
+            InvalidArgument: the answers do not belong together.
+            LanjieError: see `check`.
+        """
+        request = receipt_request(answers)
+        return self._handle.running().receipt(request, timeout or self._handle.options.timeout)
 
     def sync_status(self) -> SyncStatus:
         """Return the state of the local set."""

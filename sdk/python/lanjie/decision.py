@@ -83,6 +83,7 @@ class ListingEvidence:
         objection: an objection is open (Art. 64); it changes nothing else.
         source: source system.
         sanction_no: number of the underlying decision, where the list points at one; it ends with `sanction_ends_on`.
+        objection_channel: where the subject objects to what the listing says (Art. 64).
     """
 
     listing_id: str
@@ -101,6 +102,7 @@ class ListingEvidence:
     source: str = ""
     sanction_no: str = ""
     sanction_ends_on: datetime.date | None = None
+    objection_channel: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +141,9 @@ class Decision:
         resolve_by: with an undetermined outcome, an officer settles it by this instant.
         catalogue_editions: editions it was judged by, ``id@edition``.
         masked_identifier: the identifier asked about, masked.
+        remedies: what the subject may do against what the answer rests on, to be told with every effect (Art. 31, 71);
+            never empty where there are listings.
+        objection_channel: where the subject objects to what the listings say (Art. 64); the same.
     """
 
     outcome: Outcome
@@ -162,6 +167,8 @@ class Decision:
     digest_algorithm: str = ""
     resolve_by: datetime.datetime | None = None
     catalogue_editions: tuple[str, ...] = ()
+    remedies: str = ""
+    objection_channel: str = ""
 
     def __post_init__(self) -> None:
         if self.outcome is Outcome.PASS and (self.measures or self.listings):
@@ -230,6 +237,8 @@ def decision_from(message: pb.Decision) -> Decision:
             resolve_by=_time(message.resolve_by_time) if message.HasField("resolve_by_time") else None,
             catalogue_editions=tuple(message.catalogue_editions),
             masked_identifier=message.masked_identifier,
+            remedies=message.remedies,
+            objection_channel=message.objection_channel,
         )
     except KeyError:
         raise ValueError("the decision uses a value that this version does not know") from None
@@ -268,6 +277,7 @@ def _listing(message: pb.ListingEvidence) -> ListingEvidence:
         source=message.source,
         sanction_no=message.sanction_no,
         sanction_ends_on=_date(message.sanction_end_date),
+        objection_channel=message.objection_channel,
     )
 
 

@@ -18,8 +18,8 @@
     ├── GatewayFault                      the gateway, or what stands in its place, answered what it should not
     └── ClientClosed                      the client was closed
 
-`check` and `check_many` never raise `Unavailable`: they answer `UNDETERMINED`. No message ever holds an identifier or a
-name.
+`check` and `check_many` never raise `Unavailable` or `RateLimited`: they answer `UNDETERMINED`. No message ever holds
+an identifier or a name.
 """
 
 from collections.abc import Mapping
@@ -90,7 +90,10 @@ class AuthenticationFailed(LanjieError):
 
 
 class PermissionDenied(LanjieError):
-    """The grant of the caller does not cover this (Art. 24, 39, 40)."""
+    """The grant of the caller does not cover this (Art. 24, 39, 40).
+
+    With the reason ``DAILY_CAP`` no further natural persons may be checked today; the gateway's operator can lift it.
+    """
 
 
 class PreconditionFailed(LanjieError):
@@ -157,6 +160,7 @@ BY_REASON: Final[Mapping[str, type[LanjieError]]] = MappingProxyType(
         "INTERNAL": GatewayFault,
         "LEDGER_UNAVAILABLE": Unavailable,
         "INDEX_UNAVAILABLE": Unavailable,
+        "DAILY_CAP": PermissionDenied,
     }
 )
 """Every reason of errors.proto and its class."""

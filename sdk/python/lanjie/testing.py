@@ -42,7 +42,7 @@ from lanjie.aio import AsyncClient
 from lanjie.client import Client
 from lanjie.decision import Outcome, UndeterminedReason
 from lanjie.errors import GatewayFault, LanjieError, error_of
-from lanjie.v1 import audit_pb2, feedback_pb2, sync_pb2, watch_pb2
+from lanjie.v1 import audit_pb2, feedback_pb2, receipt_pb2, sync_pb2, watch_pb2
 from lanjie.v1 import screening_pb2 as pb
 from lanjie_matcher.fingerprints import ViewKey
 from lanjie_matcher.identifiers import NORMALISATION, Identifier, IdentifierError, parse
@@ -52,6 +52,8 @@ from lanjie_matcher.views import SIGNED_PREFIX
 __all__ = ["Asked", "FakeGateway"]
 
 _BITS: Final = 40
+_REMEDIES: Final = "示例：可依法申请行政复议或者提起行政诉讼"
+_CHANNEL: Final = "示例：向示例部门提出书面异议"
 _RESOLVE: Final = datetime.timedelta(hours=24)
 _HEAD_EXPIRES: Final = datetime.timedelta(minutes=10)
 _BEAT_SECONDS: Final = 5.0
@@ -383,8 +385,14 @@ class FakeGateway:
             listing_ids=["fake-listing"],
         )
         decision.listings.add(
-            listing_id="fake-listing", list_type="fake", authority=script.authority, basis=script.basis
+            listing_id="fake-listing",
+            list_type="fake",
+            authority=script.authority,
+            basis=script.basis,
+            remedies=_REMEDIES,
+            objection_channel=_CHANNEL,
         )
+        decision.remedies, decision.objection_channel = _REMEDIES, _CHANNEL
         return decision
 
     def _shards(self) -> Shards:
@@ -435,7 +443,15 @@ class FakeGateway:
             )
             for code, required in self._matters.items()
         ]
-        return sync_pb2.ViewScope(key=self._view_key, covers=["company"], matters=matters)
+        grant = sync_pb2.GrantScope(
+            department="local",
+            all_matters=True,
+            modes=[pb.INQUIRY_MODE_EX_OFFICIO, pb.INQUIRY_MODE_AUTHORISED, pb.INQUIRY_MODE_SELF],
+            regions=["000000"],
+            home_region="320000",
+            days=sync_pb2.DateSpan(start_date="0001-01-01", end_date="9999-12-31"),
+        )
+        return sync_pb2.ViewScope(key=self._view_key, covers=["company"], matters=matters, grant=grant)
 
 
 class _Client(Client):
@@ -486,6 +502,10 @@ class _Transport:
         del feed, timeout
         return self._gateway.report(request)
 
+    def receipt(self, feed: str, request: receipt_pb2.IssueRequest, timeout: float) -> receipt_pb2.IssueResponse:
+        del feed, request, timeout
+        raise error_of("UNIMPLEMENTED", "", "the double issues no receipts", {})
+
     def watching(self, feed: str, method: str, request: Any, timeout: float) -> Any:
         del feed, method, request, timeout
         raise GatewayFault("this gateway in memory keeps no watches")
@@ -495,13 +515,6 @@ class _Transport:
     ) -> Iterator[watch_pb2.StreamAlertsResponse]:
         del feed, request
         raise GatewayFault("this gateway in memory keeps no watches")
-
-    def pause(self, patience: float) -> bool:
-        del patience
-        return True
-
-    def resume(self) -> None:
-        pass
 
     def close(self) -> None:
         pass

@@ -18,6 +18,7 @@ from lanjie.errors import LanjieError, error_of
 from lanjie.v1 import screening_pb2
 from lanjie.v1 import sync_pb2 as pb
 from lanjie_gateway.api import sync as api
+from lanjie_gateway.domain.access import Role
 from lanjie_gateway.domain.errors import Refused, Unanswerable
 from lanjie_gateway.domain.view import View
 from lanjie_gateway.domain.watching import Heartbeat, Offer, Position, Snapshots, Step, Whole, next_step
@@ -27,6 +28,7 @@ from lanjie_gateway.services.views import GRACE_SECONDS, MatterSpans
 from lanjie_matcher.catalogues import Matter, MatterSpan
 from lanjie_matcher.decide import Outcome
 from lanjie_matcher.identifiers import parse
+from tests.support.callers import local
 from tests.support.simulation import subjects
 from tests.support.simulation.ledger import Commit, Policy, day_of
 
@@ -239,7 +241,9 @@ class Gateway:
 
     def _wire(self, step: Step, position: Position) -> list[bytes]:
         self._world.judge.step(step, position)
-        messages = (pb.WatchResponse(update=update) for update in self._encoder.of(step, position))
+        messages = (
+            pb.WatchResponse(update=update) for update in self._encoder.of(step, position, local(Role.INQUIRER))
+        )
         return [message.SerializeToString() for message in messages]
 
     def _let_go(self, step: Step | None) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.message import DecodeError
 
 from lanjie.errors import GatewayFault, error_of
-from lanjie.v1 import audit_pb2, feedback_pb2, screening_pb2, watch_pb2
+from lanjie.v1 import audit_pb2, feedback_pb2, receipt_pb2, screening_pb2, watch_pb2
 from lanjie.v1 import sync_pb2 as pb
 from lanjie_matcher.shards import decode_values, encode_values
 from tests.support.simulation.gateway import LINEAGE, Gateway, unavailable
@@ -273,6 +273,10 @@ class SimTransport:
         """See `Transport`. Nobody reports in a simulation."""
         raise NotImplementedError
 
+    def receipt(self, feed: str, request: receipt_pb2.IssueRequest, timeout: float) -> receipt_pb2.IssueResponse:
+        """See `Transport`. Nobody asks for receipts in a simulation."""
+        raise NotImplementedError
+
     def watching(self, feed: str, method: str, request: Any, timeout: float) -> Any:
         del feed, method, request, timeout
         raise GatewayFault("this gateway in memory keeps no watches")
@@ -282,14 +286,6 @@ class SimTransport:
     ) -> Iterator[watch_pb2.StreamAlertsResponse]:
         del feed, request
         raise GatewayFault("this gateway in memory keeps no watches")
-
-    def pause(self, patience: float) -> bool:
-        """See `Transport`. Nobody forks in a simulation."""
-        raise NotImplementedError
-
-    def resume(self) -> None:
-        """See `Transport`."""
-        raise NotImplementedError
 
     def upload(
         self, feed: str, request: audit_pb2.UploadLocalPassesRequest, timeout: float

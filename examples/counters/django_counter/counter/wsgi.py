@@ -8,4 +8,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "counter.settings")
 application = get_wsgi_application()
 
 # With `preload_app` the client is made here, once, before the fork.
-from counter import views  # noqa: E402, F401
+from lanjie.integrations.django import client  # noqa: E402
+
+client()

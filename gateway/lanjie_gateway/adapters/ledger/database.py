@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import psycopg
 import sqlalchemy as sa
@@ -133,6 +134,26 @@ def _out_of_reach(error: sa.exc.DBAPIError | psycopg.Error) -> bool:
     if isinstance(error, psycopg.Error):
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
     return error.connection_invalidated or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
+
+
+@contextlib.contextmanager
+def reading(url: str) -> Iterator[sa.Connection]:
+    """Yield a connection that only reads, at best in one snapshot, of a ledger that nobody here serves.
+
+    Raises:
+        LedgerError: another URL.
+    """
+    if url.startswith("sqlite"):
+        path = quote(sa.make_url(url).database or "")
+        engine = sa.create_engine("sqlite://", creator=lambda: sqlite3.connect(f"file:{path}?mode=ro", uri=True))
+    else:
+        options = {"isolation_level": "REPEATABLE READ", "connect_args": {"connect_timeout": 5}}
+        engine = sa.create_engine(url, **options).execution_options(postgresql_readonly=True)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
 
 
 def empty_log(engine: sa.Engine) -> None:

@@ -69,8 +69,10 @@ def close_by_import(connection: sa.Connection, batch: int) -> None:
         connection.execute(DUTY.update().where(_OPEN, named, DUTY.c.listing_id.in_(changed)).values(closed_by=batch))
 
 
-def read(connection: sa.Connection, *, closed_since: int | None, rules: Iterable[str]) -> list[StoredDuty]:
-    """Return duties, those that began last first; see `Ledger.duties`."""
+def read(
+    connection: sa.Connection, *, closed_since: int | None, rules: Iterable[str], listings: Iterable[int] = ()
+) -> list[StoredDuty]:
+    """Return duties, those that began last first; see `Ledger.duties`. With `listings`, theirs alone."""
     opened, closed = BATCH.alias("opened"), BATCH.alias("closed")
     # A notice stops the provider's clock on the day it arrived, everything else on the day it was recorded.
     arrived = (
@@ -90,6 +92,9 @@ def read(connection: sa.Connection, *, closed_since: int | None, rules: Iterable
     named = list(rules)
     if named:
         query = query.where(DUTY.c.rule.in_(named))
+    numbers = list(listings)
+    if numbers:
+        query = query.where(DUTY.c.listing_id.in_(numbers))
     query = query.where(_OPEN if closed_since is None else _OPEN | (closed.c.committed_at >= closed_since))
     return [
         StoredDuty(

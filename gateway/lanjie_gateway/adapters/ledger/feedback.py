@@ -5,13 +5,12 @@ The rules are those of `lanjie_gateway.domain.feedback`; what was told stands in
 
 import dataclasses
 import datetime
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from lanjie_gateway.adapters.ledger import database
+from lanjie_gateway.adapters.ledger import database, usage
 from lanjie_gateway.adapters.ledger.rows import InquiryRow, row_id
 from lanjie_gateway.adapters.ledger.tables import FEEDBACK, LISTING
 from lanjie_gateway.domain import packed
@@ -35,7 +34,7 @@ def open_for(connection: sa.Connection, rows: Sequence[InquiryRow]) -> None:
         if row.kind != "gateway":
             continue
         if b'"replaces"' in row.record:
-            replaced.append(json.loads(row.record)["replaces"])
+            replaced.append(usage.fields_of(row.record).get("replaces", ""))
         if row.outcome in EFFECTS:
             wanted += _wanted(row)
     if wanted:
@@ -50,7 +49,7 @@ def open_for(connection: sa.Connection, rows: Sequence[InquiryRow]) -> None:
 
 
 def _wanted(row: InquiryRow) -> list[dict[str, Any]]:
-    fields = json.loads(row.record)
+    fields = usage.fields_of(row.record)
     return [
         {
             "decision_id": row.decision_id,
@@ -95,6 +94,18 @@ def outstanding(connection: sa.Connection, department: str, before: int | None, 
     if before is not None:
         query = query.where(FEEDBACK.c.decided_at < before)
     return [_asked(row) for row in connection.execute(query)]
+
+
+def between(
+    connection: sa.Connection, instants: tuple[int, int], department: str, after: tuple[str, str], limit: int
+) -> list[Asked]:
+    """Return a page of what answers made between two instants ask for and were told; see `Ledger.feedback_between`."""
+    key = sa.tuple_(FEEDBACK.c.decision_id, FEEDBACK.c.listing_id)
+    made = (FEEDBACK.c.decided_at >= instants[0]) & (FEEDBACK.c.decided_at < instants[1])
+    query = sa.select(FEEDBACK).where(made, key > sa.tuple_(*map(sa.literal, after)))
+    if department:
+        query = query.where(FEEDBACK.c.department == department)
+    return [_asked(row) for row in connection.execute(query.order_by(*key.clauses).limit(limit))]
 
 
 def count(connection: sa.Connection, department: str, days: Sequence[int]) -> dict[str, list[int]]:

@@ -1,31 +1,66 @@
 """Inquiry records in the ledger (Art. 39), each once, and how far their sources were read."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
-from lanjie_gateway.adapters.ledger import database, feedback, passes
+from lanjie_gateway.adapters.ledger import database, feedback, passes, tree, usage
 from lanjie_gateway.adapters.ledger.rows import InquiryRow
 from lanjie_gateway.adapters.ledger.tables import INQUIRY, INQUIRY_SOURCE
 from lanjie_gateway.domain import packed
 
+_AT_ONCE: Final = 500
 
-def add(connection: sa.Connection, source: str, position: int, rows: Sequence[InquiryRow]) -> None:
-    """Keep records and the position of their source; known ones are passed over."""
+
+def add(
+    connection: sa.Connection, source: str, position: int, rows: Sequence[InquiryRow], chain: bytes | None = None
+) -> None:
+    """Keep records and the position of their source; known ones are passed over.
+
+    Args:
+        connection: of the ledger.
+        source: segment or spool.
+        position: how far it is read with these.
+        rows: records, in their order.
+        chain: hash of the spool's chain up to there.
+    """
     if rows:
-        once = database.insert(connection, INQUIRY).on_conflict_do_nothing(index_elements=["source", "sequence"])
-        connection.execute(once, [_values(source, row) for row in rows])
-        feedback.open_for(connection, rows)
-        passes.note(connection, rows)
-    put = database.insert(connection, INQUIRY_SOURCE).values(source=source, position=position)
-    connection.execute(put.on_conflict_do_update(index_elements=["source"], set_={"position": put.excluded.position}))
+        held = tree.held(connection)
+        fresh = _unknown(connection, source, rows)
+        if fresh:
+            values = [{**_values(source, row), "tree_index": held.size + n} for n, row in enumerate(fresh)]
+            connection.execute(INQUIRY.insert(), values)
+            tree.grow(connection, held, [row.digest for row in fresh])
+            feedback.open_for(connection, fresh)
+            usage.count(connection, fresh)
+            passes.note(connection, fresh)
+    put = database.insert(connection, INQUIRY_SOURCE).values(source=source, position=position, chain=chain)
+    connection.execute(
+        put.on_conflict_do_update(
+            index_elements=["source"], set_={"position": put.excluded.position, "chain": put.excluded.chain}
+        )
+    )
+
+
+def _unknown(connection: sa.Connection, source: str, rows: Sequence[InquiryRow]) -> list[InquiryRow]:
+    numbers = [row.sequence for row in rows]
+    within = sa.select(INQUIRY.c.sequence).where(
+        INQUIRY.c.source == source, INQUIRY.c.sequence.between(min(numbers), max(numbers))
+    )
+    known = set(connection.execute(within).scalars())
+    return [row for row in {row.sequence: row for row in reversed(rows)}.values() if row.sequence not in known][::-1]
 
 
 def position(connection: sa.Connection, source: str) -> int:
     """Return how far a source was read; 0 where it never was."""
     found = sa.select(INQUIRY_SOURCE.c.position).where(INQUIRY_SOURCE.c.source == source)
     return int(connection.execute(found).scalar() or 0)
+
+
+def chain(connection: sa.Connection, source: str) -> bytes | None:
+    """Return the hash of a spool's chain up to its position; `None` where it has none."""
+    return connection.execute(sa.select(INQUIRY_SOURCE.c.chain).where(INQUIRY_SOURCE.c.source == source)).scalar()
 
 
 def read(connection: sa.Connection, limit: int, after: int) -> list[InquiryRow]:
@@ -37,6 +72,31 @@ def read(connection: sa.Connection, limit: int, after: int) -> list[InquiryRow]:
 def find(connection: sa.Connection, decision_id: str) -> list[InquiryRow]:
     """Return the records of a decision id, in the order they were kept; several where a spool's name was made up."""
     rows = connection.execute(sa.select(INQUIRY).where(INQUIRY.c.decision_id == decision_id).order_by(INQUIRY.c.id))
+    return [_row(row) for row in rows]
+
+
+def find_many(connection: sa.Connection, decision_ids: Sequence[str]) -> list[InquiryRow]:
+    """Return the records of some decision ids, in no order."""
+    found = []
+    for place in range(0, len(decision_ids), _AT_ONCE):
+        some = INQUIRY.c.decision_id.in_(decision_ids[place : place + _AT_ONCE])
+        found += [_row(row) for row in connection.execute(sa.select(INQUIRY).where(some))]
+    return found
+
+
+def of_subject(connection: sa.Connection, tokens: Sequence[bytes], before: int | None, limit: int) -> list[InquiryRow]:
+    """Return the records about a subject, the newest first.
+
+    Args:
+        connection: of the ledger.
+        tokens: everything that records may name the subject by: index tokens, and view digests of every generation.
+        before: those alone that were answered before this, in microseconds.
+        limit: how many at most.
+    """
+    query = sa.select(INQUIRY).where(INQUIRY.c.subject_token.in_(tokens))
+    if before is not None:
+        query = query.where(INQUIRY.c.decided_at < before)
+    rows = connection.execute(query.order_by(INQUIRY.c.decided_at.desc(), INQUIRY.c.id.desc()).limit(limit))
     return [_row(row) for row in rows]
 
 

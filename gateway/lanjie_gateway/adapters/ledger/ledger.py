@@ -6,14 +6,16 @@ import datetime
 from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
 from lanjie_gateway.adapters.keys import KeyRing, KeysLostError
 from lanjie_gateway.adapters.ledger import (
     alerting,
+    authorisations,
     commits,
+    complaints,
     database,
     deliveries,
     duties,
@@ -21,17 +23,22 @@ from lanjie_gateway.adapters.ledger import (
     erasure,
     feed,
     feedback,
+    grants,
     heads,
     inquiries,
     life,
+    limits,
     lives,
     locks,
+    looking,
     proposals,
     pruning,
     reach,
     receipts,
     rotation,
     staging,
+    tree,
+    usage,
     watches,
     years,
 )
@@ -43,11 +50,13 @@ from lanjie_gateway.adapters.ledger.rows import (
     Corrected,
     InquiryRow,
     LedgerError,
+    LimitDay,
     Proposal,
     Pruned,
     StoredDuty,
     StoredEdition,
     StoredEvent,
+    StoredGrantAct,
     StoredListing,
     StoredYear,
     proposal_number,
@@ -68,14 +77,20 @@ from lanjie_gateway.adapters.sealing import SealBrokenError, Sealer
 from lanjie_gateway.domain import history, packed
 from lanjie_gateway.domain.access import WriteScope
 from lanjie_gateway.domain.alerts import KeptAlert, Watch
+from lanjie_gateway.domain.authorisations import Authorisation, Wanted
+from lanjie_gateway.domain.checkpoints import Checkpoint
+from lanjie_gateway.domain.complaints import Complaint
 from lanjie_gateway.domain.errors import Refused, Unanswerable, not_found
 from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.feedback import Asked, Settled
+from lanjie_gateway.domain.grants import Grant
 from lanjie_gateway.domain.import_rules import ImportMode, ImportState, QuarantinedRow, Receipt
 from lanjie_gateway.domain.list_file import ListingDraft
 from lanjie_gateway.domain.signing import Signed
 from lanjie_gateway.domain.source_ages import Delivery, Source
 from lanjie_gateway.domain.staged import StagedRow
+from lanjie_gateway.domain.statistics import Usage
+from lanjie_gateway.domain.verification import KeptLeaf
 from lanjie_matcher.catalogues import CatalogueSet, Edition
 from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.fingerprints import IndexKey, ViewKey
@@ -88,6 +103,7 @@ _ANALYSED_FROM: Final = 5_000
 _PURGE_AT_START: Final = 20_000
 """Rows of a crashed import that a start clears; the rest goes in small steps with the next import."""
 
+_T = TypeVar("_T")
 Permit = Callable[[StoredListing], None]
 """Looks at the listing that an act is about, and raises what refuses it."""
 
@@ -702,6 +718,22 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             return pruning.prune(connection, after, limit, ended, known=known, now=now)
 
+    def count_live(
+        self, after: int, limit: int, counts: Callable[[Listing], bool]
+    ) -> tuple[Mapping[str, int], int | None]:
+        """Count live listings by list type, a slice at a time.
+
+        Args:
+            after: number of the listing that the last slice ended with; 0 to begin.
+            limit: listings to look at.
+            counts: whether a listing counts.
+
+        Returns:
+            How many did, and where the next slice begins; `None` at the end.
+        """
+        with database.transaction(self._engine) as connection:
+            return looking.count(connection, after, limit, counts)
+
     # Retention.
 
     def erase(self, after: int, limit: int, today: datetime.date) -> Pruned:
@@ -721,6 +753,73 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             erasure.forget_staged(connection)
         database.empty_log(self._engine)
+
+    # Rights of subjects; see `adapters.ledger.authorisations` and `adapters.ledger.complaints`.
+
+    def tokens_of(self, found: Iterable[Identifier]) -> list[bytes]:
+        """Return the index tokens that records name a subject by, of each of its identifiers."""
+        return [self._index.token(each.reveal()) for each in found]
+
+    def register_authorisation(self, new: Authorisation) -> Authorisation:
+        """Keep an authorisation; return the one that the department registered the document with first."""
+        with database.transaction(self._engine) as connection:
+            return authorisations.register(connection, new, self._sealer)
+
+    def authorisation(self, authorisation_id: str) -> Authorisation | None:
+        """Return an authorisation."""
+        with database.transaction(self._engine) as connection:
+            return authorisations.find(connection, authorisation_id, self._sealer)
+
+    def authorisations_of(self, tokens: Sequence[bytes]) -> list[Authorisation]:
+        """Return what a subject has authorised, the newest first."""
+        with database.transaction(self._engine) as connection:
+            return authorisations.of_subject(connection, tokens, self._sealer)
+
+    def withdraw_authorisation(self, authorisation_id: str, actor: str, reason: str) -> None:
+        """End an authorisation at the subject's request."""
+        with database.transaction(self._engine) as connection:
+            authorisations.withdraw(connection, authorisation_id, actor, reason, packed.micros(self._clock()))
+
+    def consume_authorisation(self, wanted: Wanted) -> bool:
+        """Use an authorisation where an inquiry fits it, durably when this returns; whether it does."""
+        with database.transaction(self._engine) as connection:
+            return authorisations.consume(connection, wanted, self._sealer, packed.micros(self._clock()))
+
+    def inquiries_about(
+        self, tokens: Sequence[bytes], before: datetime.datetime | None, limit: int
+    ) -> list[InquiryRow]:
+        """Return the records about a subject, the newest first; see `inquiries.of_subject`."""
+        until = None if before is None else packed.micros(before)
+        with database.transaction(self._engine) as connection:
+            return inquiries.of_subject(connection, tokens, until, limit)
+
+    def duties_of(self, listing_ids: Iterable[str]) -> list[StoredDuty]:
+        """Return the duties of listings whose clock runs."""
+        numbers = [number for number in map(row_id, listing_ids) if number is not None]
+        if not numbers:
+            return []
+        with database.transaction(self._engine) as connection:
+            return duties.read(connection, closed_since=None, rules=(), listings=numbers)
+
+    def add_complaint(self, new: Complaint) -> Complaint:
+        """Keep a complaint; return it with its id."""
+        with database.transaction(self._engine) as connection:
+            return complaints.add(connection, new, self._sealer)
+
+    def complaint(self, complaint_id: str) -> Complaint | None:
+        """Return a complaint."""
+        with database.transaction(self._engine) as connection:
+            return complaints.get(connection, complaint_id, self._sealer)
+
+    def complaints(self, *, about: str = "", tokens: Sequence[bytes] = (), closed: bool = True) -> list[Complaint]:
+        """Return complaints, the oldest first; see `complaints.find`."""
+        with database.transaction(self._engine) as connection:
+            return complaints.find(connection, self._sealer, about=about, tokens=tokens, closed=closed)
+
+    def close_complaint(self, done: Complaint) -> bool:
+        """Keep how a complaint ended; whether it was open."""
+        with database.transaction(self._engine) as connection:
+            return complaints.close(connection, done, self._sealer)
 
     # Catalogues.
 
@@ -794,17 +893,73 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             return years.read(connection)
 
+    # Grants.
+
+    def bring_grant(
+        self, department: str, grant: Grant | None, *, base: int, waits: bool, actor: str, reason: str, document: str
+    ) -> StoredGrantAct | None:
+        """Set the grant of a department, let it wait, or end it; what works is a commit of its own.
+
+        Args:
+            department: code.
+            grant: what is granted; `None` ends it.
+            base: number of the act that said what stood when this was judged; 0 for none.
+            waits: whether a second person confirms first.
+            actor: who does it.
+            reason: why.
+            document: what it rests on.
+
+        Returns:
+            The act; `None` when something else stands by now, and it must be judged again.
+
+        Raises:
+            Refused: OVERLOADED, too many wait.
+        """
+        now = packed.micros(self._clock())
+        with database.transaction(self._engine) as connection:
+            return grants.bring(
+                *(connection, department, grant),
+                base=base,
+                waits=waits,
+                actor=actor,
+                reason=reason,
+                document=document,
+                now=now,
+            )
+
+    def confirm_grant(self, number: int, person: str) -> StoredGrantAct:
+        """Let a waiting grant work; see `grants.confirm`."""
+        now = packed.micros(self._clock())
+        with database.transaction(self._engine) as connection:
+            return grants.confirm(connection, number, person, now)
+
+    def decline_grant(self, number: int, person: str, reason: str) -> StoredGrantAct:
+        """Give a waiting grant up; see `grants.decline`."""
+        now = packed.micros(self._clock())
+        with database.transaction(self._engine) as connection:
+            return grants.decline(connection, number, person, reason, now)
+
+    def grant_acts(self) -> list[StoredGrantAct]:
+        """Return every act on every grant: those that work in the order of their revisions, then the others."""
+        with database.transaction(self._engine) as connection:
+            return grants.read(connection)
+
     # Inquiries.
 
-    def add_inquiries(self, source: str, position: int, rows: Sequence[InquiryRow]) -> None:
+    def add_inquiries(self, source: str, position: int, rows: Sequence[InquiryRow], chain: bytes | None = None) -> None:
         """Keep inquiry records and how far their source was read, in one transaction; known ones are passed over."""
         with database.transaction(self._engine) as connection:
-            inquiries.add(connection, source, position, rows)
+            inquiries.add(connection, source, position, rows, chain)
 
     def inquiry_position(self, source: str) -> int:
         """Return how far a source was read; 0 where it never was."""
         with database.transaction(self._engine) as connection:
             return inquiries.position(connection, source)
+
+    def inquiry_chain(self, source: str) -> bytes | None:
+        """Return the hash of a spool's chain up to its position; `None` where it has none."""
+        with database.transaction(self._engine) as connection:
+            return inquiries.chain(connection, source)
 
     def inquiries(self, limit: int = 1_000, after: int = 0) -> list[InquiryRow]:
         """Return inquiry records in the order they were kept, behind the `after` first ones."""
@@ -815,6 +970,11 @@ class Ledger:
         """Return the inquiry records of a decision id, in the order they were kept."""
         with database.transaction(self._engine) as connection:
             return inquiries.find(connection, decision_id)
+
+    def inquiries_named(self, decision_ids: Sequence[str]) -> list[InquiryRow]:
+        """Return the inquiry records of some decision ids, in no order."""
+        with database.transaction(self._engine) as connection:
+            return inquiries.find_many(connection, decision_ids)
 
     # Feedback; see `adapters.ledger.feedback`.
 
@@ -834,6 +994,25 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             return feedback.count(connection, department, [packed.micros(each) for each in days])
 
+    def feedback_between(
+        self,
+        since: datetime.datetime,
+        until: datetime.datetime,
+        department: str,
+        *,
+        after: tuple[str, str] = ("", ""),
+        limit: int = 2_000,
+    ) -> list[Asked]:
+        """Return a page of what answers of a time ask for and were told, by decision and listing, behind `after`."""
+        with database.transaction(self._engine) as connection:
+            instants = packed.micros(since), packed.micros(until)
+            return feedback.between(connection, instants, department, after, limit)
+
+    def usage(self, since: str, until: str, department: str) -> list[Usage]:
+        """Return how many answers some months (YYYY-MM, both included) had, of one department or all (empty)."""
+        with database.transaction(self._engine) as connection:
+            return usage.read(connection, since, until, department)
+
     def take_feedback(self, settled: Sequence[Settled], source: str, row: InquiryRow) -> None:
         """Keep what was told together with its record.
 
@@ -843,6 +1022,53 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             feedback.write(connection, settled, packed.micros(row.decided_at))
             inquiries.add(connection, source, row.sequence, [row])
+
+    # Limits on natural persons.
+
+    def limit_days(self) -> list[LimitDay]:
+        """Return what departments asked about natural persons, by day, in order."""
+        with database.transaction(self._engine) as connection:
+            return limits.days(connection)
+
+    def keep_limit_days(self, rows: Sequence[LimitDay]) -> None:
+        """Keep such days, together with what other hosts keep of the same."""
+        with database.transaction(self._engine) as connection:
+            limits.keep(connection, rows)
+
+    def limits_lifted_by(self, department: str, day: int) -> str:
+        """Return who lifted the limits of a department for a day; empty for nobody."""
+        with database.transaction(self._engine) as connection:
+            return limits.lifted_by(connection, department, day)
+
+    def answered_since(self, since: int, before: int | None, limit: int) -> tuple[list[bytes], int | None]:
+        """Return a page of the gateway's answers from an instant on, newest first; see `limits.answered_since`."""
+        with database.transaction(self._engine) as connection:
+            return limits.answered_since(connection, since, before, limit)
+
+    # The hash tree over inquiry records; see `adapters.ledger.tree`.
+
+    def tree(self) -> tree.TreeState:
+        """Return size and edge of the tree as the ledger says they are."""
+        with database.transaction(self._engine) as connection:
+            return tree.state(connection)
+
+    def leaves(self, start: int, most: int) -> list[KeptLeaf]:
+        """Return records in the order of their places in the tree, from a place on."""
+        with database.transaction(self._engine) as connection:
+            return tree.leaves(connection, start, most)
+
+    def in_tree(self, read: Callable[[sa.Connection], _T]) -> _T:
+        """Run a read of `adapters.ledger.tree` in one transaction."""
+        with database.transaction(self._engine) as connection:
+            return read(connection)
+
+    def checkpoint(self) -> str | None:
+        """Sign the tree as it stands; return the note, `None` where nothing was recorded since the last one."""
+        with database.transaction(self._engine) as connection:
+            return tree.checkpoint(connection, self.lineage, self._clock(), self._signed)
+
+    def _signed(self, checkpoint: Checkpoint) -> str:
+        return checkpoint.signed(self.keys.signing_public, self.keys.sign)
 
     # Watches and alerts; see `adapters.ledger.watches` and `adapters.ledger.alerting`.
 

@@ -1,11 +1,12 @@
 """What the ledger hands out and takes in."""
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from lanjie_gateway.domain.events import Act, EventKind
+from lanjie_gateway.domain.grants import Grant
 from lanjie_gateway.domain.packed import Details, PackedListing
 from lanjie_gateway.domain.signing import Signed
 
@@ -113,6 +114,40 @@ class StoredYear:
     published_at: datetime.datetime
     revision: int
     signed: Signed | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredGrantAct:
+    """One act on the grant of a department.
+
+    Attributes:
+        kind: ``set`` or ``end``.
+        state: ``waiting``, ``done`` or ``declined``.
+        grant: what is granted; `None` for an end.
+        base: number of the act that said what stood when it was judged; 0 for none.
+        second: who confirmed or declined; empty for nobody.
+        revision: that it works from; 0 where it does not.
+    """
+
+    number: int
+    department: str
+    kind: str
+    state: str
+    grant: Grant | None
+    base: int
+    actor: str
+    second: str
+    reason: str
+    document: str
+    brought_at: datetime.datetime
+    settled_at: datetime.datetime | None
+    declined_reason: str
+    revision: int
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        return f"g{self.number:06d}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,3 +288,24 @@ def signed64(value: int | None) -> int | None:
 def unsigned64(value: int | None) -> int | None:
     """Return the unsigned value of `signed64`."""
     return value + (1 << 64) if value is not None and value < 0 else value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitDay:
+    """What a department asked about natural persons on a day, in numbers.
+
+    Attributes:
+        department: its code.
+        day: ordinal of the day in Shanghai.
+        off_hours: distinct persons outside office hours.
+        hours: distinct persons by hour.
+        trips: limits that were reached, as JSON values.
+        lifted_by: who lifted the limits for the day; empty for nobody.
+    """
+
+    department: str
+    day: int
+    off_hours: int
+    hours: Sequence[int]
+    trips: Sequence[Mapping[str, Any]]
+    lifted_by: str

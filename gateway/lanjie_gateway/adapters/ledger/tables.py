@@ -13,7 +13,14 @@
 * ``duty`` holds when a clock of the law began and which commit stopped it; when it is due is computed when asked.
 * ``proposal`` is an act that waits for a second person, with what it would change. Nobody sees it in an answer.
 * ``delivery`` says up to which day a source vouched for a list type with a commit; the newest counts.
+* ``authorisation`` is a subject's; ``authorisation_use`` has each of its uses, so that one whose answer was lost counts
+  once. ``complaint`` is a subject's, its text and the reply sealed. All three name the subject by keyed hash.
 * ``year_file`` holds the working days of a year; of one year the newest counts.
+* ``inquiry.tree_index`` is the place of a record in the hash tree, without gaps from 0, in the order of commits. A
+  record whose retention has ended is empty, and keeps place and digest.
+* ``record_tree`` is the tree's size and edge; ``record_node`` the roots of its complete subtrees from level 8 on, by
+  the number of leaves up to their end. Both follow from the digests. ``checkpoint`` holds signed notes.
+* ``inquiry_source.chain`` is the hash of the chain of a spool up to ``position``.
 
 Tokens are keyed hashes (16 bytes), instants microseconds since 1970 UTC.
 """
@@ -283,14 +290,39 @@ INQUIRY: Final = sa.Table(
     sa.Column("subject_token", sa.LargeBinary, nullable=False),
     sa.Column("record", sa.LargeBinary, nullable=False),
     sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Column("tree_index", _Id),
     sa.UniqueConstraint("source", "sequence"),
     sa.Index(None, "decision_id"),
+    sa.Index(None, "subject_token", "decided_at"),
+    sa.Index(None, "tree_index", unique=True),
 )
 INQUIRY_SOURCE: Final = sa.Table(
     "inquiry_source",
     METADATA,
     sa.Column("source", sa.String(128), primary_key=True),
     sa.Column("position", _Id, nullable=False),
+    sa.Column("chain", sa.LargeBinary),
+)
+RECORD_TREE: Final = sa.Table(
+    "record_tree",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("size", _Id, nullable=False),
+    sa.Column("edge", sa.LargeBinary, nullable=False),
+)
+RECORD_NODE: Final = sa.Table(
+    "record_node",
+    METADATA,
+    sa.Column("leaves", _Id, primary_key=True, autoincrement=False),
+    sa.Column("level", sa.Integer, primary_key=True),
+    sa.Column("hash", sa.LargeBinary, nullable=False),
+)
+CHECKPOINT: Final = sa.Table(
+    "checkpoint",
+    METADATA,
+    sa.Column("epoch", _Id, primary_key=True, autoincrement=False),
+    sa.Column("size", _Id, primary_key=True),
+    sa.Column("note", sa.String, nullable=False),
 )
 FEEDBACK: Final = sa.Table(
     "feedback",
@@ -310,6 +342,101 @@ FEEDBACK: Final = sa.Table(
     sa.Column("told", sa.JSON),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Index(None, "told_at", "decided_at"),
+)
+USAGE: Final = sa.Table(
+    "usage",
+    METADATA,
+    sa.Column("month", sa.String(7), primary_key=True),
+    sa.Column("department", sa.String, primary_key=True),
+    sa.Column("matter", sa.String, primary_key=True),
+    sa.Column("region", sa.String(6), primary_key=True),
+    sa.Column("kind", sa.String(16), primary_key=True),
+    sa.Column("outcome", sa.String(16), primary_key=True),
+    sa.Column("answers", _Id, nullable=False),
+)
+LIMIT_DAY: Final = sa.Table(
+    "limit_day",
+    METADATA,
+    sa.Column("department", sa.String(64), primary_key=True),
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("off_hours", sa.Integer, nullable=False),
+    sa.Column("hours", sa.JSON, nullable=False),
+    sa.Column("trips", sa.JSON, nullable=False),
+    sa.Column("lifted_by", sa.String, nullable=False),
+)
+GRANT_ACT: Final = sa.Table(
+    "grant_act",
+    METADATA,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("department", sa.String(32), nullable=False),
+    sa.Column("kind", sa.String(8), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("content", sa.JSON, nullable=False),
+    sa.Column("base", _Id, nullable=False),
+    sa.Column("actor", sa.String, nullable=False),
+    sa.Column("second", sa.String),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("document", sa.String, nullable=False),
+    sa.Column("brought_at", _Id, nullable=False),
+    sa.Column("settled_at", _Id),
+    sa.Column("declined_reason", sa.String),
+    sa.Column("batch_id", _Id),
+    sa.Index(None, "department"),
+)
+AUTHORISATION: Final = sa.Table(
+    "authorisation",
+    METADATA,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("department", sa.String(64), nullable=False),
+    sa.Column("subject_token", _Token, nullable=False),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.Column("wrapped_key", sa.LargeBinary, nullable=False),
+    sa.Column("matters", sa.JSON, nullable=False),
+    sa.Column("purpose", sa.String, nullable=False),
+    sa.Column("document_no", sa.String(128), nullable=False),
+    sa.Column("document_date", sa.Integer, nullable=False),
+    sa.Column("document_sha256", sa.LargeBinary(32), nullable=False),
+    sa.Column("valid_until", sa.Integer, nullable=False),
+    sa.Column("uses", sa.Integer, nullable=False),
+    sa.Column("used", sa.Integer, nullable=False),
+    sa.Column("registered_at", _Id, nullable=False),
+    sa.Column("registered_by", sa.String, nullable=False),
+    sa.Column("withdrawn_at", _Id),
+    sa.Column("withdrawn_by", sa.String),
+    sa.Column("withdrawn_reason", sa.String),
+    sa.UniqueConstraint("department", "document_sha256"),
+    sa.Index(None, "subject_token"),
+)
+AUTHORISATION_USE: Final = sa.Table(
+    "authorisation_use",
+    METADATA,
+    sa.Column("authorisation_id", sa.String(32), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("request", sa.String(64), nullable=False),
+    sa.Column("question", sa.LargeBinary(32), nullable=False),
+    sa.Column("used_at", _Id, nullable=False),
+    sa.Column("used_by", sa.String, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+)
+COMPLAINT: Final = sa.Table(
+    "complaint",
+    METADATA,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("subject_token", _Token, nullable=False),
+    sa.Column("about", sa.String(128), nullable=False),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.Column("wrapped_key", sa.LargeBinary, nullable=False),
+    sa.Column("received_at", _Id, nullable=False),
+    sa.Column("received_by", sa.String, nullable=False),
+    sa.Column("outcome", sa.String(16)),
+    sa.Column("reply_sealed", sa.LargeBinary),
+    sa.Column("reply_wrapped_key", sa.LargeBinary),
+    sa.Column("accountability", sa.String),
+    sa.Column("closed_at", _Id),
+    sa.Column("closed_by", sa.String),
+    sa.Index(None, "subject_token"),
+    sa.Index(None, "about"),
+    sqlite_autoincrement=True,
 )
 WATCH: Final = sa.Table(
     "watch",

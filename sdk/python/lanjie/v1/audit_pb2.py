@@ -26,33 +26,61 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from lanjie.v1 import screening_pb2 as lanjie_dot_v1_dot_screening__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15lanjie/v1/audit.proto\x12\tlanjie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19lanjie/v1/screening.proto\"a\n\x18UploadLocalPassesRequest\x12\x0e\n\x06sdk_id\x18\x01 \x01(\t\x12$\n\x06passes\x18\x02 \x03(\x0b\x32\x14.lanjie.v1.LocalPass\x12\x0f\n\x07lineage\x18\x03 \x01(\t\"\xc0\x01\n\tLocalPass\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nunix_nanos\x18\x02 \x01(\x03\x12\x13\n\x0bview_digest\x18\x03 \x01(\x06\x12\r\n\x05\x65poch\x18\x04 \x01(\r\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12*\n\x07\x63ontext\x18\x06 \x01(\x0b\x32\x19.lanjie.v1.InquiryContext\x12\x12\n\ngeneration\x18\x07 \x01(\r\x12\x17\n\x0fset_age_seconds\x18\x08 \x01(\r\"G\n\x19UploadLocalPassesResponse\x12\x1d\n\x15\x61\x63knowledged_sequence\x18\x01 \x01(\x04\x12\x0b\n\x03gap\x18\x02 \x01(\x04\"6\n\x0e\x45xplainRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\"\x96\x04\n\x0f\x45xplainResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x30\n\x0c\x64\x65\x63ided_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nas_of_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ndepartment\x18\x05 \x01(\t\x12\x0e\n\x06matter\x18\x06 \x01(\t\x12\x0c\n\x04role\x18\x07 \x01(\t\x12\x17\n\x0fhandling_region\x18\x08 \x01(\t\x12\x0f\n\x07lineage\x18\t \x01(\t\x12\r\n\x05\x65poch\x18\n \x01(\r\x12\x10\n\x08revision\x18\x0b \x01(\x04\x12\x12\n\nreproduced\x18\x0c \x01(\x08\x12,\n\x08recorded\x18\r \x01(\x0b\x32\x1a.lanjie.v1.ExplainedAnswer\x12,\n\x08replayed\x18\x0e \x01(\x0b\x32\x1a.lanjie.v1.ExplainedAnswer\x12\x13\n\x0b\x64ifferences\x18\x0f \x03(\t\x12\x11\n\tobstacles\x18\x10 \x03(\t\x12\'\n\x05steps\x18\x11 \x03(\x0b\x32\x18.lanjie.v1.ExplainedStep\x12-\n\x08listings\x18\x12 \x03(\x0b\x32\x1b.lanjie.v1.ExplainedListing\x12\x11\n\trecord_id\x18\x13 \x01(\t\"|\n\x0f\x45xplainedAnswer\x12\x0f\n\x07outcome\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08measures\x18\x03 \x03(\t\x12\x10\n\x08listings\x18\x04 \x03(\t\x12\x12\n\ncatalogues\x18\x05 \x03(\t\x12\x10\n\x08warnings\x18\x06 \x03(\t\"n\n\rExplainedStep\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07\x61rticle\x18\x03 \x01(\t\x12-\n\x08\x66indings\x18\x04 \x03(\x0b\x32\x1b.lanjie.v1.ExplainedFinding\"y\n\x10\x45xplainedFinding\x12\x0f\n\x07verdict\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x12\n\nlisting_id\x18\x03 \x01(\t\x12\x0f\n\x07measure\x18\x04 \x01(\t\x12\x11\n\tcatalogue\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"v\n\x10\x45xplainedListing\x12\x12\n\nlisting_id\x18\x01 \x01(\t\x12\x11\n\tlist_type\x18\x02 \x01(\t\x12\x11\n\tauthority\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_no\x18\x04 \x01(\t\x12\x13\n\x0b\x62\x65gins_date\x18\x05 \x01(\t2p\n\x0eInquiryService\x12^\n\x11UploadLocalPasses\x12#.lanjie.v1.UploadLocalPassesRequest\x1a$.lanjie.v1.UploadLocalPassesResponse2P\n\x0c\x41uditService\x12@\n\x07\x45xplain\x12\x19.lanjie.v1.ExplainRequest\x1a\x1a.lanjie.v1.ExplainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15lanjie/v1/audit.proto\x12\tlanjie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19lanjie/v1/screening.proto\"\x9b\x01\n\x18UploadLocalPassesRequest\x12\x0e\n\x06sdk_id\x18\x01 \x01(\t\x12$\n\x06passes\x18\x02 \x03(\x0b\x32\x14.lanjie.v1.LocalPass\x12\x0f\n\x07lineage\x18\x03 \x01(\t\x12\r\n\x05\x62lock\x18\x04 \x01(\x04\x12\x14\n\x0c\x63hain_before\x18\x05 \x01(\x0c\x12\x13\n\x0b\x63hain_after\x18\x06 \x01(\x0c\"\xc0\x01\n\tLocalPass\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nunix_nanos\x18\x02 \x01(\x03\x12\x13\n\x0bview_digest\x18\x03 \x01(\x06\x12\r\n\x05\x65poch\x18\x04 \x01(\r\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12*\n\x07\x63ontext\x18\x06 \x01(\x0b\x32\x19.lanjie.v1.InquiryContext\x12\x12\n\ngeneration\x18\x07 \x01(\r\x12\x17\n\x0fset_age_seconds\x18\x08 \x01(\r\"G\n\x19UploadLocalPassesResponse\x12\x1d\n\x15\x61\x63knowledged_sequence\x18\x01 \x01(\x04\x12\x0b\n\x03gap\x18\x02 \x01(\x04\"8\n\x14VerifyRecordsRequest\x12\r\n\x05since\x18\x01 \x01(\x04\x12\x11\n\twitnessed\x18\x02 \x01(\t\"]\n\x15VerifyRecordsResponse\x12\x0c\n\x04\x64one\x18\x01 \x01(\x04\x12\r\n\x05total\x18\x02 \x01(\x04\x12\'\n\x06report\x18\x03 \x01(\x0b\x32\x17.lanjie.v1.RecordReport\"\xab\x01\n\x0cRecordReport\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06\x65rased\x18\x03 \x01(\x04\x12\x13\n\x0b\x63heckpoints\x18\x04 \x01(\x04\x12\x0e\n\x06proven\x18\x05 \x01(\x04\x12\x0e\n\x06newest\x18\x06 \x01(\t\x12*\n\x08\x66indings\x18\x07 \x03(\x0b\x32\x18.lanjie.v1.RecordFinding\x12\r\n\x05notes\x18\x08 \x03(\t\"I\n\rRecordFinding\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04last\x18\x02 \x01(\x04\x12\r\n\x05\x66\x61ult\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\"%\n\x11GetWitnessRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\"C\n\x12GetWitnessResponse\x12\x0c\n\x04note\x18\x01 \x01(\t\x12\x10\n\x08old_size\x18\x02 \x01(\x04\x12\r\n\x05proof\x18\x03 \x03(\x0c\"\x18\n\x16GetRecordStatusRequest\"\xb4\x01\n\x17GetRecordStatusResponse\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x17\n\x0f\x63heckpoint_size\x18\x02 \x01(\x04\x12\x30\n\x0c\x63hecked_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x08\x66indings\x18\x04 \x03(\x0b\x32\x18.lanjie.v1.RecordFinding\x12\x14\n\x0cspool_faults\x18\x05 \x01(\x04\"\xa3\x02\n\x14SearchRecordsRequest\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x12\n\ndepartment\x18\x03 \x01(\t\x12\x0e\n\x06person\x18\x04 \x01(\t\x12\x0e\n\x06matter\x18\x05 \x01(\t\x12\x0f\n\x07outcome\x18\x06 \x01(\t\x12\x0c\n\x04kind\x18\x07 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x08 \x01(\t\x12-\n\tfrom_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07to_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x0b \x01(\r\x12\x12\n\npage_token\x18\x0c \x01(\x04\"l\n\x15SearchRecordsResponse\x12\'\n\x07records\x18\x01 \x03(\x0b\x32\x16.lanjie.v1.FoundRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\x04\x12\x11\n\trecord_id\x18\x03 \x01(\t\"\xab\x02\n\x0b\x46oundRecord\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12\x30\n\x0c\x64\x65\x63ided_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x12\n\ndepartment\x18\x05 \x01(\t\x12\x0e\n\x06person\x18\x06 \x01(\t\x12\x0f\n\x07officer\x18\x07 \x01(\t\x12\x0c\n\x04mode\x18\x08 \x01(\t\x12\x0e\n\x06matter\x18\t \x01(\t\x12\x0f\n\x07purpose\x18\n \x01(\t\x12\x0f\n\x07\x63\x61se_no\x18\x0b \x01(\t\x12\x0f\n\x07outcome\x18\x0c \x01(\t\x12\x0e\n\x06reason\x18\r \x01(\t\x12\x10\n\x08measures\x18\x0e \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x04\"C\n\x14\x45xportRecordsRequest\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x04\"Q\n\x15\x45xportRecordsResponse\x12\x0c\n\x04note\x18\x01 \x01(\t\x12*\n\x07records\x18\x02 \x03(\x0b\x32\x19.lanjie.v1.ExportedRecord\"N\n\x0e\x45xportedRecord\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0e\n\x06record\x18\x02 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\r\n\x05proof\x18\x04 \x03(\x0c\"6\n\x0e\x45xplainRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\"\x96\x04\n\x0f\x45xplainResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x30\n\x0c\x64\x65\x63ided_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nas_of_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ndepartment\x18\x05 \x01(\t\x12\x0e\n\x06matter\x18\x06 \x01(\t\x12\x0c\n\x04role\x18\x07 \x01(\t\x12\x17\n\x0fhandling_region\x18\x08 \x01(\t\x12\x0f\n\x07lineage\x18\t \x01(\t\x12\r\n\x05\x65poch\x18\n \x01(\r\x12\x10\n\x08revision\x18\x0b \x01(\x04\x12\x12\n\nreproduced\x18\x0c \x01(\x08\x12,\n\x08recorded\x18\r \x01(\x0b\x32\x1a.lanjie.v1.ExplainedAnswer\x12,\n\x08replayed\x18\x0e \x01(\x0b\x32\x1a.lanjie.v1.ExplainedAnswer\x12\x13\n\x0b\x64ifferences\x18\x0f \x03(\t\x12\x11\n\tobstacles\x18\x10 \x03(\t\x12\'\n\x05steps\x18\x11 \x03(\x0b\x32\x18.lanjie.v1.ExplainedStep\x12-\n\x08listings\x18\x12 \x03(\x0b\x32\x1b.lanjie.v1.ExplainedListing\x12\x11\n\trecord_id\x18\x13 \x01(\t\"|\n\x0f\x45xplainedAnswer\x12\x0f\n\x07outcome\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08measures\x18\x03 \x03(\t\x12\x10\n\x08listings\x18\x04 \x03(\t\x12\x12\n\ncatalogues\x18\x05 \x03(\t\x12\x10\n\x08warnings\x18\x06 \x03(\t\"n\n\rExplainedStep\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07\x61rticle\x18\x03 \x01(\t\x12-\n\x08\x66indings\x18\x04 \x03(\x0b\x32\x1b.lanjie.v1.ExplainedFinding\"y\n\x10\x45xplainedFinding\x12\x0f\n\x07verdict\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x12\n\nlisting_id\x18\x03 \x01(\t\x12\x0f\n\x07measure\x18\x04 \x01(\t\x12\x11\n\tcatalogue\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"v\n\x10\x45xplainedListing\x12\x12\n\nlisting_id\x18\x01 \x01(\t\x12\x11\n\tlist_type\x18\x02 \x01(\t\x12\x11\n\tauthority\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_no\x18\x04 \x01(\t\x12\x13\n\x0b\x62\x65gins_date\x18\x05 \x01(\t2p\n\x0eInquiryService\x12^\n\x11UploadLocalPasses\x12#.lanjie.v1.UploadLocalPassesRequest\x1a$.lanjie.v1.UploadLocalPassesResponse2\xf5\x03\n\x0c\x41uditService\x12@\n\x07\x45xplain\x12\x19.lanjie.v1.ExplainRequest\x1a\x1a.lanjie.v1.ExplainResponse\x12T\n\rVerifyRecords\x12\x1f.lanjie.v1.VerifyRecordsRequest\x1a .lanjie.v1.VerifyRecordsResponse0\x01\x12I\n\nGetWitness\x12\x1c.lanjie.v1.GetWitnessRequest\x1a\x1d.lanjie.v1.GetWitnessResponse\x12X\n\x0fGetRecordStatus\x12!.lanjie.v1.GetRecordStatusRequest\x1a\".lanjie.v1.GetRecordStatusResponse\x12R\n\rSearchRecords\x12\x1f.lanjie.v1.SearchRecordsRequest\x1a .lanjie.v1.SearchRecordsResponse\x12T\n\rExportRecords\x12\x1f.lanjie.v1.ExportRecordsRequest\x1a .lanjie.v1.ExportRecordsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lanjie.v1.audit_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_UPLOADLOCALPASSESREQUEST']._serialized_start=96
-  _globals['_UPLOADLOCALPASSESREQUEST']._serialized_end=193
-  _globals['_LOCALPASS']._serialized_start=196
-  _globals['_LOCALPASS']._serialized_end=388
-  _globals['_UPLOADLOCALPASSESRESPONSE']._serialized_start=390
-  _globals['_UPLOADLOCALPASSESRESPONSE']._serialized_end=461
-  _globals['_EXPLAINREQUEST']._serialized_start=463
-  _globals['_EXPLAINREQUEST']._serialized_end=517
-  _globals['_EXPLAINRESPONSE']._serialized_start=520
-  _globals['_EXPLAINRESPONSE']._serialized_end=1054
-  _globals['_EXPLAINEDANSWER']._serialized_start=1056
-  _globals['_EXPLAINEDANSWER']._serialized_end=1180
-  _globals['_EXPLAINEDSTEP']._serialized_start=1182
-  _globals['_EXPLAINEDSTEP']._serialized_end=1292
-  _globals['_EXPLAINEDFINDING']._serialized_start=1294
-  _globals['_EXPLAINEDFINDING']._serialized_end=1415
-  _globals['_EXPLAINEDLISTING']._serialized_start=1417
-  _globals['_EXPLAINEDLISTING']._serialized_end=1535
-  _globals['_INQUIRYSERVICE']._serialized_start=1537
-  _globals['_INQUIRYSERVICE']._serialized_end=1649
-  _globals['_AUDITSERVICE']._serialized_start=1651
-  _globals['_AUDITSERVICE']._serialized_end=1731
+  _globals['_UPLOADLOCALPASSESREQUEST']._serialized_start=97
+  _globals['_UPLOADLOCALPASSESREQUEST']._serialized_end=252
+  _globals['_LOCALPASS']._serialized_start=255
+  _globals['_LOCALPASS']._serialized_end=447
+  _globals['_UPLOADLOCALPASSESRESPONSE']._serialized_start=449
+  _globals['_UPLOADLOCALPASSESRESPONSE']._serialized_end=520
+  _globals['_VERIFYRECORDSREQUEST']._serialized_start=522
+  _globals['_VERIFYRECORDSREQUEST']._serialized_end=578
+  _globals['_VERIFYRECORDSRESPONSE']._serialized_start=580
+  _globals['_VERIFYRECORDSRESPONSE']._serialized_end=673
+  _globals['_RECORDREPORT']._serialized_start=676
+  _globals['_RECORDREPORT']._serialized_end=847
+  _globals['_RECORDFINDING']._serialized_start=849
+  _globals['_RECORDFINDING']._serialized_end=922
+  _globals['_GETWITNESSREQUEST']._serialized_start=924
+  _globals['_GETWITNESSREQUEST']._serialized_end=961
+  _globals['_GETWITNESSRESPONSE']._serialized_start=963
+  _globals['_GETWITNESSRESPONSE']._serialized_end=1030
+  _globals['_GETRECORDSTATUSREQUEST']._serialized_start=1032
+  _globals['_GETRECORDSTATUSREQUEST']._serialized_end=1056
+  _globals['_GETRECORDSTATUSRESPONSE']._serialized_start=1059
+  _globals['_GETRECORDSTATUSRESPONSE']._serialized_end=1239
+  _globals['_SEARCHRECORDSREQUEST']._serialized_start=1242
+  _globals['_SEARCHRECORDSREQUEST']._serialized_end=1533
+  _globals['_SEARCHRECORDSRESPONSE']._serialized_start=1535
+  _globals['_SEARCHRECORDSRESPONSE']._serialized_end=1643
+  _globals['_FOUNDRECORD']._serialized_start=1646
+  _globals['_FOUNDRECORD']._serialized_end=1945
+  _globals['_EXPORTRECORDSREQUEST']._serialized_start=1947
+  _globals['_EXPORTRECORDSREQUEST']._serialized_end=2014
+  _globals['_EXPORTRECORDSRESPONSE']._serialized_start=2016
+  _globals['_EXPORTRECORDSRESPONSE']._serialized_end=2097
+  _globals['_EXPORTEDRECORD']._serialized_start=2099
+  _globals['_EXPORTEDRECORD']._serialized_end=2177
+  _globals['_EXPLAINREQUEST']._serialized_start=2179
+  _globals['_EXPLAINREQUEST']._serialized_end=2233
+  _globals['_EXPLAINRESPONSE']._serialized_start=2236
+  _globals['_EXPLAINRESPONSE']._serialized_end=2770
+  _globals['_EXPLAINEDANSWER']._serialized_start=2772
+  _globals['_EXPLAINEDANSWER']._serialized_end=2896
+  _globals['_EXPLAINEDSTEP']._serialized_start=2898
+  _globals['_EXPLAINEDSTEP']._serialized_end=3008
+  _globals['_EXPLAINEDFINDING']._serialized_start=3010
+  _globals['_EXPLAINEDFINDING']._serialized_end=3131
+  _globals['_EXPLAINEDLISTING']._serialized_start=3133
+  _globals['_EXPLAINEDLISTING']._serialized_end=3251
+  _globals['_INQUIRYSERVICE']._serialized_start=3253
+  _globals['_INQUIRYSERVICE']._serialized_end=3365
+  _globals['_AUDITSERVICE']._serialized_start=3368
+  _globals['_AUDITSERVICE']._serialized_end=3869
 # @@protoc_insertion_point(module_scope)

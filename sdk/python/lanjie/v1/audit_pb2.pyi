@@ -23,10 +23,21 @@ class UploadLocalPassesRequest(google.protobuf.message.Message):
     SDK_ID_FIELD_NUMBER: builtins.int
     PASSES_FIELD_NUMBER: builtins.int
     LINEAGE_FIELD_NUMBER: builtins.int
+    BLOCK_FIELD_NUMBER: builtins.int
+    CHAIN_BEFORE_FIELD_NUMBER: builtins.int
+    CHAIN_AFTER_FIELD_NUMBER: builtins.int
     sdk_id: builtins.str
     """Name of the spool, 32 hexadecimal digits."""
     lineage: builtins.str
     """Identity of the ledger the passes were answered from."""
+    block: builtins.int
+    """Number of this block in the spool's chain, from 1 for each process that uploads it; 0 from an SDK without a chain."""
+    chain_before: builtins.bytes
+    """Hash of the chain before the first of the passes, 32 bytes; empty where it is not known any more."""
+    chain_after: builtins.bytes
+    """Hash of the chain behind the last of them: SHA-256 over the hash before a pass and its serialised message, from
+    SHA-256 of `lanjie spool v1 ` and the name of the spool on.
+    """
     @property
     def passes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___LocalPass]:
         """At most 1,000, with consecutive sequence numbers."""
@@ -37,8 +48,11 @@ class UploadLocalPassesRequest(google.protobuf.message.Message):
         sdk_id: builtins.str = ...,
         passes: collections.abc.Iterable[global___LocalPass] | None = ...,
         lineage: builtins.str = ...,
+        block: builtins.int = ...,
+        chain_before: builtins.bytes = ...,
+        chain_after: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["lineage", b"lineage", "passes", b"passes", "sdk_id", b"sdk_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["block", b"block", "chain_after", b"chain_after", "chain_before", b"chain_before", "lineage", b"lineage", "passes", b"passes", "sdk_id", b"sdk_id"]) -> None: ...
 
 global___UploadLocalPassesRequest = UploadLocalPassesRequest
 
@@ -112,6 +126,492 @@ class UploadLocalPassesResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["acknowledged_sequence", b"acknowledged_sequence", "gap", b"gap"]) -> None: ...
 
 global___UploadLocalPassesResponse = UploadLocalPassesResponse
+
+@typing.final
+class VerifyRecordsRequest(google.protobuf.message.Message):
+    """A verification to make."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SINCE_FIELD_NUMBER: builtins.int
+    WITNESSED_FIELD_NUMBER: builtins.int
+    since: builtins.int
+    """Begin at the newest checkpoint with at most so many records; 0 for all."""
+    witnessed: builtins.str
+    """A checkpoint that a witness kept, as a signed note; empty for none. At most 64 KiB."""
+    def __init__(
+        self,
+        *,
+        since: builtins.int = ...,
+        witnessed: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["since", b"since", "witnessed", b"witnessed"]) -> None: ...
+
+global___VerifyRecordsRequest = VerifyRecordsRequest
+
+@typing.final
+class VerifyRecordsResponse(google.protobuf.message.Message):
+    """Progress of a verification, and at last its report."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DONE_FIELD_NUMBER: builtins.int
+    TOTAL_FIELD_NUMBER: builtins.int
+    REPORT_FIELD_NUMBER: builtins.int
+    done: builtins.int
+    """Records verified so far."""
+    total: builtins.int
+    """How many there are."""
+    @property
+    def report(self) -> global___RecordReport:
+        """Last message only."""
+
+    def __init__(
+        self,
+        *,
+        done: builtins.int = ...,
+        total: builtins.int = ...,
+        report: global___RecordReport | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["report", b"report"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["done", b"done", "report", b"report", "total", b"total"]) -> None: ...
+
+global___VerifyRecordsResponse = VerifyRecordsResponse
+
+@typing.final
+class RecordReport(google.protobuf.message.Message):
+    """What a verification found."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    START_FIELD_NUMBER: builtins.int
+    SIZE_FIELD_NUMBER: builtins.int
+    ERASED_FIELD_NUMBER: builtins.int
+    CHECKPOINTS_FIELD_NUMBER: builtins.int
+    PROVEN_FIELD_NUMBER: builtins.int
+    NEWEST_FIELD_NUMBER: builtins.int
+    FINDINGS_FIELD_NUMBER: builtins.int
+    NOTES_FIELD_NUMBER: builtins.int
+    start: builtins.int
+    """Place in the tree it began at."""
+    size: builtins.int
+    """Number of records."""
+    erased: builtins.int
+    """Of these, holding no content since their retention ended."""
+    checkpoints: builtins.int
+    """Checkpoints compared."""
+    proven: builtins.int
+    """Number of records that a signed checkpoint vouches for."""
+    newest: builtins.str
+    """The newest checkpoint of the ledger, a signed note; empty for none."""
+    @property
+    def findings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RecordFinding]:
+        """What is wrong, the first place first; none when all is sound."""
+
+    @property
+    def notes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What is worth knowing and no fault, in English."""
+
+    def __init__(
+        self,
+        *,
+        start: builtins.int = ...,
+        size: builtins.int = ...,
+        erased: builtins.int = ...,
+        checkpoints: builtins.int = ...,
+        proven: builtins.int = ...,
+        newest: builtins.str = ...,
+        findings: collections.abc.Iterable[global___RecordFinding] | None = ...,
+        notes: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["checkpoints", b"checkpoints", "erased", b"erased", "findings", b"findings", "newest", b"newest", "notes", b"notes", "proven", b"proven", "size", b"size", "start", b"start"]) -> None: ...
+
+global___RecordReport = RecordReport
+
+@typing.final
+class RecordFinding(google.protobuf.message.Message):
+    """Something that is wrong with inquiry records."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: builtins.int
+    LAST_FIELD_NUMBER: builtins.int
+    FAULT_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    index: builtins.int
+    """First place in the tree that it is about, from 0."""
+    last: builtins.int
+    """Last place that it may be about."""
+    fault: builtins.str
+    """`deleted`, `inserted`, `altered`, `reordered`, `truncated`, `rolled-back`, `forked`, `signature`, `tree`, `erased` or
+    `file`.
+    """
+    text: builtins.str
+    """The same in English."""
+    def __init__(
+        self,
+        *,
+        index: builtins.int = ...,
+        last: builtins.int = ...,
+        fault: builtins.str = ...,
+        text: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["fault", b"fault", "index", b"index", "last", b"last", "text", b"text"]) -> None: ...
+
+global___RecordFinding = RecordFinding
+
+@typing.final
+class GetWitnessRequest(google.protobuf.message.Message):
+    """What a witness wants."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OLD_SIZE_FIELD_NUMBER: builtins.int
+    old_size: builtins.int
+    """Number of records of the checkpoint it has; 0 for none."""
+    def __init__(
+        self,
+        *,
+        old_size: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["old_size", b"old_size"]) -> None: ...
+
+global___GetWitnessRequest = GetWitnessRequest
+
+@typing.final
+class GetWitnessResponse(google.protobuf.message.Message):
+    """A checkpoint for a witness."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NOTE_FIELD_NUMBER: builtins.int
+    OLD_SIZE_FIELD_NUMBER: builtins.int
+    PROOF_FIELD_NUMBER: builtins.int
+    note: builtins.str
+    """Signed note of the newest checkpoint; empty while there is none."""
+    old_size: builtins.int
+    """Number of records the proof begins at."""
+    @property
+    def proof(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
+        """RFC 6962 proof of consistency from there, 32 bytes each."""
+
+    def __init__(
+        self,
+        *,
+        note: builtins.str = ...,
+        old_size: builtins.int = ...,
+        proof: collections.abc.Iterable[builtins.bytes] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["note", b"note", "old_size", b"old_size", "proof", b"proof"]) -> None: ...
+
+global___GetWitnessResponse = GetWitnessResponse
+
+@typing.final
+class GetRecordStatusRequest(google.protobuf.message.Message):
+    """Nothing to say."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___GetRecordStatusRequest = GetRecordStatusRequest
+
+@typing.final
+class GetRecordStatusResponse(google.protobuf.message.Message):
+    """State of the inquiry records."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: builtins.int
+    CHECKPOINT_SIZE_FIELD_NUMBER: builtins.int
+    CHECKED_TIME_FIELD_NUMBER: builtins.int
+    FINDINGS_FIELD_NUMBER: builtins.int
+    SPOOL_FAULTS_FIELD_NUMBER: builtins.int
+    size: builtins.int
+    """Number of records."""
+    checkpoint_size: builtins.int
+    """Records that the newest checkpoint vouches for."""
+    spool_faults: builtins.int
+    """Gaps and breaks in the spools of SDKs since the start."""
+    @property
+    def checked_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When the last check ended; absent before the first."""
+
+    @property
+    def findings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RecordFinding]:
+        """What it found; none when all was sound."""
+
+    def __init__(
+        self,
+        *,
+        size: builtins.int = ...,
+        checkpoint_size: builtins.int = ...,
+        checked_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        findings: collections.abc.Iterable[global___RecordFinding] | None = ...,
+        spool_faults: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["checked_time", b"checked_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["checked_time", b"checked_time", "checkpoint_size", b"checkpoint_size", "findings", b"findings", "size", b"size", "spool_faults", b"spool_faults"]) -> None: ...
+
+global___GetRecordStatusResponse = GetRecordStatusResponse
+
+@typing.final
+class SearchRecordsRequest(google.protobuf.message.Message):
+    """Which records are wanted. What is left empty does not narrow."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PURPOSE_FIELD_NUMBER: builtins.int
+    SUBJECT_FIELD_NUMBER: builtins.int
+    DEPARTMENT_FIELD_NUMBER: builtins.int
+    PERSON_FIELD_NUMBER: builtins.int
+    MATTER_FIELD_NUMBER: builtins.int
+    OUTCOME_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    DECISION_ID_FIELD_NUMBER: builtins.int
+    FROM_TIME_FIELD_NUMBER: builtins.int
+    TO_TIME_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    purpose: builtins.str
+    """Why they are wanted (Art. 24), 1 to 200 characters."""
+    subject: builtins.str
+    """The subject, `kind:number`; local passes are found by the digests of every view key that is kept."""
+    department: builtins.str
+    """Department that asked."""
+    person: builtins.str
+    """Person or token that asked."""
+    matter: builtins.str
+    """Matter asked for."""
+    outcome: builtins.str
+    """Name of an `Outcome` without its prefix."""
+    kind: builtins.str
+    """`gateway`, `local` or another kind of record."""
+    decision_id: builtins.str
+    """Id of a decision."""
+    page_size: builtins.int
+    """Most records of a page, 1 to 1,000; 100 when 0."""
+    page_token: builtins.int
+    """From the answer before, to go on with."""
+    @property
+    def from_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Not before this instant."""
+
+    @property
+    def to_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Before this instant."""
+
+    def __init__(
+        self,
+        *,
+        purpose: builtins.str = ...,
+        subject: builtins.str = ...,
+        department: builtins.str = ...,
+        person: builtins.str = ...,
+        matter: builtins.str = ...,
+        outcome: builtins.str = ...,
+        kind: builtins.str = ...,
+        decision_id: builtins.str = ...,
+        from_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        to_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["from_time", b"from_time", "to_time", b"to_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["decision_id", b"decision_id", "department", b"department", "from_time", b"from_time", "kind", b"kind", "matter", b"matter", "outcome", b"outcome", "page_size", b"page_size", "page_token", b"page_token", "person", b"person", "purpose", b"purpose", "subject", b"subject", "to_time", b"to_time"]) -> None: ...
+
+global___SearchRecordsRequest = SearchRecordsRequest
+
+@typing.final
+class SearchRecordsResponse(google.protobuf.message.Message):
+    """One page of records."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    RECORD_ID_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.int
+    """To go on with; 0 when there are no more."""
+    record_id: builtins.str
+    """Id of the inquiry record that this search left."""
+    @property
+    def records(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FoundRecord]:
+        """In the order of the tree."""
+
+    def __init__(
+        self,
+        *,
+        records: collections.abc.Iterable[global___FoundRecord] | None = ...,
+        next_page_token: builtins.int = ...,
+        record_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "record_id", b"record_id", "records", b"records"]) -> None: ...
+
+global___SearchRecordsResponse = SearchRecordsResponse
+
+@typing.final
+class FoundRecord(google.protobuf.message.Message):
+    """A record, without the subject. Numbers that the inquirer wrote are masked."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: builtins.int
+    DECISION_ID_FIELD_NUMBER: builtins.int
+    DECIDED_TIME_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    DEPARTMENT_FIELD_NUMBER: builtins.int
+    PERSON_FIELD_NUMBER: builtins.int
+    OFFICER_FIELD_NUMBER: builtins.int
+    MODE_FIELD_NUMBER: builtins.int
+    MATTER_FIELD_NUMBER: builtins.int
+    PURPOSE_FIELD_NUMBER: builtins.int
+    CASE_NO_FIELD_NUMBER: builtins.int
+    OUTCOME_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    MEASURES_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    index: builtins.int
+    """Place in the tree, from 0."""
+    decision_id: builtins.str
+    """Id of the decision."""
+    kind: builtins.str
+    """`gateway`, `local` or another kind of record."""
+    department: builtins.str
+    """Department that asked."""
+    person: builtins.str
+    """Person or token that asked."""
+    officer: builtins.str
+    """Officer at the counter."""
+    mode: builtins.str
+    """Mode of the inquiry (Art. 39)."""
+    matter: builtins.str
+    """Matter."""
+    purpose: builtins.str
+    """Purpose."""
+    case_no: builtins.str
+    """Case number."""
+    outcome: builtins.str
+    """Outcome."""
+    reason: builtins.str
+    """Why it was undetermined."""
+    revision: builtins.int
+    """Revision it was answered on."""
+    @property
+    def decided_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When."""
+
+    @property
+    def measures(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Codes of measures."""
+
+    def __init__(
+        self,
+        *,
+        index: builtins.int = ...,
+        decision_id: builtins.str = ...,
+        decided_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        kind: builtins.str = ...,
+        department: builtins.str = ...,
+        person: builtins.str = ...,
+        officer: builtins.str = ...,
+        mode: builtins.str = ...,
+        matter: builtins.str = ...,
+        purpose: builtins.str = ...,
+        case_no: builtins.str = ...,
+        outcome: builtins.str = ...,
+        reason: builtins.str = ...,
+        measures: collections.abc.Iterable[builtins.str] | None = ...,
+        revision: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["decided_time", b"decided_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["case_no", b"case_no", "decided_time", b"decided_time", "decision_id", b"decision_id", "department", b"department", "index", b"index", "kind", b"kind", "matter", b"matter", "measures", b"measures", "mode", b"mode", "officer", b"officer", "outcome", b"outcome", "person", b"person", "purpose", b"purpose", "reason", b"reason", "revision", b"revision"]) -> None: ...
+
+global___FoundRecord = FoundRecord
+
+@typing.final
+class ExportRecordsRequest(google.protobuf.message.Message):
+    """Which records are to be exported."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PURPOSE_FIELD_NUMBER: builtins.int
+    START_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
+    purpose: builtins.str
+    """Why (Art. 24), 1 to 200 characters."""
+    start: builtins.int
+    """First place in the tree."""
+    end: builtins.int
+    """Behind the last place; 0 for all that the newest checkpoint vouches for."""
+    def __init__(
+        self,
+        *,
+        purpose: builtins.str = ...,
+        start: builtins.int = ...,
+        end: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["end", b"end", "purpose", b"purpose", "start", b"start"]) -> None: ...
+
+global___ExportRecordsRequest = ExportRecordsRequest
+
+@typing.final
+class ExportRecordsResponse(google.protobuf.message.Message):
+    """Some records; the first message holds the checkpoint."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NOTE_FIELD_NUMBER: builtins.int
+    RECORDS_FIELD_NUMBER: builtins.int
+    note: builtins.str
+    """First message only: signed note that the proofs lead to."""
+    @property
+    def records(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ExportedRecord]:
+        """In the order of the tree."""
+
+    def __init__(
+        self,
+        *,
+        note: builtins.str = ...,
+        records: collections.abc.Iterable[global___ExportedRecord] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["note", b"note", "records", b"records"]) -> None: ...
+
+global___ExportRecordsResponse = ExportRecordsResponse
+
+@typing.final
+class ExportedRecord(google.protobuf.message.Message):
+    """One record with its proof."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: builtins.int
+    RECORD_FIELD_NUMBER: builtins.int
+    DIGEST_FIELD_NUMBER: builtins.int
+    PROOF_FIELD_NUMBER: builtins.int
+    index: builtins.int
+    """Place in the tree."""
+    record: builtins.bytes
+    """Canonical bytes, UTF-8 JSON; empty where its retention has ended."""
+    digest: builtins.bytes
+    """Leaf hash."""
+    @property
+    def proof(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
+        """RFC 6962 proof of inclusion, 32 bytes each."""
+
+    def __init__(
+        self,
+        *,
+        index: builtins.int = ...,
+        record: builtins.bytes = ...,
+        digest: builtins.bytes = ...,
+        proof: collections.abc.Iterable[builtins.bytes] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["digest", b"digest", "index", b"index", "proof", b"proof", "record", b"record"]) -> None: ...
+
+global___ExportedRecord = ExportedRecord
 
 @typing.final
 class ExplainRequest(google.protobuf.message.Message):

@@ -116,6 +116,31 @@ class AuditServiceStub(object):
                 request_serializer=lanjie_dot_v1_dot_audit__pb2.ExplainRequest.SerializeToString,
                 response_deserializer=lanjie_dot_v1_dot_audit__pb2.ExplainResponse.FromString,
                 _registered_method=True)
+        self.VerifyRecords = channel.unary_stream(
+                '/lanjie.v1.AuditService/VerifyRecords',
+                request_serializer=lanjie_dot_v1_dot_audit__pb2.VerifyRecordsRequest.SerializeToString,
+                response_deserializer=lanjie_dot_v1_dot_audit__pb2.VerifyRecordsResponse.FromString,
+                _registered_method=True)
+        self.GetWitness = channel.unary_unary(
+                '/lanjie.v1.AuditService/GetWitness',
+                request_serializer=lanjie_dot_v1_dot_audit__pb2.GetWitnessRequest.SerializeToString,
+                response_deserializer=lanjie_dot_v1_dot_audit__pb2.GetWitnessResponse.FromString,
+                _registered_method=True)
+        self.GetRecordStatus = channel.unary_unary(
+                '/lanjie.v1.AuditService/GetRecordStatus',
+                request_serializer=lanjie_dot_v1_dot_audit__pb2.GetRecordStatusRequest.SerializeToString,
+                response_deserializer=lanjie_dot_v1_dot_audit__pb2.GetRecordStatusResponse.FromString,
+                _registered_method=True)
+        self.SearchRecords = channel.unary_unary(
+                '/lanjie.v1.AuditService/SearchRecords',
+                request_serializer=lanjie_dot_v1_dot_audit__pb2.SearchRecordsRequest.SerializeToString,
+                response_deserializer=lanjie_dot_v1_dot_audit__pb2.SearchRecordsResponse.FromString,
+                _registered_method=True)
+        self.ExportRecords = channel.unary_stream(
+                '/lanjie.v1.AuditService/ExportRecords',
+                request_serializer=lanjie_dot_v1_dot_audit__pb2.ExportRecordsRequest.SerializeToString,
+                response_deserializer=lanjie_dot_v1_dot_audit__pb2.ExportRecordsResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer(object):
@@ -130,6 +155,42 @@ class AuditServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VerifyRecords(self, request, context):
+        """Recomputes inquiry records, their tree and every checkpoint. Role `agency`. The last message holds the report.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetWitness(self, request, context):
+        """Returns the newest checkpoint and the proof that it continues an earlier one. Role `agency`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRecordStatus(self, request, context):
+        """Says how many records there are, and what the last check of them found. Role `agency`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchRecords(self, request, context):
+        """Finds inquiry records. Role `agency`, purpose required; leaves a record of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportRecords(self, request, context):
+        """Sends inquiry records with proofs that they are in the tree of a checkpoint. Role `agency`, purpose required; leaves
+        a record of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -137,6 +198,31 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.Explain,
                     request_deserializer=lanjie_dot_v1_dot_audit__pb2.ExplainRequest.FromString,
                     response_serializer=lanjie_dot_v1_dot_audit__pb2.ExplainResponse.SerializeToString,
+            ),
+            'VerifyRecords': grpc.unary_stream_rpc_method_handler(
+                    servicer.VerifyRecords,
+                    request_deserializer=lanjie_dot_v1_dot_audit__pb2.VerifyRecordsRequest.FromString,
+                    response_serializer=lanjie_dot_v1_dot_audit__pb2.VerifyRecordsResponse.SerializeToString,
+            ),
+            'GetWitness': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWitness,
+                    request_deserializer=lanjie_dot_v1_dot_audit__pb2.GetWitnessRequest.FromString,
+                    response_serializer=lanjie_dot_v1_dot_audit__pb2.GetWitnessResponse.SerializeToString,
+            ),
+            'GetRecordStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRecordStatus,
+                    request_deserializer=lanjie_dot_v1_dot_audit__pb2.GetRecordStatusRequest.FromString,
+                    response_serializer=lanjie_dot_v1_dot_audit__pb2.GetRecordStatusResponse.SerializeToString,
+            ),
+            'SearchRecords': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchRecords,
+                    request_deserializer=lanjie_dot_v1_dot_audit__pb2.SearchRecordsRequest.FromString,
+                    response_serializer=lanjie_dot_v1_dot_audit__pb2.SearchRecordsResponse.SerializeToString,
+            ),
+            'ExportRecords': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportRecords,
+                    request_deserializer=lanjie_dot_v1_dot_audit__pb2.ExportRecordsRequest.FromString,
+                    response_serializer=lanjie_dot_v1_dot_audit__pb2.ExportRecordsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -167,6 +253,141 @@ class AuditService(object):
             '/lanjie.v1.AuditService/Explain',
             lanjie_dot_v1_dot_audit__pb2.ExplainRequest.SerializeToString,
             lanjie_dot_v1_dot_audit__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lanjie.v1.AuditService/VerifyRecords',
+            lanjie_dot_v1_dot_audit__pb2.VerifyRecordsRequest.SerializeToString,
+            lanjie_dot_v1_dot_audit__pb2.VerifyRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWitness(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lanjie.v1.AuditService/GetWitness',
+            lanjie_dot_v1_dot_audit__pb2.GetWitnessRequest.SerializeToString,
+            lanjie_dot_v1_dot_audit__pb2.GetWitnessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRecordStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lanjie.v1.AuditService/GetRecordStatus',
+            lanjie_dot_v1_dot_audit__pb2.GetRecordStatusRequest.SerializeToString,
+            lanjie_dot_v1_dot_audit__pb2.GetRecordStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lanjie.v1.AuditService/SearchRecords',
+            lanjie_dot_v1_dot_audit__pb2.SearchRecordsRequest.SerializeToString,
+            lanjie_dot_v1_dot_audit__pb2.SearchRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lanjie.v1.AuditService/ExportRecords',
+            lanjie_dot_v1_dot_audit__pb2.ExportRecordsRequest.SerializeToString,
+            lanjie_dot_v1_dot_audit__pb2.ExportRecordsResponse.FromString,
             options,
             channel_credentials,
             insecure,

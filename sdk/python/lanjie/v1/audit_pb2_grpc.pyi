@@ -61,6 +61,38 @@ class AuditServiceStub:
     every step. Role `agency`; leaves an inquiry record of its own. `NOT_FOUND` for an id that no record has.
     """
 
+    VerifyRecords: grpc.UnaryStreamMultiCallable[
+        lanjie.v1.audit_pb2.VerifyRecordsRequest,
+        lanjie.v1.audit_pb2.VerifyRecordsResponse,
+    ]
+    """Recomputes inquiry records, their tree and every checkpoint. Role `agency`. The last message holds the report."""
+
+    GetWitness: grpc.UnaryUnaryMultiCallable[
+        lanjie.v1.audit_pb2.GetWitnessRequest,
+        lanjie.v1.audit_pb2.GetWitnessResponse,
+    ]
+    """Returns the newest checkpoint and the proof that it continues an earlier one. Role `agency`."""
+
+    GetRecordStatus: grpc.UnaryUnaryMultiCallable[
+        lanjie.v1.audit_pb2.GetRecordStatusRequest,
+        lanjie.v1.audit_pb2.GetRecordStatusResponse,
+    ]
+    """Says how many records there are, and what the last check of them found. Role `agency`."""
+
+    SearchRecords: grpc.UnaryUnaryMultiCallable[
+        lanjie.v1.audit_pb2.SearchRecordsRequest,
+        lanjie.v1.audit_pb2.SearchRecordsResponse,
+    ]
+    """Finds inquiry records. Role `agency`, purpose required; leaves a record of its own."""
+
+    ExportRecords: grpc.UnaryStreamMultiCallable[
+        lanjie.v1.audit_pb2.ExportRecordsRequest,
+        lanjie.v1.audit_pb2.ExportRecordsResponse,
+    ]
+    """Sends inquiry records with proofs that they are in the tree of a checkpoint. Role `agency`, purpose required; leaves
+    a record of its own.
+    """
+
 class AuditServiceAsyncStub:
     """What was answered, and why (Art. 39, 65; PIPL 24). Served on the admin listener."""
 
@@ -70,6 +102,38 @@ class AuditServiceAsyncStub:
     ]
     """Decides a past question again, on the listings and catalogues of the revision that it was answered on, and tells
     every step. Role `agency`; leaves an inquiry record of its own. `NOT_FOUND` for an id that no record has.
+    """
+
+    VerifyRecords: grpc.aio.UnaryStreamMultiCallable[
+        lanjie.v1.audit_pb2.VerifyRecordsRequest,
+        lanjie.v1.audit_pb2.VerifyRecordsResponse,
+    ]
+    """Recomputes inquiry records, their tree and every checkpoint. Role `agency`. The last message holds the report."""
+
+    GetWitness: grpc.aio.UnaryUnaryMultiCallable[
+        lanjie.v1.audit_pb2.GetWitnessRequest,
+        lanjie.v1.audit_pb2.GetWitnessResponse,
+    ]
+    """Returns the newest checkpoint and the proof that it continues an earlier one. Role `agency`."""
+
+    GetRecordStatus: grpc.aio.UnaryUnaryMultiCallable[
+        lanjie.v1.audit_pb2.GetRecordStatusRequest,
+        lanjie.v1.audit_pb2.GetRecordStatusResponse,
+    ]
+    """Says how many records there are, and what the last check of them found. Role `agency`."""
+
+    SearchRecords: grpc.aio.UnaryUnaryMultiCallable[
+        lanjie.v1.audit_pb2.SearchRecordsRequest,
+        lanjie.v1.audit_pb2.SearchRecordsResponse,
+    ]
+    """Finds inquiry records. Role `agency`, purpose required; leaves a record of its own."""
+
+    ExportRecords: grpc.aio.UnaryStreamMultiCallable[
+        lanjie.v1.audit_pb2.ExportRecordsRequest,
+        lanjie.v1.audit_pb2.ExportRecordsResponse,
+    ]
+    """Sends inquiry records with proofs that they are in the tree of a checkpoint. Role `agency`, purpose required; leaves
+    a record of its own.
     """
 
 class AuditServiceServicer(metaclass=abc.ABCMeta):
@@ -83,6 +147,48 @@ class AuditServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[lanjie.v1.audit_pb2.ExplainResponse, collections.abc.Awaitable[lanjie.v1.audit_pb2.ExplainResponse]]:
         """Decides a past question again, on the listings and catalogues of the revision that it was answered on, and tells
         every step. Role `agency`; leaves an inquiry record of its own. `NOT_FOUND` for an id that no record has.
+        """
+
+    @abc.abstractmethod
+    def VerifyRecords(
+        self,
+        request: lanjie.v1.audit_pb2.VerifyRecordsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[lanjie.v1.audit_pb2.VerifyRecordsResponse], collections.abc.AsyncIterator[lanjie.v1.audit_pb2.VerifyRecordsResponse]]:
+        """Recomputes inquiry records, their tree and every checkpoint. Role `agency`. The last message holds the report."""
+
+    @abc.abstractmethod
+    def GetWitness(
+        self,
+        request: lanjie.v1.audit_pb2.GetWitnessRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lanjie.v1.audit_pb2.GetWitnessResponse, collections.abc.Awaitable[lanjie.v1.audit_pb2.GetWitnessResponse]]:
+        """Returns the newest checkpoint and the proof that it continues an earlier one. Role `agency`."""
+
+    @abc.abstractmethod
+    def GetRecordStatus(
+        self,
+        request: lanjie.v1.audit_pb2.GetRecordStatusRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lanjie.v1.audit_pb2.GetRecordStatusResponse, collections.abc.Awaitable[lanjie.v1.audit_pb2.GetRecordStatusResponse]]:
+        """Says how many records there are, and what the last check of them found. Role `agency`."""
+
+    @abc.abstractmethod
+    def SearchRecords(
+        self,
+        request: lanjie.v1.audit_pb2.SearchRecordsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lanjie.v1.audit_pb2.SearchRecordsResponse, collections.abc.Awaitable[lanjie.v1.audit_pb2.SearchRecordsResponse]]:
+        """Finds inquiry records. Role `agency`, purpose required; leaves a record of its own."""
+
+    @abc.abstractmethod
+    def ExportRecords(
+        self,
+        request: lanjie.v1.audit_pb2.ExportRecordsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[lanjie.v1.audit_pb2.ExportRecordsResponse], collections.abc.AsyncIterator[lanjie.v1.audit_pb2.ExportRecordsResponse]]:
+        """Sends inquiry records with proofs that they are in the tree of a checkpoint. Role `agency`, purpose required; leaves
+        a record of its own.
         """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

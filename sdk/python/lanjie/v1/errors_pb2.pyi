@@ -57,7 +57,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_AS_OF_NOT_ALLOWED: _ErrorReason.ValueType  # 15
     """INVALID_ARGUMENT. The matter does not allow questions about a past instant. Metadata: `matter`."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 16
-    """RESOURCE_EXHAUSTED. Too many requests in flight; metadata: `retry_after_ms`."""
+    """RESOURCE_EXHAUSTED. Too many requests in flight, or more than a rate allows; metadata: `retry_after_ms`."""
     ERROR_REASON_RECORD_NOT_DURABLE: _ErrorReason.ValueType  # 17
     """INTERNAL. The inquiry record could not be made durable, so no answer may leave (Art. 39)."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 18
@@ -66,6 +66,10 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """UNAVAILABLE. The ledger cannot be reached. A change may or may not have been made: look before doing it again."""
     ERROR_REASON_INDEX_UNAVAILABLE: _ErrorReason.ValueType  # 20
     """UNAVAILABLE. The exact index cannot be read at this moment."""
+    ERROR_REASON_DAILY_CAP: _ErrorReason.ValueType  # 21
+    """PERMISSION_DENIED. No further natural persons may be checked today (Asia/Shanghai) by this department or officer;
+    those asked about already may be. The agency can lift it (Art. 39, 40, 43).
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reason of a `google.rpc.ErrorInfo` whose domain is `lanjie`. Every error carries exactly one. No error, message or
@@ -107,7 +111,7 @@ ERROR_REASON_IMPORT_OUTDATED: ErrorReason.ValueType  # 14
 ERROR_REASON_AS_OF_NOT_ALLOWED: ErrorReason.ValueType  # 15
 """INVALID_ARGUMENT. The matter does not allow questions about a past instant. Metadata: `matter`."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 16
-"""RESOURCE_EXHAUSTED. Too many requests in flight; metadata: `retry_after_ms`."""
+"""RESOURCE_EXHAUSTED. Too many requests in flight, or more than a rate allows; metadata: `retry_after_ms`."""
 ERROR_REASON_RECORD_NOT_DURABLE: ErrorReason.ValueType  # 17
 """INTERNAL. The inquiry record could not be made durable, so no answer may leave (Art. 39)."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 18
@@ -116,4 +120,8 @@ ERROR_REASON_LEDGER_UNAVAILABLE: ErrorReason.ValueType  # 19
 """UNAVAILABLE. The ledger cannot be reached. A change may or may not have been made: look before doing it again."""
 ERROR_REASON_INDEX_UNAVAILABLE: ErrorReason.ValueType  # 20
 """UNAVAILABLE. The exact index cannot be read at this moment."""
+ERROR_REASON_DAILY_CAP: ErrorReason.ValueType  # 21
+"""PERMISSION_DENIED. No further natural persons may be checked today (Asia/Shanghai) by this department or officer;
+those asked about already may be. The agency can lift it (Art. 39, 40, 43).
+"""
 global___ErrorReason = ErrorReason

@@ -423,3 +423,248 @@ class UndeliveredListType(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["list_type", b"list_type", "list_type_name", b"list_type_name", "max_age_days", b"max_age_days"]) -> None: ...
 
 global___UndeliveredListType = UndeliveredListType
+
+@typing.final
+class GetCertificateStatusRequest(google.protobuf.message.Message):
+    """Nothing to say."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___GetCertificateStatusRequest = GetCertificateStatusRequest
+
+@typing.final
+class GetCertificateStatusResponse(google.protobuf.message.Message):
+    """The certificates of the listeners of one gateway."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TLS_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    DAYS_LEFT_FIELD_NUMBER: builtins.int
+    CLIENT_CA_END_TIME_FIELD_NUMBER: builtins.int
+    CLIENT_CA_DAYS_LEFT_FIELD_NUMBER: builtins.int
+    FAULT_FIELD_NUMBER: builtins.int
+    tls: builtins.bool
+    """Whether there are any; all else is empty without."""
+    days_left: builtins.float
+    """Days until then by the gateway's clock; negative after it."""
+    client_ca_days_left: builtins.float
+    """Days until then; negative after it."""
+    fault: builtins.str
+    """Why the files as they lie are not used, and older ones go on: file and rule. Empty when they are used."""
+    @property
+    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Last instant of the gateway's own certificate."""
+
+    @property
+    def client_ca_end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Last instant of the authority of clients that ends first."""
+
+    def __init__(
+        self,
+        *,
+        tls: builtins.bool = ...,
+        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        days_left: builtins.float = ...,
+        client_ca_end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        client_ca_days_left: builtins.float = ...,
+        fault: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["client_ca_end_time", b"client_ca_end_time", "end_time", b"end_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["client_ca_days_left", b"client_ca_days_left", "client_ca_end_time", b"client_ca_end_time", "days_left", b"days_left", "end_time", b"end_time", "fault", b"fault", "tls", b"tls"]) -> None: ...
+
+global___GetCertificateStatusResponse = GetCertificateStatusResponse
+
+@typing.final
+class GetLimitsRequest(google.protobuf.message.Message):
+    """Which limits to tell."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DEPARTMENT_FIELD_NUMBER: builtins.int
+    department: builtins.str
+    """Code of one department; all that asked about natural persons today when empty."""
+    def __init__(
+        self,
+        *,
+        department: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["department", b"department"]) -> None: ...
+
+global___GetLimitsRequest = GetLimitsRequest
+
+@typing.final
+class GetLimitsResponse(google.protobuf.message.Message):
+    """Limits of departments on natural persons."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TODAY_DATE_FIELD_NUMBER: builtins.int
+    DEPARTMENTS_FIELD_NUMBER: builtins.int
+    today_date: builtins.str
+    """Day in Asia/Shanghai that is counted, YYYY-MM-DD."""
+    @property
+    def departments(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___DepartmentLimits]:
+        """By code."""
+
+    def __init__(
+        self,
+        *,
+        today_date: builtins.str = ...,
+        departments: collections.abc.Iterable[global___DepartmentLimits] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["departments", b"departments", "today_date", b"today_date"]) -> None: ...
+
+global___GetLimitsResponse = GetLimitsResponse
+
+@typing.final
+class DepartmentLimits(google.protobuf.message.Message):
+    """What one department asked about natural persons today, and what it may."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DEPARTMENT_FIELD_NUMBER: builtins.int
+    PERSONS_FIELD_NUMBER: builtins.int
+    PERSONS_PER_DAY_FIELD_NUMBER: builtins.int
+    OFF_HOURS_FIELD_NUMBER: builtins.int
+    USUAL_PERSONS_FIELD_NUMBER: builtins.int
+    LEVEL_FIELD_NUMBER: builtins.int
+    LIFTED_BY_FIELD_NUMBER: builtins.int
+    TRIPS_FIELD_NUMBER: builtins.int
+    department: builtins.str
+    """Code of the department."""
+    persons: builtins.int
+    """Distinct natural persons of the day, those of other gateways on the same Redis included."""
+    persons_per_day: builtins.int
+    """Cap of the day; 0 for any number."""
+    off_hours: builtins.int
+    """Of these, outside office hours, as this gateway counted them."""
+    usual_persons: builtins.float
+    """Persons of a usual day of this kind, worked or not; 0 while nothing is known."""
+    level: builtins.str
+    """The strongest that holds for it or one of its askers: `NONE`, `ALARM`, `THROTTLE`, `STOP`."""
+    lifted_by: builtins.str
+    """Person of the agency who lifted the limits for the day; empty for nobody."""
+    @property
+    def trips(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___LimitTrip]:
+        """Limits reached today, in order, at most 100."""
+
+    def __init__(
+        self,
+        *,
+        department: builtins.str = ...,
+        persons: builtins.int = ...,
+        persons_per_day: builtins.int = ...,
+        off_hours: builtins.int = ...,
+        usual_persons: builtins.float = ...,
+        level: builtins.str = ...,
+        lifted_by: builtins.str = ...,
+        trips: collections.abc.Iterable[global___LimitTrip] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["department", b"department", "level", b"level", "lifted_by", b"lifted_by", "off_hours", b"off_hours", "persons", b"persons", "persons_per_day", b"persons_per_day", "trips", b"trips", "usual_persons", b"usual_persons"]) -> None: ...
+
+global___DepartmentLimits = DepartmentLimits
+
+@typing.final
+class LimitTrip(google.protobuf.message.Message):
+    """A limit that was reached. It names nobody who was asked about."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TRIP_TIME_FIELD_NUMBER: builtins.int
+    PERSON_FIELD_NUMBER: builtins.int
+    OFFICER_FIELD_NUMBER: builtins.int
+    SCOPE_FIELD_NUMBER: builtins.int
+    DETECTOR_FIELD_NUMBER: builtins.int
+    LEVEL_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    PERSONS_FIELD_NUMBER: builtins.int
+    person: builtins.str
+    """Person or credential of the question by which it was reached."""
+    officer: builtins.str
+    """Officer of that question; empty where none was named."""
+    scope: builtins.str
+    """Whose limit: `officer ...`, `person ...`; empty for the department as a whole."""
+    detector: builtins.str
+    """Name of the detector, or `cap`."""
+    level: builtins.str
+    """`ALARM`, `THROTTLE` or `STOP`."""
+    score: builtins.float
+    """Score of the detector."""
+    persons: builtins.int
+    """Distinct natural persons of that scope when it was reached."""
+    @property
+    def trip_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        trip_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        person: builtins.str = ...,
+        officer: builtins.str = ...,
+        scope: builtins.str = ...,
+        detector: builtins.str = ...,
+        level: builtins.str = ...,
+        score: builtins.float = ...,
+        persons: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["trip_time", b"trip_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["detector", b"detector", "level", b"level", "officer", b"officer", "person", b"person", "persons", b"persons", "scope", b"scope", "score", b"score", "trip_time", b"trip_time"]) -> None: ...
+
+global___LimitTrip = LimitTrip
+
+@typing.final
+class LiftLimitsRequest(google.protobuf.message.Message):
+    """Limits to lift for the day."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DEPARTMENT_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    DOCUMENT_FIELD_NUMBER: builtins.int
+    department: builtins.str
+    """Code of the department."""
+    reason: builtins.str
+    """Why, 1 to 500 characters."""
+    document: builtins.str
+    """Document it rests on, 1 to 200 characters."""
+    def __init__(
+        self,
+        *,
+        department: builtins.str = ...,
+        reason: builtins.str = ...,
+        document: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["department", b"department", "document", b"document", "reason", b"reason"]) -> None: ...
+
+global___LiftLimitsRequest = LiftLimitsRequest
+
+@typing.final
+class LiftLimitsResponse(google.protobuf.message.Message):
+    """Limits that were lifted."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RECORD_ID_FIELD_NUMBER: builtins.int
+    LIMITS_FIELD_NUMBER: builtins.int
+    record_id: builtins.str
+    """Id of the inquiry record that this left."""
+    @property
+    def limits(self) -> global___DepartmentLimits:
+        """The limits as they hold now."""
+
+    def __init__(
+        self,
+        *,
+        record_id: builtins.str = ...,
+        limits: global___DepartmentLimits | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["limits", b"limits"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["limits", b"limits", "record_id", b"record_id"]) -> None: ...
+
+global___LiftLimitsResponse = LiftLimitsResponse

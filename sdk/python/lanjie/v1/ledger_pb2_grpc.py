@@ -55,6 +55,21 @@ class LedgerServiceStub(object):
                 request_serializer=lanjie_dot_v1_dot_ledger__pb2.GetListStatusRequest.SerializeToString,
                 response_deserializer=lanjie_dot_v1_dot_ledger__pb2.GetListStatusResponse.FromString,
                 _registered_method=True)
+        self.GetCertificateStatus = channel.unary_unary(
+                '/lanjie.v1.LedgerService/GetCertificateStatus',
+                request_serializer=lanjie_dot_v1_dot_ledger__pb2.GetCertificateStatusRequest.SerializeToString,
+                response_deserializer=lanjie_dot_v1_dot_ledger__pb2.GetCertificateStatusResponse.FromString,
+                _registered_method=True)
+        self.GetLimits = channel.unary_unary(
+                '/lanjie.v1.LedgerService/GetLimits',
+                request_serializer=lanjie_dot_v1_dot_ledger__pb2.GetLimitsRequest.SerializeToString,
+                response_deserializer=lanjie_dot_v1_dot_ledger__pb2.GetLimitsResponse.FromString,
+                _registered_method=True)
+        self.LiftLimits = channel.unary_unary(
+                '/lanjie.v1.LedgerService/LiftLimits',
+                request_serializer=lanjie_dot_v1_dot_ledger__pb2.LiftLimitsRequest.SerializeToString,
+                response_deserializer=lanjie_dot_v1_dot_ledger__pb2.LiftLimitsResponse.FromString,
+                _registered_method=True)
 
 
 class LedgerServiceServicer(object):
@@ -91,6 +106,28 @@ class LedgerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCertificateStatus(self, request, context):
+        """Says how long the certificates of the listeners are good for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLimits(self, request, context):
+        """Says how many natural persons each department asked about today, and which of its limits were reached.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LiftLimits(self, request, context):
+        """Lifts a department's limits on natural persons until the end of the day in Shanghai. Role `agency`; leaves an
+        inquiry record of its own. The detectors go on telling.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LedgerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +150,21 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     servicer.GetListStatus,
                     request_deserializer=lanjie_dot_v1_dot_ledger__pb2.GetListStatusRequest.FromString,
                     response_serializer=lanjie_dot_v1_dot_ledger__pb2.GetListStatusResponse.SerializeToString,
+            ),
+            'GetCertificateStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCertificateStatus,
+                    request_deserializer=lanjie_dot_v1_dot_ledger__pb2.GetCertificateStatusRequest.FromString,
+                    response_serializer=lanjie_dot_v1_dot_ledger__pb2.GetCertificateStatusResponse.SerializeToString,
+            ),
+            'GetLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLimits,
+                    request_deserializer=lanjie_dot_v1_dot_ledger__pb2.GetLimitsRequest.FromString,
+                    response_serializer=lanjie_dot_v1_dot_ledger__pb2.GetLimitsResponse.SerializeToString,
+            ),
+            'LiftLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.LiftLimits,
+                    request_deserializer=lanjie_dot_v1_dot_ledger__pb2.LiftLimitsRequest.FromString,
+                    response_serializer=lanjie_dot_v1_dot_ledger__pb2.LiftLimitsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -224,6 +276,87 @@ class LedgerService(object):
             '/lanjie.v1.LedgerService/GetListStatus',
             lanjie_dot_v1_dot_ledger__pb2.GetListStatusRequest.SerializeToString,
             lanjie_dot_v1_dot_ledger__pb2.GetListStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCertificateStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lanjie.v1.LedgerService/GetCertificateStatus',
+            lanjie_dot_v1_dot_ledger__pb2.GetCertificateStatusRequest.SerializeToString,
+            lanjie_dot_v1_dot_ledger__pb2.GetCertificateStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lanjie.v1.LedgerService/GetLimits',
+            lanjie_dot_v1_dot_ledger__pb2.GetLimitsRequest.SerializeToString,
+            lanjie_dot_v1_dot_ledger__pb2.GetLimitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LiftLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lanjie.v1.LedgerService/LiftLimits',
+            lanjie_dot_v1_dot_ledger__pb2.LiftLimitsRequest.SerializeToString,
+            lanjie_dot_v1_dot_ledger__pb2.LiftLimitsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,26 @@ class LedgerServiceStub:
     ]
     """Says up to which day each source has vouched for what it delivers, which are overdue, and which imports wait."""
 
+    GetCertificateStatus: grpc.UnaryUnaryMultiCallable[
+        lanjie.v1.ledger_pb2.GetCertificateStatusRequest,
+        lanjie.v1.ledger_pb2.GetCertificateStatusResponse,
+    ]
+    """Says how long the certificates of the listeners are good for."""
+
+    GetLimits: grpc.UnaryUnaryMultiCallable[
+        lanjie.v1.ledger_pb2.GetLimitsRequest,
+        lanjie.v1.ledger_pb2.GetLimitsResponse,
+    ]
+    """Says how many natural persons each department asked about today, and which of its limits were reached."""
+
+    LiftLimits: grpc.UnaryUnaryMultiCallable[
+        lanjie.v1.ledger_pb2.LiftLimitsRequest,
+        lanjie.v1.ledger_pb2.LiftLimitsResponse,
+    ]
+    """Lifts a department's limits on natural persons until the end of the day in Shanghai. Role `agency`; leaves an
+    inquiry record of its own. The detectors go on telling.
+    """
+
 class LedgerServiceAsyncStub:
     """The ledger as a whole, for those who run it."""
 
@@ -79,6 +99,26 @@ class LedgerServiceAsyncStub:
         lanjie.v1.ledger_pb2.GetListStatusResponse,
     ]
     """Says up to which day each source has vouched for what it delivers, which are overdue, and which imports wait."""
+
+    GetCertificateStatus: grpc.aio.UnaryUnaryMultiCallable[
+        lanjie.v1.ledger_pb2.GetCertificateStatusRequest,
+        lanjie.v1.ledger_pb2.GetCertificateStatusResponse,
+    ]
+    """Says how long the certificates of the listeners are good for."""
+
+    GetLimits: grpc.aio.UnaryUnaryMultiCallable[
+        lanjie.v1.ledger_pb2.GetLimitsRequest,
+        lanjie.v1.ledger_pb2.GetLimitsResponse,
+    ]
+    """Says how many natural persons each department asked about today, and which of its limits were reached."""
+
+    LiftLimits: grpc.aio.UnaryUnaryMultiCallable[
+        lanjie.v1.ledger_pb2.LiftLimitsRequest,
+        lanjie.v1.ledger_pb2.LiftLimitsResponse,
+    ]
+    """Lifts a department's limits on natural persons until the end of the day in Shanghai. Role `agency`; leaves an
+    inquiry record of its own. The detectors go on telling.
+    """
 
 class LedgerServiceServicer(metaclass=abc.ABCMeta):
     """The ledger as a whole, for those who run it."""
@@ -118,5 +158,31 @@ class LedgerServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[lanjie.v1.ledger_pb2.GetListStatusResponse, collections.abc.Awaitable[lanjie.v1.ledger_pb2.GetListStatusResponse]]:
         """Says up to which day each source has vouched for what it delivers, which are overdue, and which imports wait."""
+
+    @abc.abstractmethod
+    def GetCertificateStatus(
+        self,
+        request: lanjie.v1.ledger_pb2.GetCertificateStatusRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lanjie.v1.ledger_pb2.GetCertificateStatusResponse, collections.abc.Awaitable[lanjie.v1.ledger_pb2.GetCertificateStatusResponse]]:
+        """Says how long the certificates of the listeners are good for."""
+
+    @abc.abstractmethod
+    def GetLimits(
+        self,
+        request: lanjie.v1.ledger_pb2.GetLimitsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lanjie.v1.ledger_pb2.GetLimitsResponse, collections.abc.Awaitable[lanjie.v1.ledger_pb2.GetLimitsResponse]]:
+        """Says how many natural persons each department asked about today, and which of its limits were reached."""
+
+    @abc.abstractmethod
+    def LiftLimits(
+        self,
+        request: lanjie.v1.ledger_pb2.LiftLimitsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lanjie.v1.ledger_pb2.LiftLimitsResponse, collections.abc.Awaitable[lanjie.v1.ledger_pb2.LiftLimitsResponse]]:
+        """Lifts a department's limits on natural persons until the end of the day in Shanghai. Role `agency`; leaves an
+        inquiry record of its own. The detectors go on telling.
+        """
 
 def add_LedgerServiceServicer_to_server(servicer: LedgerServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

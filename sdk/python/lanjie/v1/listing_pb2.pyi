@@ -772,24 +772,60 @@ class GetResponse(google.protobuf.message.Message):
 
     LISTING_FIELD_NUMBER: builtins.int
     EVENTS_FIELD_NUMBER: builtins.int
+    COMPLAINTS_FIELD_NUMBER: builtins.int
     @property
     def listing(self) -> global___Listing:
         """The listing."""
 
     @property
     def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ListingEvent]:
-        """Its events, oldest first."""
+        """Its events, oldest first: objections and repair (Art. 60) are among them."""
+
+    @property
+    def complaints(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ComplaintMark]:
+        """Complaints about it (Art. 60), oldest first."""
 
     def __init__(
         self,
         *,
         listing: global___Listing | None = ...,
         events: collections.abc.Iterable[global___ListingEvent] | None = ...,
+        complaints: collections.abc.Iterable[global___ComplaintMark] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["listing", b"listing"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["events", b"events", "listing", b"listing"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["complaints", b"complaints", "events", b"events", "listing", b"listing"]) -> None: ...
 
 global___GetResponse = GetResponse
+
+@typing.final
+class ComplaintMark(google.protobuf.message.Message):
+    """That a listing was complained of, and what came of it; not what was said."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COMPLAINT_ID_FIELD_NUMBER: builtins.int
+    RECEIVED_DATE_FIELD_NUMBER: builtins.int
+    OUTCOME_FIELD_NUMBER: builtins.int
+    ACCOUNTABILITY_FIELD_NUMBER: builtins.int
+    complaint_id: builtins.str
+    """Id of the complaint."""
+    received_date: builtins.str
+    """Day it was taken, YYYY-MM-DD."""
+    outcome: builtins.str
+    """`founded`, `partly_founded` or `unfounded`; empty while it is open."""
+    accountability: builtins.str
+    """Who is held to account and how."""
+    def __init__(
+        self,
+        *,
+        complaint_id: builtins.str = ...,
+        received_date: builtins.str = ...,
+        outcome: builtins.str = ...,
+        accountability: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accountability", b"accountability", "complaint_id", b"complaint_id", "outcome", b"outcome", "received_date", b"received_date"]) -> None: ...
+
+global___ComplaintMark = ComplaintMark
 
 @typing.final
 class RemoveRequest(google.protobuf.message.Message):

@@ -26,47 +26,47 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from lanjie.v1 import subject_pb2 as lanjie_dot_v1_dot_subject__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19lanjie/v1/screening.proto\x12\tlanjie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17lanjie/v1/subject.proto\"\xe9\x01\n\x0eInquiryContext\x12\x0e\n\x06matter\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12$\n\x04mode\x18\x03 \x01(\x0e\x32\x16.lanjie.v1.InquiryMode\x12\x0f\n\x07\x63\x61se_no\x18\x04 \x01(\t\x12\x0c\n\x04role\x18\x05 \x01(\t\x12\x17\n\x0fhandling_region\x18\x06 \x01(\t\x12(\n\x07officer\x18\x07 \x01(\x0b\x32\x17.lanjie.v1.OfficerClaim\x12.\n\nas_of_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"H\n\x0cOfficerClaim\x12\x12\n\nofficer_id\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x11\n\talgorithm\x18\x03 \x01(\t\"z\n\x0c\x43heckRequest\x12#\n\x07subject\x18\x01 \x01(\x0b\x32\x12.lanjie.v1.Subject\x12*\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x19.lanjie.v1.InquiryContext\x12\x19\n\x11\x61t_least_revision\x18\x03 \x01(\x04\"6\n\rCheckResponse\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x13.lanjie.v1.Decision\"\x99\x01\n\x11\x42\x61tchCheckRequest\x12*\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x19.lanjie.v1.InquiryContext\x12$\n\x08subjects\x18\x02 \x03(\x0b\x32\x12.lanjie.v1.Subject\x12\x19\n\x11\x61t_least_revision\x18\x03 \x01(\x04\x12\x17\n\x0fpinned_revision\x18\x04 \x01(\x04\"N\n\x12\x42\x61tchCheckResponse\x12&\n\tdecisions\x18\x01 \x03(\x0b\x32\x13.lanjie.v1.Decision\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\x11\n\x0f\x44iscoverRequest\"k\n\x10\x44iscoverResponse\x12\x14\n\x0c\x66\x65\x65\x64_address\x18\x01 \x01(\t\x12\x0f\n\x07lineage\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12\x0f\n\x07version\x18\x05 \x01(\t\"\xbe\x05\n\x08\x44\x65\x63ision\x12#\n\x07outcome\x18\x01 \x01(\x0e\x32\x12.lanjie.v1.Outcome\x12:\n\x13undetermined_reason\x18\x02 \x01(\x0e\x32\x1d.lanjie.v1.UndeterminedReason\x12\x13\n\x0binstruction\x18\x03 \x01(\t\x12+\n\x08measures\x18\x04 \x03(\x0b\x32\x19.lanjie.v1.AppliedMeasure\x12,\n\x08listings\x18\x05 \x03(\x0b\x32\x1a.lanjie.v1.ListingEvidence\x12\x1d\n\x15\x63onfirmation_required\x18\x06 \x01(\x08\x12\x18\n\x10officer_verifies\x18\x07 \x03(\t\x12-\n\rmissing_facts\x18\x08 \x03(\x0b\x32\x16.lanjie.v1.MissingFact\x12\x10\n\x08warnings\x18\t \x03(\t\x12!\n\x06source\x18\n \x01(\x0e\x32\x11.lanjie.v1.Source\x12\x10\n\x08revision\x18\x0b \x01(\x04\x12\r\n\x05\x65poch\x18\x0c \x01(\r\x12\x0f\n\x07lineage\x18\r \x01(\t\x12.\n\nas_of_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x64\x65\x63ided_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x10 \x01(\t\x12\x15\n\rrecord_digest\x18\x11 \x01(\x0c\x12\x18\n\x10\x64igest_algorithm\x18\x12 \x01(\t\x12\x33\n\x0fresolve_by_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12\x63\x61talogue_editions\x18\x14 \x03(\t\x12\x19\n\x11masked_identifier\x18\x15 \x01(\t\"\xd6\x01\n\x0e\x41ppliedMeasure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12!\n\x06\x65\x66\x66\x65\x63t\x18\x04 \x01(\x0e\x32\x11.lanjie.v1.Effect\x12\r\n\x05\x62\x61sis\x18\x05 \x01(\t\x12\x12\n\ndepartment\x18\x06 \x01(\t\x12\x13\n\x0binstruction\x18\x07 \x01(\t\x12\x11\n\tcatalogue\x18\x08 \x01(\t\x12\x13\n\x0bpublication\x18\t \x01(\t\x12\x13\n\x0blisting_ids\x18\n \x03(\t\"\xda\x02\n\x0fListingEvidence\x12\x12\n\nlisting_id\x18\x01 \x01(\t\x12\x11\n\tlist_type\x18\x02 \x01(\t\x12\x16\n\x0elist_type_name\x18\x03 \x01(\t\x12\x11\n\tauthority\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_no\x18\x05 \x01(\t\x12\x15\n\rdecision_date\x18\x06 \x01(\t\x12\x13\n\x0blisted_date\x18\x07 \x01(\t\x12\x14\n\x0c\x65xpires_date\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\x12\r\n\x05\x62\x61sis\x18\n \x01(\t\x12\x1a\n\x12removal_conditions\x18\x0b \x01(\t\x12\x10\n\x08remedies\x18\x0c \x01(\t\x12\x11\n\tobjection\x18\r \x01(\x08\x12\x0e\n\x06source\x18\x0e \x01(\t\x12\x13\n\x0bsanction_no\x18\x0f \x01(\t\x12\x19\n\x11sanction_end_date\x18\x10 \x01(\t\"E\n\x0bMissingFact\x12\x12\n\nlisting_id\x18\x01 \x01(\t\x12\x14\n\x0cmeasure_code\x18\x02 \x01(\t\x12\x0c\n\x04\x66\x61\x63t\x18\x03 \x01(\t*|\n\x0bInquiryMode\x12\x1c\n\x18INQUIRY_MODE_UNSPECIFIED\x10\x00\x12\x1b\n\x17INQUIRY_MODE_EX_OFFICIO\x10\x01\x12\x1b\n\x17INQUIRY_MODE_AUTHORISED\x10\x02\x12\x15\n\x11INQUIRY_MODE_SELF\x10\x03*\xa5\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x10\n\x0cOUTCOME_PASS\x10\x01\x12\x12\n\x0eOUTCOME_ADVISE\x10\x02\x12\x14\n\x10OUTCOME_HEIGHTEN\x10\x03\x12\x14\n\x10OUTCOME_RESTRICT\x10\x04\x12\x15\n\x11OUTCOME_INTERCEPT\x10\x05\x12\x18\n\x14OUTCOME_UNDETERMINED\x10\x06*n\n\x06\x45\x66\x66\x65\x63t\x12\x16\n\x12\x45\x46\x46\x45\x43T_UNSPECIFIED\x10\x00\x12\x11\n\rEFFECT_ADVISE\x10\x01\x12\x13\n\x0f\x45\x46\x46\x45\x43T_HEIGHTEN\x10\x02\x12\x13\n\x0f\x45\x46\x46\x45\x43T_RESTRICT\x10\x03\x12\x0f\n\x0b\x45\x46\x46\x45\x43T_DENY\x10\x04*\x83\x02\n\x12UndeterminedReason\x12#\n\x1fUNDETERMINED_REASON_UNSPECIFIED\x10\x00\x12)\n%UNDETERMINED_REASON_CATALOGUE_MISSING\x10\x01\x12%\n!UNDETERMINED_REASON_FACTS_MISSING\x10\x02\x12%\n!UNDETERMINED_REASON_NAME_MISMATCH\x10\x03\x12#\n\x1fUNDETERMINED_REASON_UNAVAILABLE\x10\x04\x12*\n&UNDETERMINED_REASON_IDENTIFIER_INVALID\x10\x05*W\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSOURCE_GATEWAY\x10\x01\x12\x10\n\x0cSOURCE_LOCAL\x10\x02\x12\x0f\n\x0bSOURCE_NONE\x10\x03\x32\xde\x01\n\x10ScreeningService\x12:\n\x05\x43heck\x12\x17.lanjie.v1.CheckRequest\x1a\x18.lanjie.v1.CheckResponse\x12I\n\nBatchCheck\x12\x1c.lanjie.v1.BatchCheckRequest\x1a\x1d.lanjie.v1.BatchCheckResponse\x12\x43\n\x08\x44iscover\x12\x1a.lanjie.v1.DiscoverRequest\x1a\x1b.lanjie.v1.DiscoverResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19lanjie/v1/screening.proto\x12\tlanjie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17lanjie/v1/subject.proto\"\x97\x02\n\x0eInquiryContext\x12\x0e\n\x06matter\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12$\n\x04mode\x18\x03 \x01(\x0e\x32\x16.lanjie.v1.InquiryMode\x12\x0f\n\x07\x63\x61se_no\x18\x04 \x01(\t\x12\x0c\n\x04role\x18\x05 \x01(\t\x12\x17\n\x0fhandling_region\x18\x06 \x01(\t\x12(\n\x07officer\x18\x07 \x01(\x0b\x32\x17.lanjie.v1.OfficerClaim\x12.\n\nas_of_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x61uthorisation_id\x18\t \x01(\t\x12\x12\n\nrequest_id\x18\n \x01(\t\"z\n\x0cOfficerClaim\x12\x12\n\nofficer_id\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x11\n\talgorithm\x18\x03 \x01(\t\x12\x30\n\x0c\x65xpires_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"z\n\x0c\x43heckRequest\x12#\n\x07subject\x18\x01 \x01(\x0b\x32\x12.lanjie.v1.Subject\x12*\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x19.lanjie.v1.InquiryContext\x12\x19\n\x11\x61t_least_revision\x18\x03 \x01(\x04\"6\n\rCheckResponse\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x13.lanjie.v1.Decision\"\x99\x01\n\x11\x42\x61tchCheckRequest\x12*\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x19.lanjie.v1.InquiryContext\x12$\n\x08subjects\x18\x02 \x03(\x0b\x32\x12.lanjie.v1.Subject\x12\x19\n\x11\x61t_least_revision\x18\x03 \x01(\x04\x12\x17\n\x0fpinned_revision\x18\x04 \x01(\x04\"N\n\x12\x42\x61tchCheckResponse\x12&\n\tdecisions\x18\x01 \x03(\x0b\x32\x13.lanjie.v1.Decision\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\x11\n\x0f\x44iscoverRequest\"k\n\x10\x44iscoverResponse\x12\x14\n\x0c\x66\x65\x65\x64_address\x18\x01 \x01(\t\x12\x0f\n\x07lineage\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12\x0f\n\x07version\x18\x05 \x01(\t\"\xeb\x05\n\x08\x44\x65\x63ision\x12#\n\x07outcome\x18\x01 \x01(\x0e\x32\x12.lanjie.v1.Outcome\x12:\n\x13undetermined_reason\x18\x02 \x01(\x0e\x32\x1d.lanjie.v1.UndeterminedReason\x12\x13\n\x0binstruction\x18\x03 \x01(\t\x12+\n\x08measures\x18\x04 \x03(\x0b\x32\x19.lanjie.v1.AppliedMeasure\x12,\n\x08listings\x18\x05 \x03(\x0b\x32\x1a.lanjie.v1.ListingEvidence\x12\x1d\n\x15\x63onfirmation_required\x18\x06 \x01(\x08\x12\x18\n\x10officer_verifies\x18\x07 \x03(\t\x12-\n\rmissing_facts\x18\x08 \x03(\x0b\x32\x16.lanjie.v1.MissingFact\x12\x10\n\x08warnings\x18\t \x03(\t\x12!\n\x06source\x18\n \x01(\x0e\x32\x11.lanjie.v1.Source\x12\x10\n\x08revision\x18\x0b \x01(\x04\x12\r\n\x05\x65poch\x18\x0c \x01(\r\x12\x0f\n\x07lineage\x18\r \x01(\t\x12.\n\nas_of_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x64\x65\x63ided_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x10 \x01(\t\x12\x15\n\rrecord_digest\x18\x11 \x01(\x0c\x12\x18\n\x10\x64igest_algorithm\x18\x12 \x01(\t\x12\x33\n\x0fresolve_by_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12\x63\x61talogue_editions\x18\x14 \x03(\t\x12\x19\n\x11masked_identifier\x18\x15 \x01(\t\x12\x10\n\x08remedies\x18\x16 \x01(\t\x12\x19\n\x11objection_channel\x18\x17 \x01(\t\"\xd6\x01\n\x0e\x41ppliedMeasure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12!\n\x06\x65\x66\x66\x65\x63t\x18\x04 \x01(\x0e\x32\x11.lanjie.v1.Effect\x12\r\n\x05\x62\x61sis\x18\x05 \x01(\t\x12\x12\n\ndepartment\x18\x06 \x01(\t\x12\x13\n\x0binstruction\x18\x07 \x01(\t\x12\x11\n\tcatalogue\x18\x08 \x01(\t\x12\x13\n\x0bpublication\x18\t \x01(\t\x12\x13\n\x0blisting_ids\x18\n \x03(\t\"\xf5\x02\n\x0fListingEvidence\x12\x12\n\nlisting_id\x18\x01 \x01(\t\x12\x11\n\tlist_type\x18\x02 \x01(\t\x12\x16\n\x0elist_type_name\x18\x03 \x01(\t\x12\x11\n\tauthority\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_no\x18\x05 \x01(\t\x12\x15\n\rdecision_date\x18\x06 \x01(\t\x12\x13\n\x0blisted_date\x18\x07 \x01(\t\x12\x14\n\x0c\x65xpires_date\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\x12\r\n\x05\x62\x61sis\x18\n \x01(\t\x12\x1a\n\x12removal_conditions\x18\x0b \x01(\t\x12\x10\n\x08remedies\x18\x0c \x01(\t\x12\x11\n\tobjection\x18\r \x01(\x08\x12\x0e\n\x06source\x18\x0e \x01(\t\x12\x13\n\x0bsanction_no\x18\x0f \x01(\t\x12\x19\n\x11sanction_end_date\x18\x10 \x01(\t\x12\x19\n\x11objection_channel\x18\x11 \x01(\t\"E\n\x0bMissingFact\x12\x12\n\nlisting_id\x18\x01 \x01(\t\x12\x14\n\x0cmeasure_code\x18\x02 \x01(\t\x12\x0c\n\x04\x66\x61\x63t\x18\x03 \x01(\t*|\n\x0bInquiryMode\x12\x1c\n\x18INQUIRY_MODE_UNSPECIFIED\x10\x00\x12\x1b\n\x17INQUIRY_MODE_EX_OFFICIO\x10\x01\x12\x1b\n\x17INQUIRY_MODE_AUTHORISED\x10\x02\x12\x15\n\x11INQUIRY_MODE_SELF\x10\x03*\xa5\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x10\n\x0cOUTCOME_PASS\x10\x01\x12\x12\n\x0eOUTCOME_ADVISE\x10\x02\x12\x14\n\x10OUTCOME_HEIGHTEN\x10\x03\x12\x14\n\x10OUTCOME_RESTRICT\x10\x04\x12\x15\n\x11OUTCOME_INTERCEPT\x10\x05\x12\x18\n\x14OUTCOME_UNDETERMINED\x10\x06*n\n\x06\x45\x66\x66\x65\x63t\x12\x16\n\x12\x45\x46\x46\x45\x43T_UNSPECIFIED\x10\x00\x12\x11\n\rEFFECT_ADVISE\x10\x01\x12\x13\n\x0f\x45\x46\x46\x45\x43T_HEIGHTEN\x10\x02\x12\x13\n\x0f\x45\x46\x46\x45\x43T_RESTRICT\x10\x03\x12\x0f\n\x0b\x45\x46\x46\x45\x43T_DENY\x10\x04*\xa8\x02\n\x12UndeterminedReason\x12#\n\x1fUNDETERMINED_REASON_UNSPECIFIED\x10\x00\x12)\n%UNDETERMINED_REASON_CATALOGUE_MISSING\x10\x01\x12%\n!UNDETERMINED_REASON_FACTS_MISSING\x10\x02\x12%\n!UNDETERMINED_REASON_NAME_MISMATCH\x10\x03\x12#\n\x1fUNDETERMINED_REASON_UNAVAILABLE\x10\x04\x12*\n&UNDETERMINED_REASON_IDENTIFIER_INVALID\x10\x05\x12#\n\x1fUNDETERMINED_REASON_PERSON_FILE\x10\x06*W\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSOURCE_GATEWAY\x10\x01\x12\x10\n\x0cSOURCE_LOCAL\x10\x02\x12\x0f\n\x0bSOURCE_NONE\x10\x03\x32\xde\x01\n\x10ScreeningService\x12:\n\x05\x43heck\x12\x17.lanjie.v1.CheckRequest\x1a\x18.lanjie.v1.CheckResponse\x12I\n\nBatchCheck\x12\x1c.lanjie.v1.BatchCheckRequest\x1a\x1d.lanjie.v1.BatchCheckResponse\x12\x43\n\x08\x44iscover\x12\x1a.lanjie.v1.DiscoverRequest\x1a\x1b.lanjie.v1.DiscoverResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lanjie.v1.screening_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INQUIRYMODE']._serialized_start=2294
-  _globals['_INQUIRYMODE']._serialized_end=2418
-  _globals['_OUTCOME']._serialized_start=2421
-  _globals['_OUTCOME']._serialized_end=2586
-  _globals['_EFFECT']._serialized_start=2588
-  _globals['_EFFECT']._serialized_end=2698
-  _globals['_UNDETERMINEDREASON']._serialized_start=2701
-  _globals['_UNDETERMINEDREASON']._serialized_end=2960
-  _globals['_SOURCE']._serialized_start=2962
-  _globals['_SOURCE']._serialized_end=3049
+  _globals['_INQUIRYMODE']._serialized_start=2462
+  _globals['_INQUIRYMODE']._serialized_end=2586
+  _globals['_OUTCOME']._serialized_start=2589
+  _globals['_OUTCOME']._serialized_end=2754
+  _globals['_EFFECT']._serialized_start=2756
+  _globals['_EFFECT']._serialized_end=2866
+  _globals['_UNDETERMINEDREASON']._serialized_start=2869
+  _globals['_UNDETERMINEDREASON']._serialized_end=3165
+  _globals['_SOURCE']._serialized_start=3167
+  _globals['_SOURCE']._serialized_end=3254
   _globals['_INQUIRYCONTEXT']._serialized_start=99
-  _globals['_INQUIRYCONTEXT']._serialized_end=332
-  _globals['_OFFICERCLAIM']._serialized_start=334
-  _globals['_OFFICERCLAIM']._serialized_end=406
-  _globals['_CHECKREQUEST']._serialized_start=408
-  _globals['_CHECKREQUEST']._serialized_end=530
-  _globals['_CHECKRESPONSE']._serialized_start=532
-  _globals['_CHECKRESPONSE']._serialized_end=586
-  _globals['_BATCHCHECKREQUEST']._serialized_start=589
-  _globals['_BATCHCHECKREQUEST']._serialized_end=742
-  _globals['_BATCHCHECKRESPONSE']._serialized_start=744
-  _globals['_BATCHCHECKRESPONSE']._serialized_end=822
-  _globals['_DISCOVERREQUEST']._serialized_start=824
-  _globals['_DISCOVERREQUEST']._serialized_end=841
-  _globals['_DISCOVERRESPONSE']._serialized_start=843
-  _globals['_DISCOVERRESPONSE']._serialized_end=950
-  _globals['_DECISION']._serialized_start=953
-  _globals['_DECISION']._serialized_end=1655
-  _globals['_APPLIEDMEASURE']._serialized_start=1658
-  _globals['_APPLIEDMEASURE']._serialized_end=1872
-  _globals['_LISTINGEVIDENCE']._serialized_start=1875
-  _globals['_LISTINGEVIDENCE']._serialized_end=2221
-  _globals['_MISSINGFACT']._serialized_start=2223
-  _globals['_MISSINGFACT']._serialized_end=2292
-  _globals['_SCREENINGSERVICE']._serialized_start=3052
-  _globals['_SCREENINGSERVICE']._serialized_end=3274
+  _globals['_INQUIRYCONTEXT']._serialized_end=378
+  _globals['_OFFICERCLAIM']._serialized_start=380
+  _globals['_OFFICERCLAIM']._serialized_end=502
+  _globals['_CHECKREQUEST']._serialized_start=504
+  _globals['_CHECKREQUEST']._serialized_end=626
+  _globals['_CHECKRESPONSE']._serialized_start=628
+  _globals['_CHECKRESPONSE']._serialized_end=682
+  _globals['_BATCHCHECKREQUEST']._serialized_start=685
+  _globals['_BATCHCHECKREQUEST']._serialized_end=838
+  _globals['_BATCHCHECKRESPONSE']._serialized_start=840
+  _globals['_BATCHCHECKRESPONSE']._serialized_end=918
+  _globals['_DISCOVERREQUEST']._serialized_start=920
+  _globals['_DISCOVERREQUEST']._serialized_end=937
+  _globals['_DISCOVERRESPONSE']._serialized_start=939
+  _globals['_DISCOVERRESPONSE']._serialized_end=1046
+  _globals['_DECISION']._serialized_start=1049
+  _globals['_DECISION']._serialized_end=1796
+  _globals['_APPLIEDMEASURE']._serialized_start=1799
+  _globals['_APPLIEDMEASURE']._serialized_end=2013
+  _globals['_LISTINGEVIDENCE']._serialized_start=2016
+  _globals['_LISTINGEVIDENCE']._serialized_end=2389
+  _globals['_MISSINGFACT']._serialized_start=2391
+  _globals['_MISSINGFACT']._serialized_end=2460
+  _globals['_SCREENINGSERVICE']._serialized_start=3257
+  _globals['_SCREENINGSERVICE']._serialized_end=3479
 # @@protoc_insertion_point(module_scope)

@@ -139,6 +139,8 @@ class _UndeterminedReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrap
     """The gateway could not be asked. The same code for a hit and for a stale miss."""
     UNDETERMINED_REASON_IDENTIFIER_INVALID: _UndeterminedReason.ValueType  # 5
     """This item of a batch is no identifier."""
+    UNDETERMINED_REASON_PERSON_FILE: _UndeterminedReason.ValueType  # 6
+    """This item of a batch is about a natural person, and the matter takes no files of persons: ask one by one (Art. 40)."""
 
 class UndeterminedReason(_UndeterminedReason, metaclass=_UndeterminedReasonEnumTypeWrapper):
     """Why an answer is UNDETERMINED."""
@@ -155,6 +157,8 @@ UNDETERMINED_REASON_UNAVAILABLE: UndeterminedReason.ValueType  # 4
 """The gateway could not be asked. The same code for a hit and for a stale miss."""
 UNDETERMINED_REASON_IDENTIFIER_INVALID: UndeterminedReason.ValueType  # 5
 """This item of a batch is no identifier."""
+UNDETERMINED_REASON_PERSON_FILE: UndeterminedReason.ValueType  # 6
+"""This item of a batch is about a natural person, and the matter takes no files of persons: ask one by one (Art. 40)."""
 global___UndeterminedReason = UndeterminedReason
 
 class _Source:
@@ -199,6 +203,8 @@ class InquiryContext(google.protobuf.message.Message):
     HANDLING_REGION_FIELD_NUMBER: builtins.int
     OFFICER_FIELD_NUMBER: builtins.int
     AS_OF_TIME_FIELD_NUMBER: builtins.int
+    AUTHORISATION_ID_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
     matter: builtins.str
     """Code of the business matter, e.g. `procurement.supplier`. Required; unknown codes are an error, never a pass."""
     purpose: builtins.str
@@ -213,6 +219,12 @@ class InquiryContext(google.protobuf.message.Message):
     """
     handling_region: builtins.str
     """Region of the authority that handles the matter, GB/T 2260, six digits; the department's own when empty."""
+    authorisation_id: builtins.str
+    """With the mode authorised: id of the authorisation, as RightsService.RegisterAuthorisation gave it. Never in a batch."""
+    request_id: builtins.str
+    """With the mode authorised: the caller's own name of this question, 1 to 64 letters, digits, `.`, `_`, `-`. Asked again
+    under it within ten minutes, because its answer was lost, the same question uses the authorisation no further.
+    """
     @property
     def officer(self) -> global___OfficerClaim:
         """The officer at the counter."""
@@ -232,9 +244,11 @@ class InquiryContext(google.protobuf.message.Message):
         handling_region: builtins.str = ...,
         officer: global___OfficerClaim | None = ...,
         as_of_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        authorisation_id: builtins.str = ...,
+        request_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["as_of_time", b"as_of_time", "officer", b"officer"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["as_of_time", b"as_of_time", "case_no", b"case_no", "handling_region", b"handling_region", "matter", b"matter", "mode", b"mode", "officer", b"officer", "purpose", b"purpose", "role", b"role"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["as_of_time", b"as_of_time", "authorisation_id", b"authorisation_id", "case_no", b"case_no", "handling_region", b"handling_region", "matter", b"matter", "mode", b"mode", "officer", b"officer", "purpose", b"purpose", "request_id", b"request_id", "role", b"role"]) -> None: ...
 
 global___InquiryContext = InquiryContext
 
@@ -247,20 +261,31 @@ class OfficerClaim(google.protobuf.message.Message):
     OFFICER_ID_FIELD_NUMBER: builtins.int
     SIGNATURE_FIELD_NUMBER: builtins.int
     ALGORITHM_FIELD_NUMBER: builtins.int
+    EXPIRES_TIME_FIELD_NUMBER: builtins.int
     officer_id: builtins.str
     """Officer's number in the department, at most 64 characters; never a citizen number."""
     signature: builtins.bytes
-    """Signature of the department's system over the claim; empty where none is asked for."""
+    """Signature of the department's system, or of the officer, over the claim; empty where none is asked for. What is
+    signed: the text `lanjie officer-claim v1`, a zero byte; department, officer, matter and case number in UTF-8, each
+    after its length in four bytes; SHA-256 of the purpose; `expires_time` in seconds since 1970, eight bytes. Numbers
+    are big-endian.
+    """
     algorithm: builtins.str
     """Algorithm of the signature, e.g. `ed25519`."""
+    @property
+    def expires_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When the claim ends, at most 15 minutes ahead, whole seconds; only with a signature."""
+
     def __init__(
         self,
         *,
         officer_id: builtins.str = ...,
         signature: builtins.bytes = ...,
         algorithm: builtins.str = ...,
+        expires_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["algorithm", b"algorithm", "officer_id", b"officer_id", "signature", b"signature"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["expires_time", b"expires_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["algorithm", b"algorithm", "expires_time", b"expires_time", "officer_id", b"officer_id", "signature", b"signature"]) -> None: ...
 
 global___OfficerClaim = OfficerClaim
 
@@ -448,6 +473,8 @@ class Decision(google.protobuf.message.Message):
     RESOLVE_BY_TIME_FIELD_NUMBER: builtins.int
     CATALOGUE_EDITIONS_FIELD_NUMBER: builtins.int
     MASKED_IDENTIFIER_FIELD_NUMBER: builtins.int
+    REMEDIES_FIELD_NUMBER: builtins.int
+    OBJECTION_CHANNEL_FIELD_NUMBER: builtins.int
     outcome: global___Outcome.ValueType
     """Result."""
     undetermined_reason: global___UndeterminedReason.ValueType
@@ -472,6 +499,10 @@ class Decision(google.protobuf.message.Message):
     """Algorithm of the digest, `sha-256`."""
     masked_identifier: builtins.str
     """The identifier asked about, masked."""
+    remedies: builtins.str
+    """What the subject may do against what the answer rests on (Art. 31, 71): never empty where a listing is told of."""
+    objection_channel: builtins.str
+    """Where the subject may object to what the listings say (Art. 64): never empty where a listing is told of."""
     @property
     def measures(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AppliedMeasure]:
         """Measures that apply, strongest first. Empty for a pass."""
@@ -532,9 +563,11 @@ class Decision(google.protobuf.message.Message):
         resolve_by_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         catalogue_editions: collections.abc.Iterable[builtins.str] | None = ...,
         masked_identifier: builtins.str = ...,
+        remedies: builtins.str = ...,
+        objection_channel: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["as_of_time", b"as_of_time", "decided_time", b"decided_time", "resolve_by_time", b"resolve_by_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["as_of_time", b"as_of_time", "catalogue_editions", b"catalogue_editions", "confirmation_required", b"confirmation_required", "decided_time", b"decided_time", "decision_id", b"decision_id", "digest_algorithm", b"digest_algorithm", "epoch", b"epoch", "instruction", b"instruction", "lineage", b"lineage", "listings", b"listings", "masked_identifier", b"masked_identifier", "measures", b"measures", "missing_facts", b"missing_facts", "officer_verifies", b"officer_verifies", "outcome", b"outcome", "record_digest", b"record_digest", "resolve_by_time", b"resolve_by_time", "revision", b"revision", "source", b"source", "undetermined_reason", b"undetermined_reason", "warnings", b"warnings"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["as_of_time", b"as_of_time", "catalogue_editions", b"catalogue_editions", "confirmation_required", b"confirmation_required", "decided_time", b"decided_time", "decision_id", b"decision_id", "digest_algorithm", b"digest_algorithm", "epoch", b"epoch", "instruction", b"instruction", "lineage", b"lineage", "listings", b"listings", "masked_identifier", b"masked_identifier", "measures", b"measures", "missing_facts", b"missing_facts", "objection_channel", b"objection_channel", "officer_verifies", b"officer_verifies", "outcome", b"outcome", "record_digest", b"record_digest", "remedies", b"remedies", "resolve_by_time", b"resolve_by_time", "revision", b"revision", "source", b"source", "undetermined_reason", b"undetermined_reason", "warnings", b"warnings"]) -> None: ...
 
 global___Decision = Decision
 
@@ -616,6 +649,7 @@ class ListingEvidence(google.protobuf.message.Message):
     SOURCE_FIELD_NUMBER: builtins.int
     SANCTION_NO_FIELD_NUMBER: builtins.int
     SANCTION_END_DATE_FIELD_NUMBER: builtins.int
+    OBJECTION_CHANNEL_FIELD_NUMBER: builtins.int
     listing_id: builtins.str
     """Id of the listing in this ledger."""
     list_type: builtins.str
@@ -639,7 +673,7 @@ class ListingEvidence(google.protobuf.message.Message):
     removal_conditions: builtins.str
     """Conditions and procedure of removal."""
     remedies: builtins.str
-    """Remedies: reconsideration, litigation, objection."""
+    """Remedies: reconsideration, litigation, objection; those of its list type where the listing states none."""
     objection: builtins.bool
     """An objection is open (Art. 64); it changes nothing else."""
     source: builtins.str
@@ -648,6 +682,8 @@ class ListingEvidence(google.protobuf.message.Message):
     """Underlying decision, where the list points at one: number."""
     sanction_end_date: builtins.str
     """Underlying decision: last day, inclusive, YYYY-MM-DD."""
+    objection_channel: builtins.str
+    """Where the subject may object to what this listing says (Art. 64)."""
     def __init__(
         self,
         *,
@@ -667,8 +703,9 @@ class ListingEvidence(google.protobuf.message.Message):
         source: builtins.str = ...,
         sanction_no: builtins.str = ...,
         sanction_end_date: builtins.str = ...,
+        objection_channel: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["authority", b"authority", "basis", b"basis", "decision_date", b"decision_date", "decision_no", b"decision_no", "expires_date", b"expires_date", "list_type", b"list_type", "list_type_name", b"list_type_name", "listed_date", b"listed_date", "listing_id", b"listing_id", "objection", b"objection", "reason", b"reason", "remedies", b"remedies", "removal_conditions", b"removal_conditions", "sanction_end_date", b"sanction_end_date", "sanction_no", b"sanction_no", "source", b"source"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["authority", b"authority", "basis", b"basis", "decision_date", b"decision_date", "decision_no", b"decision_no", "expires_date", b"expires_date", "list_type", b"list_type", "list_type_name", b"list_type_name", "listed_date", b"listed_date", "listing_id", b"listing_id", "objection", b"objection", "objection_channel", b"objection_channel", "reason", b"reason", "remedies", b"remedies", "removal_conditions", b"removal_conditions", "sanction_end_date", b"sanction_end_date", "sanction_no", b"sanction_no", "source", b"source"]) -> None: ...
 
 global___ListingEvidence = ListingEvidence
 

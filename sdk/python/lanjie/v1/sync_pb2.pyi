@@ -11,6 +11,7 @@ import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import lanjie.v1.screening_pb2
 import sys
 import typing
 
@@ -240,7 +241,7 @@ class ClientState(google.protobuf.message.Message):
     root: builtins.bytes
     """Root of its set; empty when it has none, or wants the whole one."""
     catalogue_revision: builtins.int
-    """Revision of the catalogues its scope was made from."""
+    """Revision of the catalogues and grants its scope was made from."""
     sdk_id: builtins.str
     """Name of this SDK instance, 32 hexadecimal digits."""
     def __init__(
@@ -658,10 +659,11 @@ class ViewScope(google.protobuf.message.Message):
     COVERS_FIELD_NUMBER: builtins.int
     MATTERS_FIELD_NUMBER: builtins.int
     CATALOGUE_REVISION_FIELD_NUMBER: builtins.int
+    GRANT_FIELD_NUMBER: builtins.int
     key: builtins.bytes
     """View key, 32 bytes."""
     catalogue_revision: builtins.int
-    """Revision of the newest catalogue it was made from."""
+    """Revision of the newest catalogue or grant it was made from."""
     @property
     def covers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Subjects whose absence from the set is an answer: `company` keys, `person` keys."""
@@ -670,6 +672,10 @@ class ViewScope(google.protobuf.message.Message):
     def matters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MatterScope]:
         """Matters any catalogue ever defined, with the days on which a catalogue in force knows them."""
 
+    @property
+    def grant(self) -> global___GrantScope:
+        """What the department may ask. Absent: nothing, so that every question goes to the gateway."""
+
     def __init__(
         self,
         *,
@@ -677,10 +683,99 @@ class ViewScope(google.protobuf.message.Message):
         covers: collections.abc.Iterable[builtins.str] | None = ...,
         matters: collections.abc.Iterable[global___MatterScope] | None = ...,
         catalogue_revision: builtins.int = ...,
+        grant: global___GrantScope | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["catalogue_revision", b"catalogue_revision", "covers", b"covers", "key", b"key", "matters", b"matters"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["grant", b"grant"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["catalogue_revision", b"catalogue_revision", "covers", b"covers", "grant", b"grant", "key", b"key", "matters", b"matters"]) -> None: ...
 
 global___ViewScope = ViewScope
+
+@typing.final
+class GrantScope(google.protobuf.message.Message):
+    """The department's own grant (Art. 24, 39, 40). The local path passes nothing that the gateway would refuse by it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DEPARTMENT_FIELD_NUMBER: builtins.int
+    ALL_MATTERS_FIELD_NUMBER: builtins.int
+    MATTERS_FIELD_NUMBER: builtins.int
+    MODES_FIELD_NUMBER: builtins.int
+    REGIONS_FIELD_NUMBER: builtins.int
+    HOME_REGION_FIELD_NUMBER: builtins.int
+    DAYS_FIELD_NUMBER: builtins.int
+    OFFICERS_REQUIRED_FIELD_NUMBER: builtins.int
+    COUNTER_KEY_FIELD_NUMBER: builtins.int
+    OFFICERS_FIELD_NUMBER: builtins.int
+    department: builtins.str
+    """Code of the department."""
+    all_matters: builtins.bool
+    """Every matter is granted; `matters` is empty then."""
+    home_region: builtins.str
+    """Handling region of a question that names none, GB/T 2260."""
+    officers_required: builtins.bool
+    """A question without a signed officer claim is refused."""
+    counter_key: builtins.bytes
+    """Ed25519 public key of the department's counter system, 32 bytes; empty where there is none."""
+    @property
+    def matters(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Codes of granted matters; each covers those it holds by `MatterRules.broader`."""
+
+    @property
+    def modes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[lanjie.v1.screening_pb2.InquiryMode.ValueType]:
+        """Granted modes of inquiry."""
+
+    @property
+    def regions(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Regions within which cases are handled, GB/T 2260; `000000` covers all."""
+
+    @property
+    def days(self) -> global___DateSpan:
+        """Days of the grant, both inclusive, in Asia/Shanghai."""
+
+    @property
+    def officers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___GrantedOfficer]:
+        """Officers that are known; empty where the counter system vouches for any."""
+
+    def __init__(
+        self,
+        *,
+        department: builtins.str = ...,
+        all_matters: builtins.bool = ...,
+        matters: collections.abc.Iterable[builtins.str] | None = ...,
+        modes: collections.abc.Iterable[lanjie.v1.screening_pb2.InquiryMode.ValueType] | None = ...,
+        regions: collections.abc.Iterable[builtins.str] | None = ...,
+        home_region: builtins.str = ...,
+        days: global___DateSpan | None = ...,
+        officers_required: builtins.bool = ...,
+        counter_key: builtins.bytes = ...,
+        officers: collections.abc.Iterable[global___GrantedOfficer] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["days", b"days"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["all_matters", b"all_matters", "counter_key", b"counter_key", "days", b"days", "department", b"department", "home_region", b"home_region", "matters", b"matters", "modes", b"modes", "officers", b"officers", "officers_required", b"officers_required", "regions", b"regions"]) -> None: ...
+
+global___GrantScope = GrantScope
+
+@typing.final
+class GrantedOfficer(google.protobuf.message.Message):
+    """An officer whom a grant names."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OFFICER_ID_FIELD_NUMBER: builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: builtins.int
+    officer_id: builtins.str
+    """Number in the department."""
+    public_key: builtins.bytes
+    """Ed25519 public key of the officer, 32 bytes; empty where the counter system signs for the officer."""
+    def __init__(
+        self,
+        *,
+        officer_id: builtins.str = ...,
+        public_key: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["officer_id", b"officer_id", "public_key", b"public_key"]) -> None: ...
+
+global___GrantedOfficer = GrantedOfficer
 
 @typing.final
 class MatterScope(google.protobuf.message.Message):
@@ -738,12 +833,15 @@ class MatterRules(google.protobuf.message.Message):
     CASE_NO_REQUIRED_FIELD_NUMBER: builtins.int
     HIGH_CONSEQUENCE_FIELD_NUMBER: builtins.int
     STALE_PASS_FIELD_NUMBER: builtins.int
+    BROADER_FIELD_NUMBER: builtins.int
     case_no_required: builtins.bool
     """A case number is required."""
     high_consequence: builtins.bool
     """Asks the gateway unless the set is fresh."""
     stale_pass: builtins.bool
     """With a stale set and no gateway: absence is still a pass, flagged. Otherwise it is UNDETERMINED."""
+    broader: builtins.str
+    """Code of the matter that holds this one; empty for none."""
     @property
     def days(self) -> global___DateSpan:
         """The days, in Asia/Shanghai."""
@@ -755,9 +853,10 @@ class MatterRules(google.protobuf.message.Message):
         case_no_required: builtins.bool = ...,
         high_consequence: builtins.bool = ...,
         stale_pass: builtins.bool = ...,
+        broader: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["days", b"days"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["case_no_required", b"case_no_required", "days", b"days", "high_consequence", b"high_consequence", "stale_pass", b"stale_pass"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["broader", b"broader", "case_no_required", b"case_no_required", "days", b"days", "high_consequence", b"high_consequence", "stale_pass", b"stale_pass"]) -> None: ...
 
 global___MatterRules = MatterRules
 

@@ -1,10 +1,10 @@
-"""Feedback: what departments did about answers with an effect."""
+"""Feedback: what departments did about answers with an effect; how many answers there were by month."""
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0009"
-down_revision = "0004"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
@@ -32,3 +32,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("decision_id", "listing_id", name="pk_feedback"),
     )
     op.create_index("ix_feedback_told_at_decided_at", "feedback", ["told_at", "decided_at"], unique=False)
+    op.create_table(
+        "usage",
+        sa.Column("month", sa.String(length=7), nullable=False),
+        sa.Column("department", sa.String(), nullable=False),
+        sa.Column("matter", sa.String(), nullable=False),
+        sa.Column("region", sa.String(length=6), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("outcome", sa.String(length=16), nullable=False),
+        sa.Column("answers", _ID, nullable=False),
+        sa.PrimaryKeyConstraint("month", "department", "matter", "region", "kind", "outcome", name="pk_usage"),
+    )

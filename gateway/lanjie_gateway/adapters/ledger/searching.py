@@ -1,0 +1,81 @@
+"""Finding inquiry records (Art. 39, 63): by columns where there is one, else in the record."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from lanjie_gateway.adapters.ledger.tables import INQUIRY
+
+_SLICE: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which records are wanted; what is empty does not narrow.
+
+    Attributes:
+        since: microseconds, inclusive; `before`: exclusive; 0 for none.
+        most: records of a page.
+        after: place to go on at.
+        tokens: of the subject.
+    """
+
+    department: str = ""
+    person: str = ""
+    matter: str = ""
+    outcome: str = ""
+    kind: str = ""
+    decision_id: str = ""
+    since: int = 0
+    before: int = 0
+    most: int = 100
+    after: int = 0
+    tokens: frozenset[bytes] = frozenset()
+
+    def about(self, tokens: frozenset[bytes]) -> "Wanted":
+        """Return the same about one subject."""
+        return dataclasses.replace(self, tokens=tokens)
+
+    def said(self) -> dict[str, Any]:
+        """Return what narrows, the subject apart, for the record of the search."""
+        names = ("department", "person", "matter", "outcome", "kind", "decision_id", "since", "before", "after")
+        return {name: getattr(self, name) for name in names if getattr(self, name)}
+
+
+def find(connection: sa.Connection, wanted: Wanted) -> tuple[list[tuple[int, Mapping[str, Any]]], int]:
+    """Return (place, fields) of the records of a page, and the place to go on at; 0 for the end."""
+    query = sa.select(INQUIRY.c.tree_index, INQUIRY.c.record).order_by(INQUIRY.c.tree_index)
+    for name in ("department", "matter", "outcome", "kind", "decision_id"):
+        if value := getattr(wanted, name):
+            query = query.where(INQUIRY.c[name] == value)
+    if wanted.tokens:
+        query = query.where(INQUIRY.c.subject_token.in_(wanted.tokens))
+    if wanted.since:
+        query = query.where(INQUIRY.c.decided_at >= wanted.since)
+    if wanted.before:
+        query = query.where(INQUIRY.c.decided_at < wanted.before)
+    found: list[tuple[int, Mapping[str, Any]]] = []
+    after = wanted.after
+    while True:
+        rows = connection.execute(query.where(INQUIRY.c.tree_index >= after).limit(_SLICE)).all()
+        for row in rows:
+            if len(found) == wanted.most:
+                return found, row.tree_index
+            fields = _fields(row.record)
+            if not wanted.person or fields.get("person") == wanted.person:
+                found.append((row.tree_index, fields))
+            after = row.tree_index + 1
+        if len(rows) < _SLICE:
+            return found, 0
+
+
+def _fields(record: bytes) -> Mapping[str, Any]:
+    try:
+        fields = json.loads(record)
+    except ValueError:
+        return {}
+    return fields if isinstance(fields, dict) else {}

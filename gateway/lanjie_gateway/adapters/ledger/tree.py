@@ -1,0 +1,173 @@
+"""The hash tree over inquiry records in the ledger, and its checkpoints; see `domain.merkle`, `domain.checkpoints`.
+
+The row of ``record_tree`` is held from before a record gets its place until the commit: places follow commit order and
+have no gap, also where several hosts write.
+"""
+
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from lanjie_gateway.adapters.ledger.tables import CHECKPOINT, HEAD, INQUIRY, RECORD_NODE, RECORD_TREE
+from lanjie_gateway.domain.checkpoints import Checkpoint
+from lanjie_gateway.domain.merkle import HASH_BYTES, Node, Range
+from lanjie_gateway.domain.verification import KeptLeaf
+
+STORED_LEVEL: Final = 8
+"""Subtrees from this level on are kept; the smaller ones are made of their 256 leaves when a proof wants them."""
+_BLOCK: Final = 1 << STORED_LEVEL
+
+
+@dataclass(frozen=True, slots=True)
+class TreeState:
+    """The tree as the ledger says it is."""
+
+    epoch: int
+    size: int
+    edge: bytes
+
+
+def held(connection: sa.Connection) -> Range:
+    """Return the tree, and hold it until the end of the transaction."""
+    row = connection.execute(sa.select(RECORD_TREE).with_for_update()).one()
+    return Range(row.size, _edge(row.edge))
+
+
+def grow(connection: sa.Connection, tree: Range, digests: Sequence[bytes]) -> None:
+    """Add leaves to a tree that is held."""
+    nodes = [
+        {"leaves": tree.size, "level": level, "hash": root}
+        for digest in digests
+        for level, root in tree.append(digest)
+        if level >= STORED_LEVEL
+    ]
+    if nodes:
+        connection.execute(RECORD_NODE.insert(), nodes)
+    connection.execute(RECORD_TREE.update().values(size=tree.size, edge=b"".join(tree.edge)))
+
+
+def state(connection: sa.Connection) -> TreeState:
+    """Return the tree as the ledger says it is."""
+    epoch = connection.execute(sa.select(HEAD.c.epoch)).scalar_one()
+    row = connection.execute(sa.select(RECORD_TREE.c.size, RECORD_TREE.c.edge)).first()
+    return TreeState(epoch, row.size, row.edge) if row else TreeState(epoch, 0, b"")
+
+
+def leaves(connection: sa.Connection, start: int, most: int) -> list[KeptLeaf]:
+    """Return records in the order of their places, from a place on; those without one come first of all."""
+    query = sa.select(INQUIRY).where(INQUIRY.c.tree_index >= start).order_by(INQUIRY.c.tree_index).limit(most)
+    return [
+        KeptLeaf(
+            index=row.tree_index,
+            source=row.source,
+            columns=(
+                *(row.sequence, row.decision_id, row.decided_at, row.department),
+                *(row.matter, row.outcome, row.kind, row.subject_token),
+            ),
+            record=row.record,
+            digest=row.digest,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def unplaced(connection: sa.Connection) -> int:
+    """Return how many records have no place in the tree."""
+    none = sa.select(sa.func.count()).select_from(INQUIRY).where(INQUIRY.c.tree_index.is_(None))
+    return int(connection.execute(none).scalar_one())
+
+
+def digests(connection: sa.Connection, start: int, end: int) -> list[bytes]:
+    """Return the digests of the records from one place up to another."""
+    found = sa.select(INQUIRY.c.digest).where(INQUIRY.c.tree_index >= start, INQUIRY.c.tree_index < end)
+    return [row.digest for row in connection.execute(found.order_by(INQUIRY.c.tree_index))]
+
+
+def place_of(connection: sa.Connection, digest: bytes) -> int | None:
+    """Return the first place of a record with a digest; reads the whole table."""
+    return connection.execute(sa.select(sa.func.min(INQUIRY.c.tree_index)).where(INQUIRY.c.digest == digest)).scalar()
+
+
+def nodes_of(connection: sa.Connection) -> Node:
+    """Return what gives the complete subtrees of the ledger; good for one transaction.
+
+    It raises `LookupError` where the ledger lacks what makes one.
+    """
+    blocks: dict[int, list[bytes]] = {}
+
+    def node(level: int, place: int) -> bytes:
+        if level >= STORED_LEVEL:
+            end = place + 1 << level
+            at = sa.select(RECORD_NODE.c.hash).where(RECORD_NODE.c.leaves == end, RECORD_NODE.c.level == level)
+            found = connection.execute(at).scalar()
+            if found is None:
+                raise LookupError(f"no subtree of level {level} that ends at {end}")
+            return bytes(found)
+        start = place << level
+        block = start // _BLOCK
+        if block not in blocks:
+            if len(blocks) > 2:  # a proof wants the block of a leaf and the last one
+                blocks.clear()
+            blocks[block] = digests(connection, block * _BLOCK, (block + 1) * _BLOCK)
+        within = start - block * _BLOCK
+        return _root(blocks[block][within : within + (1 << level)], 1 << level)
+
+    return node
+
+
+def root_at(connection: sa.Connection, size: int) -> bytes:
+    """Return the root of the tree as it was with `size` records."""
+    return Range.at(size, nodes_of(connection)).root()
+
+
+def checkpoints(connection: sa.Connection, after: tuple[int, int], most: int) -> list[Any]:
+    """Return rows (epoch, size, note) of checkpoints behind one, in order."""
+    epoch, size = after
+    behind = sa.or_(CHECKPOINT.c.epoch > epoch, sa.and_(CHECKPOINT.c.epoch == epoch, CHECKPOINT.c.size > size))
+    query = sa.select(CHECKPOINT).where(behind).order_by(CHECKPOINT.c.epoch, CHECKPOINT.c.size).limit(most)
+    return list(connection.execute(query))
+
+
+def newest_checkpoint(connection: sa.Connection, at_most: int | None = None) -> str | None:
+    """Return the note of the newest checkpoint, or of the newest with at most so many records."""
+    query = sa.select(CHECKPOINT.c.note).order_by(CHECKPOINT.c.epoch.desc(), CHECKPOINT.c.size.desc()).limit(1)
+    if at_most is not None:
+        query = query.where(CHECKPOINT.c.size <= at_most)
+    return connection.execute(query).scalar()
+
+
+def checkpoint(
+    connection: sa.Connection,
+    lineage: str,
+    at: datetime.datetime,
+    signed: Callable[[Checkpoint], str],
+    *,
+    restored: bool = False,
+) -> str | None:
+    """Sign the tree as it stands and keep the checkpoint; return its note, `None` where there is one already."""
+    tree = held(connection)
+    epoch = connection.execute(sa.select(HEAD.c.epoch)).scalar_one()
+    mine = sa.select(sa.func.max(CHECKPOINT.c.size)).where(CHECKPOINT.c.epoch == epoch)
+    newest = connection.execute(mine).scalar()
+    if newest is not None and newest >= tree.size:
+        return None
+    made = Checkpoint(origin=lineage, size=tree.size, root=tree.root(), epoch=epoch, at=at, restored=restored)
+    note = signed(made)
+    connection.execute(CHECKPOINT.insert().values(epoch=epoch, size=tree.size, note=note))
+    return note
+
+
+def _edge(joined: bytes) -> list[bytes]:
+    return [joined[place : place + HASH_BYTES] for place in range(0, len(joined), HASH_BYTES)]
+
+
+def _root(hashes: list[bytes], wanted: int) -> bytes:
+    if len(hashes) != wanted:
+        raise LookupError("records are missing")
+    tree = Range()
+    for each in hashes:
+        tree.append(each)
+    return tree.root()

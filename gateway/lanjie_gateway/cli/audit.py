@@ -1,0 +1,344 @@
+"""`lanjie audit`: are the inquiry records whole, what do they say, and what a witness wants (Art. 39, 43, 61)."""
+
+import base64
+import contextlib
+import datetime
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from lanjie_gateway.cli import render
+from lanjie_gateway.cli.gateway_file import (
+    Address,
+    AsJson,
+    CommandError,
+    GatewayFile,
+    Listener,
+    Person,
+    Target,
+    TokenFile,
+)
+
+if TYPE_CHECKING:
+    from lanjie_gateway.domain.verification import Report
+
+BROKEN: Final = 1
+LONG_SECONDS: Final = 86_400.0
+app = typer.Typer(help="Verify, search and export the inquiry records (Art. 39).", no_args_is_help=True)
+
+Purpose = Annotated[str, typer.Option("--purpose", help="Why it is asked (Art. 24), 1 to 200 characters.")]
+
+
+@app.command()
+def verify(
+    *,
+    state: Annotated[Path | None, typer.Option("--state", help="State directory that no gateway serves now.")] = None,
+    ledger_url: Annotated[
+        str | None, typer.Option("--ledger-url", help="PostgreSQL instead of the file below the state; needs a key.")
+    ] = None,
+    key: Annotated[str | None, typer.Option("--key", help="Public signing key, hexadecimal.")] = None,
+    since: Annotated[int, typer.Option("--since", min=0, help="Begin at the checkpoint with so many records.")] = 0,
+    witnessed: Annotated[Path | None, typer.Option("--witnessed", help="A checkpoint that a witness kept.")] = None,
+    export_file: Annotated[Path | None, typer.Option("--export", help="A file of `lanjie audit export`.")] = None,
+    gateway_file: GatewayFile = None,
+    address: Address = None,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute every record, the tree and each checkpoint; exit 1 and the first bad place when something is wrong.
+
+    Asks a running gateway; `--state` and `--ledger-url` read the ledger themselves.
+    """
+    if export_file is not None:
+        _verify_export(export_file, key, as_json=as_json)
+        return
+    note = _witnessed(witnessed)
+    done = since
+    try:
+        with render.steps(hidden=as_json) as step:
+
+            def told(now: int, total: int) -> None:
+                nonlocal done
+                done = now
+                step("records", now, total)
+
+            if state is not None or ledger_url is not None:
+                report = _offline(state, ledger_url, _public(state, key), (since, note), told)
+            else:
+                target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
+                report = _online(target, since, note, told)
+    except KeyboardInterrupt:
+        raise CommandError(f"interrupted; go on with --since {done}", 2) from None
+    if as_json:
+        render.emit(report)
+    else:
+        _show(report)
+    if report["findings"]:
+        raise typer.Exit(BROKEN)
+
+
+@app.command()
+def witness(
+    *,
+    old: Annotated[Path | None, typer.Option("--from", help="The checkpoint that the witness has.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
+    gateway_file: GatewayFile = None,
+    address: Address = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Print the newest checkpoint with the proof that it continues an earlier one, as C2SP tlog-witness has it."""
+    from lanjie.v1 import audit_pb2
+    from lanjie_gateway.cli.admin import connect
+    from lanjie_gateway.domain.checkpoints import with_proof
+
+    size = _size_of(_witnessed(old)) if old is not None else 0
+    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
+    with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
+        found = admin.call(admin.audit.GetWitness, audit_pb2.GetWitnessRequest(old_size=size))
+    if not found.note:
+        raise CommandError("there is no checkpoint yet: nothing was recorded")
+    text = with_proof(found.note, found.old_size, list(found.proof))
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
+@app.command()
+def search(
+    subject: Annotated[str, typer.Argument(metavar="[IDENT]", help="The subject, kind:number.")] = "",
+    *,
+    purpose: Purpose,
+    department: Annotated[str, typer.Option(help="Department that asked.")] = "",
+    person: Annotated[str, typer.Option(help="Person or token that asked.")] = "",
+    matter: Annotated[str, typer.Option(help="Matter.")] = "",
+    outcome: Annotated[str, typer.Option(help="Outcome, for instance INTERCEPT.")] = "",
+    kind: Annotated[str, typer.Option(help="gateway, local or another kind of record.")] = "",
+    decision_id: Annotated[str, typer.Option("--decision", help="Id of a decision.")] = "",
+    since: Annotated[datetime.datetime | None, typer.Option("--from", help="Not before, UTC.")] = None,
+    before: Annotated[datetime.datetime | None, typer.Option("--to", help="Before, UTC.")] = None,
+    page_size: Annotated[int, typer.Option(min=1, max=1_000, help="Records of a page.")] = 100,
+    page: Annotated[int, typer.Option(help="Where to go on, as the page before told.")] = 0,
+    gateway_file: GatewayFile = None,
+    address: Address = None,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find inquiry records; the subject is not shown, and the search leaves a record of its own."""
+    from lanjie.v1 import audit_pb2
+    from lanjie_gateway.cli.admin import connect
+
+    request = audit_pb2.SearchRecordsRequest(
+        purpose=purpose,
+        subject=subject,
+        department=department,
+        person=person,
+        matter=matter,
+        outcome=outcome,
+        kind=kind,
+        decision_id=decision_id,
+        page_size=page_size,
+        page_token=page,
+    )
+    for field, value in (("from_time", since), ("to_time", before)):
+        if value is not None:
+            getattr(request, field).FromDatetime(value.replace(tzinfo=datetime.UTC))
+    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
+    with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
+        found = admin.call(admin.audit.SearchRecords, request, seconds=LONG_SECONDS)
+    if as_json:
+        render.emit(render.message_dict(found))
+        return
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    columns = ("index", "decision_id", "kind", "department", "person", "matter", "purpose", "outcome")
+    for heading in ("when", *columns):
+        table.add_column(heading, overflow="fold")
+    for each in found.records:
+        when = render.local_time(each.decided_time.ToDatetime(datetime.UTC))
+        table.add_row(when, *(str(getattr(each, name)) for name in columns))
+    render.console().print(table)
+    if found.next_page_token:
+        render.console().print(f"more: --page {found.next_page_token}")
+
+
+@app.command()
+def export(
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write, JSON lines.")],
+    purpose: Purpose,
+    start: Annotated[int, typer.Option("--start", min=0, help="First place in the tree.")] = 0,
+    end: Annotated[int, typer.Option("--end", min=0, help="Behind the last place; 0 for all.")] = 0,
+    gateway_file: GatewayFile = None,
+    address: Address = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Write records with proofs: `lanjie audit verify --export FILE --key HEX` needs no gateway."""
+    from lanjie.v1 import audit_pb2
+    from lanjie_gateway.cli.admin import connect
+
+    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
+    request = audit_pb2.ExportRecordsRequest(purpose=purpose, start=start, end=end)
+    try:
+        file = output.open("x", encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{output}: {error.strerror}") from None
+    with file, connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
+        for answer in admin.stream(admin.audit.ExportRecords, request, seconds=LONG_SECONDS):
+            if answer.note:
+                file.write(json.dumps({"checkpoint": answer.note}, ensure_ascii=False) + "\n")
+            for each in answer.records:
+                proof = [base64.b64encode(step).decode() for step in each.proof]
+                line = {"index": each.index, "digest": each.digest.hex(), "proof": proof}
+                if each.record:
+                    line["record"] = each.record.decode()
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _verify_export(path: Path, key: str | None, *, as_json: bool) -> None:
+    """Say whether every record of an export is in the tree of its checkpoint, and that one signed."""
+    from lanjie_gateway.domain.checkpoints import Checkpoint, NoteError
+    from lanjie_gateway.domain.merkle import leaf_hash, root_of_inclusion
+
+    public = _public(None, key)
+    found, bad, erased, last = 0, None, 0, -1
+    with path.open(encoding="utf-8") as file:
+        try:
+            note = json.loads(file.readline())["checkpoint"]
+            checkpoint = Checkpoint.open(note, note.partition("\n")[0], public)
+        except (ValueError, KeyError, TypeError, AttributeError, NoteError) as error:
+            raise CommandError(f"{path} has no checkpoint signed with that key: {type(error).__name__}", 1) from None
+        for number, line in enumerate(file):
+            try:
+                each = json.loads(line)
+                digest = bytes.fromhex(each["digest"])
+                proof = [base64.b64decode(step, validate=True) for step in each["proof"]]
+                right = root_of_inclusion(each["index"], checkpoint.size, digest, proof) == checkpoint.root
+                if "record" in each:
+                    right = right and leaf_hash(each["record"].encode()) == digest
+                else:
+                    erased += 1
+                index = each["index"]
+                following = found == 0 or index == last + 1
+            except (ValueError, KeyError, TypeError):
+                right, following, index = False, True, number
+            if not (right and following) and bad is None:
+                bad = last + 1 if right else index
+            last, found = index, found + 1
+    facts = {"records": found, "erased": erased, "size": checkpoint.size, "first_bad": bad}
+    render.emit(facts) if as_json else render.console().print(render.facts_panel("export", facts))
+    if bad is not None:
+        raise typer.Exit(BROKEN)
+
+
+def _online(target: Target, since: int, note: str, told: Any) -> dict[str, Any]:
+    from lanjie.v1 import audit_pb2
+    from lanjie_gateway.cli.admin import connect
+
+    request = audit_pb2.VerifyRecordsRequest(since=since, witnessed=note)
+    last = audit_pb2.VerifyRecordsResponse()
+    with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
+        for last in admin.stream(admin.audit.VerifyRecords, request, seconds=LONG_SECONDS):
+            told(last.done, last.total)
+    report = last.report
+    return {
+        **{name: getattr(report, name) for name in ("start", "size", "erased", "checkpoints", "proven", "newest")},
+        "findings": [
+            {"index": each.index, "last": each.last, "fault": each.fault, "text": each.text} for each in report.findings
+        ],
+        "notes": list(report.notes),
+    }
+
+
+def _offline(
+    state: Path | None, ledger_url: str | None, public: bytes, wanted: tuple[int, str], told: Any
+) -> dict[str, Any]:
+    import sqlalchemy as sa
+
+    from lanjie_gateway.adapters.examination import carry_out, examine
+    from lanjie_gateway.adapters.ledger.database import reading
+    from lanjie_gateway.adapters.ledger.tables import HEAD
+    from lanjie_gateway.adapters.record_files import RecordFiles
+    from lanjie_gateway.adapters.state_lock import LEDGER, StateInUseError, hold
+    from lanjie_gateway.settings import Settings
+
+    url = ledger_url or Settings(state=state or Path()).ledger
+    since, note = wanted
+    try:
+        with contextlib.ExitStack() as stack:
+            if state is not None and url.startswith("sqlite"):
+                stack.enter_context(hold(state, LEDGER, wait=1.0))
+            connection = stack.enter_context(reading(url))
+            lineage = connection.execute(sa.select(HEAD.c.lineage)).scalar_one()
+            files = RecordFiles(state) if state is not None else None
+            steps = examine(lineage, public, files, since=since, witnessed=note)
+            return report_dict(carry_out(steps, connection, told))
+    except StateInUseError:
+        raise CommandError(f"a gateway serves {state}: ask it with --gateway-file {state}/gateway.json") from None
+    except sa.exc.DBAPIError as error:
+        kind = type(error.orig).__name__
+        raise CommandError(f"the ledger cannot be read ({kind}): is it there, and of this version?") from None
+
+
+def report_dict(report: "Report") -> dict[str, Any]:
+    """Return a report for programs, as a running gateway gives it."""
+    names = ("start", "size", "erased", "checkpoints", "proven", "newest")
+    return {
+        **{name: getattr(report, name) for name in names},
+        "findings": [
+            {"index": each.index, "last": each.last, "fault": each.fault.value, "text": each.text}
+            for each in report.findings
+        ],
+        "notes": list(report.notes),
+    }
+
+
+def _show(report: dict[str, Any]) -> None:
+    from rich.text import Text
+
+    console = render.console()
+    facts = {name: report[name] for name in ("size", "start", "proven", "checkpoints", "erased")}
+    console.print(render.facts_panel("inquiry records 查询记录", facts))
+    for note in report["notes"]:
+        console.print(Text(f"note: {note}", style="yellow"))
+    for each in report["findings"]:
+        where = f"{each['index']:,}" if each["index"] == each["last"] else f"{each['index']:,} to {each['last']:,}"
+        console.print(Text(f"{each['fault']} at {where}: {each['text']}", style="bold red"))
+    if not report["findings"]:
+        console.print(Text("sound: every record is as it was kept", style="bold green"))
+
+
+def _witnessed(path: Path | None) -> str:
+    from lanjie_gateway.domain.checkpoints import NoteError, note_in
+
+    if path is None:
+        return ""
+    try:
+        return note_in(path.read_text(encoding="utf-8"))[0]
+    except (OSError, ValueError, NoteError) as error:
+        raise CommandError(f"{path} holds no checkpoint: {type(error).__name__}") from None
+
+
+def _size_of(note: str) -> int:
+    try:
+        return int(note.splitlines()[1])
+    except (IndexError, ValueError):
+        raise CommandError("that is no checkpoint") from None
+
+
+def _public(state: Path | None, key: str | None) -> bytes:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    try:
+        if key is not None:
+            return bytes.fromhex(key)
+        if state is not None:
+            raw = (state / "keys" / "signing").read_bytes()
+            return Ed25519PrivateKey.from_private_bytes(raw).public_key().public_bytes_raw()
+    except (OSError, ValueError):
+        raise CommandError("the signing key cannot be read") from None
+    raise CommandError("give --key HEX: the public key of the gateway, `trusted_keys` of its gateway.json")

@@ -1,0 +1,201 @@
+"""Limits on natural persons at a whole gateway: counted for all workers, kept over a restart, lifted by a document."""
+
+import datetime
+import json
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lanjie
+from lanjie_gateway.adapters import redis_client
+from lanjie_gateway.adapters.ledger import Ledger
+from lanjie_gateway.adapters.person_counts import PersonCounts
+from lanjie_gateway.domain.access import Role
+from lanjie_gateway.domain.detectors import Level
+from lanjie_gateway.domain.errors import Refused
+from lanjie_matcher.civil_time import SHANGHAI
+from lanjie_matcher.fingerprints import IndexKey
+from tests.support.gateway import RunningGateway, person, running
+from tests.support.load import wage_row
+from tests.support.serve import run, serving
+from tests.support.subjects import citizen, uscc
+from tests.support.valkey import valkey
+
+DATA = Path(__file__).parents[1] / "data"
+AT = datetime.datetime(2026, 11, 3, 10, tzinfo=SHANGHAI)
+ASK: dict[str, Any] = {"matter": "tendering.bidder", "purpose": "test"}
+AGENCY = person("agency", Role.AGENCY)
+
+
+def somebody(number: int) -> str:
+    """Return persons who share neither birth date nor half month."""
+    born = datetime.date(1960, 1, 5) + datetime.timedelta(days=61 * number)
+    return citizen(100 + number * 7 % 800, born.strftime("%Y%m%d"))
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[RunningGateway]:
+    with running(tmp_path / "state", AT, persons_per_day=20, redis_url="none") as made:
+        made.publish(DATA / "national.yaml")
+        yield made
+
+
+def ask(client: lanjie.Client, *subjects: str, **context: Any) -> list[str]:
+    return [client.check(each, **ASK, **context).outcome.name for each in subjects]
+
+
+def stopped(client: lanjie.Client, subject: str, **context: Any) -> bool:
+    try:
+        client.check(subject, **ASK, **context)
+    except lanjie.PermissionDenied as error:
+        return error.reason == "DAILY_CAP"
+    return False
+
+
+def records(gateway: RunningGateway, kind: str) -> list[dict[str, Any]]:
+    control = gateway.inner.control
+    gateway.run(control.limits.keep())
+    rows = gateway.run(control.ledger.call(Ledger.inquiries, 10_000))
+    return [json.loads(row.record) for row in rows if row.kind == kind]
+
+
+def test_a_cap_counts_distinct_persons_of_a_day_and_no_companies(gateway: RunningGateway) -> None:
+    with gateway.client() as client:
+        assert ask(client, *map(somebody, range(20))) == ["PASS"] * 20
+        assert ask(client, *map(somebody, range(20)), *map(uscc, range(1, 60))) == ["PASS"] * 79
+        assert stopped(client, somebody(20))
+        with pytest.raises(lanjie.PermissionDenied):
+            client.check_many([uscc(1), somebody(21)], **ASK)
+        assert ask(client, somebody(3), uscc(70)) == ["PASS", "PASS"]
+        gateway.clock.at += datetime.timedelta(days=1)
+        assert ask(client, somebody(20)) == ["PASS"]
+    (trip,) = records(gateway, "trip")
+    assert (trip["detector"], trip["persons"], trip["outcome"]) == ("cap", 20, "ALARM")
+    assert not {"subject", "bucket", "id_kind"}.intersection(trip)
+
+
+def test_a_walk_is_stopped_recorded_and_forgotten_by_no_restart(tmp_path: Path) -> None:
+    with running(tmp_path / "state", AT, persons_per_day=20, redis_url="none") as gateway:
+        gateway.publish(DATA / "national.yaml")
+        with gateway.client() as client:
+            walk = [citizen(number, "19850612") for number in range(1, 20)]
+            with pytest.raises(lanjie.PermissionDenied):
+                client.check_many(walk, officer="N1", **ASK)
+            assert stopped(client, somebody(1), officer="N1")
+            # Whoever shares the credential goes on.
+            assert ask(client, somebody(1), officer="N2") == ["PASS"]
+        assert "sequence" in {each["detector"] for each in records(gateway, "trip")}
+        assert all(each["officer"] == "N1" for each in records(gateway, "trip"))
+    with running(tmp_path / "state", AT, persons_per_day=20, redis_url="none") as again:
+        (limits,) = again.inner.control.limits.get(AGENCY)
+        assert (limits.persons, limits.level) == (1, Level.STOP)
+        with again.client() as client:
+            assert stopped(client, somebody(2), officer="N1")
+            assert ask(client, *map(somebody, range(20)), officer="N2") == ["PASS"] * 20
+            assert stopped(client, somebody(30), officer="N2")
+
+
+def test_the_agency_lifts_the_limits_for_the_day(gateway: RunningGateway) -> None:
+    service = gateway.inner.control.limits
+    with gateway.client() as client:
+        ask(client, *map(somebody, range(20)))
+        assert stopped(client, somebody(20))
+        with pytest.raises(Refused, match="agency"):
+            gateway.run(service.lift("local", "exam", "doc 1", person("inquirer", Role.INQUIRER)))
+        with pytest.raises(Refused, match="document"):
+            gateway.run(service.lift("local", "exam", " ", AGENCY))
+        record = gateway.run(service.lift("local", "entrance exam", "doc 1", AGENCY))
+        assert ask(client, somebody(20)) == ["PASS"]
+        gateway.clock.at += datetime.timedelta(days=1)
+        assert ask(client, *map(somebody, range(20))) == ["PASS"] * 20
+        assert stopped(client, somebody(20))
+    (kept,) = records(gateway, "lift")
+    assert (kept["id"], kept["reason"], kept["document"], kept["person"]) == (
+        record,
+        "entrance exam",
+        "doc 1",
+        "agency",
+    )
+
+
+def test_whoever_walks_down_the_list_is_stopped_by_what_he_finds(tmp_path: Path) -> None:
+    with running(tmp_path / "state", AT, redis_url="none") as gateway:
+        gateway.publish(DATA / "national.yaml")
+        listed = map(somebody, range(40))
+        gateway.import_rows(
+            [
+                {**wage_row("", number), "id_kind": "citizen", "id_number": each.partition(":")[2]}
+                for number, each in enumerate(listed)
+            ]
+        )
+        with gateway.client() as client:
+            for number in range(40):
+                # Slow enough for whoever is slowed down.
+                gateway.clock.at += datetime.timedelta(seconds=15)
+                if stopped(client, somebody(number)):
+                    break
+                assert ask(client, somebody(number)) == ["RESTRICT"]
+        assert 10 <= number <= 20
+        assert {each["detector"] for each in records(gateway, "trip")} >= {"hits"}
+
+
+def test_nobody_is_answered_about_uncounted(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(_kind: str, *_: Any) -> Any:
+        raise TimeoutError
+
+    monkeypatch.setattr(gateway.inner.worker.feed, "_question", silent)
+    with gateway.client() as client:
+        assert ask(client, somebody(1), uscc(1)) == ["UNDETERMINED", "PASS"]
+
+
+def test_trips_are_shown_to_the_agency_and_to_prometheus(tmp_path: Path) -> None:
+    with running(tmp_path / "state", AT, redis_url="none", metrics="127.0.0.1:0") as gateway:
+        gateway.publish(DATA / "national.yaml")
+        with gateway.client() as client, pytest.raises(lanjie.PermissionDenied):
+            client.check_many([citizen(number, "19850612") for number in range(1, 20)], officer="N1", **ASK)
+        shown = run("limits", "show", "--json", gateway_file=gateway.file).json
+        (limits,) = shown["departments"]
+        assert (limits["department"], limits["level"], limits["persons_per_day"]) == ("local", "STOP", 2_000)
+        assert {each["officer"] for each in limits["trips"]} == {"N1"}
+        assert "local" in shown["troubles"][0]
+        assert "sequence" in run("limits", "show", "local", gateway_file=gateway.file).out
+        assert run("status", "--json", gateway_file=gateway.file).json["limits"]["troubles"] == shown["troubles"]
+        lifted = run(
+            *("limits", "lift", "local", "--reason", "exam", "--document", "doc 1", "--json"), gateway_file=gateway.file
+        )
+        assert lifted.json["limits"]["lifted_by"] == "local/agency"
+        assert run("limits", "show", "nobody", gateway_file=gateway.file).code == 2
+        address = json.loads(gateway.file.read_text())["metrics"]
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(f"http://{address}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        assert 'lanjie_limit_trips_total{department="local",detector="sequence"} 1.0' in text
+
+
+async def test_gateways_on_one_redis_count_together_and_name_nobody() -> None:
+    with valkey() as server:
+        client = redis_client.connect(server.url, timeout=1.0)
+        key = IndexKey(bytes(range(32)))
+        one, other = PersonCounts(client, key), PersonCounts(client, key)
+        tokens = [number.to_bytes(16, "big") for number in range(200)]
+        assert await one.add("tax", AT.date(), tokens[:100]) in range(97, 104)
+        assert await other.add("tax", AT.date(), tokens[50:]) in range(194, 207)
+        assert await other.add("court", AT.date(), []) == 0
+        await client.aclose()
+    nowhere = redis_client.connect("unix:///nowhere/at/all", timeout=0.2)
+    assert await PersonCounts(nowhere, key).add("tax", AT.date(), tokens) is None
+
+
+@pytest.mark.long
+def test_workers_count_together(tmp_path: Path) -> None:
+    with serving(tmp_path / "state", "--allow-examples", workers="2", persons_per_day="20") as file:
+        assert run("catalogue", "publish", str(DATA / "national.yaml"), gateway_file=file).code == 0
+        answered = 0
+        for number in range(6):
+            # Each has a connection of its own: the kernel deals them out to the workers.
+            with lanjie.Client.from_file(file, state_dir=tmp_path / f"sdk-{number}") as client:
+                answered += sum(not stopped(client, somebody(number * 5 + each)) for each in range(5))
+        assert answered == 20
