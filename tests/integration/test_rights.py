@@ -22,6 +22,7 @@ from lanjie_gateway.domain.subject_report import Proof
 from lanjie_gateway.services.authorisations import Order
 from tests.support.answers import act, records, row
 from tests.support.gateway import RunningGateway, person, running
+from tests.support.grants import give
 from tests.support.serve import run
 from tests.support.subjects import citizen, org_code, uscc
 
@@ -126,6 +127,10 @@ def test_art63_a_report_lists_local_and_remote_inquiries_of_three_departments_th
     with running(state, NOW, **settings) as gateway:
         gateway.publish(DATA / "national.yaml")
         gateway.import_rows([row(LISTED, "WAGE")])
+        for department in ("market", "tender"):
+            first, last = (str((NOW + datetime.timedelta(days=days)).date()) for days in (-30, 30))
+            since: dict[str, Any] = {"valid_from": first, "document": {"number": "1", "date": first}}
+            give(gateway, department, matters=[ASK["matter"]], regions=["320000"], valid_until=last, **since)
         for client in clients(gateway):
             assert client.check(passed, **ASK).source is lanjie.Source.LOCAL
             assert client.check(LISTED, **ASK).outcome is lanjie.Outcome.RESTRICT

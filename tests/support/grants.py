@@ -4,7 +4,9 @@ import json
 from typing import Any
 
 from lanjie_gateway.domain import grant_file
+from lanjie_gateway.domain.access import Role
 from lanjie_gateway.domain.grants import Grant
+from tests.support.gateway import RunningGateway, person
 
 FACTS: dict[str, Any] = {
     "name": "测试单位",
@@ -30,6 +32,15 @@ def file(department: str, **changes: Any) -> bytes:
 def grant(department: str = "housing", **changes: Any) -> Grant:
     """Return what such a file says."""
     return grant_file.parse(file(department, **changes))
+
+
+def give(gateway: RunningGateway, department: str, **facts: Any) -> None:
+    """Grant something, by two persons of the agency."""
+    service = gateway.inner.control.grants
+    first, second = person("agency", Role.AGENCY), person("controller", Role.AGENCY)
+    done = gateway.run(service.bring(file(department, **facts), "test", first))
+    if done.act.state == "waiting":
+        gateway.run(service.confirm(done.act.id, second))
 
 
 def _value(value: Any, key: str) -> str:

@@ -139,11 +139,13 @@ class AuthorisationService:
             raise invalid_argument("department", "own", "a department registers what it may ask itself")
         if not 1 <= len(order.matters) <= MAX_MATTERS:
             raise invalid_argument("matters", "count", f"an authorisation names 1 to {MAX_MATTERS} matters (Art. 69)")
+        catalogues = self._catalogues()
         for matter in order.matters:
-            if self._catalogues().matter(matter, today) is None:
+            if catalogues.matter(matter, today) is None:
                 raise invalid_argument("matters", "unknown", "no catalogue in force knows one of the matters")
             if Role.AGENCY not in principal.roles:
-                principal.require_inquiry(matter, Mode.AUTHORISED, principal.region, today)
+                held_by = catalogues.lineage(matter, today)
+                principal.require_inquiry(matter, Mode.AUTHORISED, principal.region, today, held_by=held_by)
 
 
 def parsed(text: str) -> Identifier:
