@@ -595,6 +595,12 @@ def test_article_62_what_may_not_be_collected_refuses_the_file(office: Office) -
         assert found.value.rule == "column-prohibited", column
 
 
+def test_article_04_a_list_holds_dishonesty_and_no_market_credit(office: Office) -> None:
+    with pytest.raises(Refused) as refused:
+        office.gateway.import_bytes(b"id_kind,id_number,list_type,credit_limit\nuscc,x,WAGE,y\n")
+    assert refused.value.metadata["rule"] == "column-prohibited"
+
+
 WRONGED = enter()
 
 

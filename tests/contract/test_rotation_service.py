@@ -39,7 +39,7 @@ class Rig:
 
     def servicer(self) -> Any:
         made: Any = LedgerServicer
-        return made(None, self.service, None, None, None)
+        return made(None, self.service, None, None, lists=None, limits=None, certificates=None)
 
     async def over(self) -> None:
         assert self.service._work is not None

@@ -305,7 +305,9 @@ def test_a_name_in_a_certificate_asks_what_its_department_may_and_nothing_else(
         return
     assert asker.roles == {Role.INQUIRER}
     for matter, region, mode in itertools.product(MATTERS, REGIONS, lanjie.InquiryMode):
-        named = dict.fromkeys(("authorisation", "request"), "x" if mode is lanjie.InquiryMode.AUTHORISED else "")
+        named: dict[str, Any] = dict.fromkeys(
+            ("authorisation", "request"), "x" if mode is lanjie.InquiryMode.AUTHORISED else ""
+        )
         inquiry = Inquiry(matter=matter, purpose=PURPOSE, mode=mode.value, handling_region=region, **named)
         try:
             told = gateway.run(service.check(asker, Party(identifier=SILENT), inquiry)).ruling.outcome.name

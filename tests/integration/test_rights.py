@@ -107,7 +107,7 @@ def register(gateway: RunningGateway, wanted: Order, who: Principal | None = Non
     return gateway.run(gateway.inner.control.authorisations.register(wanted, who))
 
 
-def test_art63_a_report_lists_local_and_remote_inquiries_of_three_departments_through_rotation_and_restart(
+def test_article_63_a_report_lists_local_and_remote_inquiries_of_three_departments_through_rotation_and_restart(
     tmp_path: Path,
 ) -> None:
     state, file = tmp_path / "state", tmp_path / "departments.toml"
@@ -158,7 +158,7 @@ def test_art63_a_report_lists_local_and_remote_inquiries_of_three_departments_th
         assert {each.decision_id for each in told} <= {each.decision_id for each in whole.inquiries}
 
 
-def test_art63_a_report_leaves_a_record_and_names_nobody(gateway: RunningGateway, client: lanjie.Client) -> None:
+def test_article_63_a_report_leaves_a_record_and_names_nobody(gateway: RunningGateway, client: lanjie.Client) -> None:
     client.check(LISTED, **ASK, officer="A-4711")
     first = report(gateway, LISTED)
     (kept,) = [each for each in report(gateway, LISTED).inquiries if each.decision_id == first.record_id]
@@ -170,7 +170,7 @@ def test_art63_a_report_leaves_a_record_and_names_nobody(gateway: RunningGateway
     assert LISTED.partition(":")[2] not in repr(first)
 
 
-def test_art63_own_listings_come_whole_until_their_retention_ends(gateway: RunningGateway) -> None:
+def test_article_63_own_listings_come_whole_until_their_retention_ends(gateway: RunningGateway) -> None:
     subject = uscc(20)
     gateway.import_rows([row(subject, "COURT"), row(subject, "TAX", retention_until="2026-02-01")])
     (own,) = report(gateway, subject).listings
@@ -444,7 +444,7 @@ class _Page(html.parser.HTMLParser):
         self.text += data
 
 
-def test_art63_the_commands_report_print_authorise_and_complain(gateway: RunningGateway, tmp_path: Path) -> None:
+def test_article_63_the_commands_report_print_authorise_and_complain(gateway: RunningGateway, tmp_path: Path) -> None:
     subject, at = uscc(21), ("--gateway-file", str(gateway.file))
     gateway.import_rows([row(subject, "WAGE", reason="<script>alert(1)</script>")])
     listing = report(gateway, subject).listings[0].view.listing.id

@@ -204,12 +204,12 @@ def test_a_stream_that_the_server_refuses_tells_why(server, client):
 
     async def refusing(method, context):
         if method in ("Watch", "Pull"):
-            await abort(context, grpc.StatusCode.PERMISSION_DENIED, "NOT_PERMITTED", {})
+            await abort(context, grpc.StatusCode.UNAUTHENTICATED, "CREDENTIALS_INVALID", {})
         await admit(method, context)
 
     server._admit = refusing
     server.ended += 1
-    assert until(lambda: client.sync_status().last_error == "text of NOT_PERMITTED")
+    assert until(lambda: client.sync_status().last_error == "text of CREDENTIALS_INVALID")
     assert client.check(uscc(1), **ASK).source is Source.LOCAL
     server._admit = admit
     server.fake.list_subject(uscc(1))

@@ -19,6 +19,7 @@ from lanjie.v1 import ledger_pb2, ledger_pb2_grpc, screening_pb2, screening_pb2_
 from tests.integration.test_answers import row
 from tests.support.certificates import Authority, Desk, Leaf, replace
 from tests.support.gateway import RunningGateway, running
+from tests.support.grants import give
 from tests.support.serve import run
 from tests.support.subjects import uscc
 
@@ -58,6 +59,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, desk: Desk) -> Iterator[Ru
     with running(directory / "state", NOW, departments=departments, **desk.settings) as gateway:
         gateway.publish(DATA / "national.yaml", DATA / "provincial.yaml")
         gateway.import_rows([row(LISTED, "TAX")])
+        first, last = (str((NOW + datetime.timedelta(days=days)).date()) for days in (-30, 30))
+        since: dict[str, Any] = {"valid_from": first, "document": {"number": "1", "date": first}}
+        give(gateway, "housing", matters=["procurement.supplier"], valid_until=last, **since)
         yield gateway
 
 

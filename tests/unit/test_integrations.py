@@ -22,7 +22,7 @@ from flask import Flask, request
 import lanjie.integrations.django as in_django
 import lanjie.integrations.fastapi as in_fastapi
 import lanjie.integrations.flask as in_flask
-from lanjie import Decision, GatewayFault, Outcome, PermissionDenied, RateLimited
+from lanjie import Decision, GatewayFault, Outcome, PermissionDenied
 from lanjie.integrations._case import refusal
 from lanjie.testing import FakeGateway
 from tests.support.subjects import uscc
@@ -214,9 +214,7 @@ def test_a_json_body_is_an_object_of_texts(web: Web) -> None:
         assert (status, "errors" in json.loads(text)) == (422, True)
 
 
-@pytest.mark.parametrize(
-    ("error", "status"), [(PermissionDenied("no"), 500), (RateLimited("no"), 503), (GatewayFault("no"), 503)]
-)
+@pytest.mark.parametrize(("error", "status"), [(PermissionDenied("no"), 500), (GatewayFault("no"), 503)])
 def test_a_refusal_of_the_gateway_is_an_error_of_the_operator_and_no_pass(
     web: Web, caplog: pytest.LogCaptureFixture, error: Any, status: int
 ) -> None:

@@ -22,7 +22,6 @@ from lanjie.errors import (
     NotFound,
     PermissionDenied,
     PreconditionFailed,
-    RateLimited,
     UnknownMatter,
 )
 from lanjie_matcher.civil_time import SHANGHAI
@@ -161,7 +160,7 @@ def trouble(error: LanjieError) -> Reply:
         _LOG.error("not allowed to ask: %s %s", type(error).__name__, error.reason)
     else:
         status, title = 503, "暂时无法比对并留存记录, 请稍后重试"
-        headers["Retry-After"] = str(max(1, round(error.retry_after)) if isinstance(error, RateLimited) else 5)
+        headers["Retry-After"] = "5"
         _LOG.error("no answer: %s %s", type(error).__name__, error.reason)
     document = {"type": "about:blank", "title": title, "status": status, "detail": str(error)}
     if status == 422:
