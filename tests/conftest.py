@@ -4,8 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.postgres import PostgresServer, serve
+
+# How quick an example is says how busy the machine is, and nothing of the code.
+settings.register_profile("lanjie", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("lanjie")
 
 
 @pytest.fixture(scope="session")
