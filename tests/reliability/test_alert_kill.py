@@ -43,7 +43,7 @@ def take(state: Path, until: float) -> list[lanjie.Alert]:
             time.sleep(0.05)
 
 
-@pytest.mark.parametrize("moments", [1, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("moments", [pytest.param(count, marks=pytest.mark.long) for count in (1, 20)])
 def test_a_kill_loses_no_alert_and_doubles_none(tmp_path: Path, moments: int) -> None:
     state, path = tmp_path / "state", tmp_path / "list.csv"
     state.mkdir()

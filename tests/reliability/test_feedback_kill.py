@@ -29,7 +29,7 @@ def client(state: Path) -> lanjie.Client:
     return lanjie.Client.from_file(state / "gateway.json", state_dir=state.parent / "sdk", local=False, timeout=10.0)
 
 
-@pytest.mark.parametrize("moments", [1, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("moments", [pytest.param(count, marks=pytest.mark.long) for count in (1, 20)])
 def test_a_kill_loses_no_report_and_tells_none_twice(tmp_path: Path, moments: int) -> None:
     state = tmp_path / "state"
     state.mkdir()

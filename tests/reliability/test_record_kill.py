@@ -20,7 +20,7 @@ from tests.support.gateway import csv_file
 from tests.support.subjects import uscc
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [2, pytest.param(100, marks=pytest.mark.long)])
 def test_every_effect_that_was_received_has_its_record(tmp_path: Path, kills: int) -> None:
     state = tmp_path / "state"
     state.mkdir()
