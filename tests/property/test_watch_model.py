@@ -9,7 +9,7 @@ import pytest
 from lanjie_gateway.adapters.ledger import InquiryRow, alerting
 from lanjie_gateway.domain.alerts import Watch
 from lanjie_gateway.domain.events import Act, EventKind
-from lanjie_gateway.domain.records import digest, leaf, row_fields
+from lanjie_gateway.domain.records import leaf
 from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.decide import Question
 from lanjie_matcher.fingerprints import IndexKey
@@ -113,7 +113,8 @@ class World:
                 actor="d/p",
             ),
             identifier,
-            InquiryRow(**row_fields(record), record=record, digest=digest(record)),
+            "test",
+            InquiryRow.of(record),
         )
         held = [each for each in self.watches if each.number == kept.number]
         if held:

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from lanjie_gateway.adapters.examination import carry_out, examine
-from lanjie_gateway.adapters.ledger import Ledger, tree
+from lanjie_gateway.adapters.ledger import InquiryRow, Ledger, tree
 from lanjie_gateway.adapters.ledger.database import reading
 from lanjie_gateway.adapters.record_files import RecordFiles
 from lanjie_gateway.domain.checkpoints import Checkpoint
 from lanjie_gateway.domain.merkle import Range, leaf_hash
 from lanjie_gateway.domain.records import instant, leaf
 from lanjie_gateway.domain.verification import Report
-from lanjie_gateway.services.inquiries import _row
 from tests.support.ledger import NOON, Clock, open_ledger
 
 SEGMENT = "abcdefabcdef"
@@ -33,7 +32,7 @@ def fill(ledger: Ledger, files: RecordFiles, first: int, count: int, every: int,
     """Add records, with a checkpoint now and then, as `RecordService` makes them."""
     for start in range(first, first + count, every):
         numbers = range(start, min(start + every, first + count))
-        ledger.add_inquiries(SEGMENT, numbers[-1], [_row(record(number, **more)) for number in numbers])
+        ledger.add_inquiries(SEGMENT, numbers[-1], [InquiryRow.of(record(number, **more)) for number in numbers])
         note = ledger.checkpoint()
         size = ledger.tree().size
         assert note is not None
@@ -164,7 +163,7 @@ class Attacker:
         at = self.truncate_and_recompute()
         for index in range(at, self.size + self.chance.randrange(3)):
             one = record(index + 1, region="330000")
-            row = _row(one)
+            row = InquiryRow.of(one)
             self.db.execute(
                 "INSERT INTO inquiry (source, sequence, decision_id, decided_at, department, matter, outcome, kind, "
                 "subject_token, record, digest, tree_index) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",

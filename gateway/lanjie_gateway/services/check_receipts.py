@@ -11,8 +11,9 @@ from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.check_receipt import Item
 from lanjie_gateway.domain.errors import invalid_argument, not_found
 from lanjie_gateway.domain.history import state_at
-from lanjie_gateway.domain.records import VERSION, digest, instant, leaf, row_fields
+from lanjie_gateway.domain.records import digest, instant
 from lanjie_gateway.domain.retention import erased
+from lanjie_gateway.services.own_records import OwnRecords
 from lanjie_matcher import receipts
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.fingerprints import IndexKey, ViewKey
@@ -48,8 +49,7 @@ class CheckReceiptService:
         self._view_keys = view_keys
         self._load = load
         self._clock = clock
-        self._name = secrets.token_hex(6)
-        self._sequence = 0
+        self._records = OwnRecords(ledger, clock)
 
     async def issue(self, principal: Principal, asked: Sequence[tuple[str, str]]) -> bytes:
         """Return the signed receipt of some answers of the caller's department.
@@ -125,26 +125,19 @@ class CheckReceiptService:
         return found
 
     async def _record(self, principal: Principal, made: Mapping[str, Any], now: datetime.datetime) -> None:
-        self._sequence += 1
-        record = leaf(
-            {
-                "v": VERSION,
-                "id": f"{self._name}-{self._sequence}",
-                "kind": KIND,
-                "at": instant(now),
-                "department": principal.department,
-                "person": principal.person,
+        await self._records.leave(
+            KIND,
+            "RECEIPT",
+            department=principal.department,
+            person=principal.person,
+            fields={
                 "matter": made["matter"],
                 "case_no": made.get("case_no", ""),
                 "receipt": made["id"],
                 "answers": len(made["items"]),
-                "lineage": self._ledger.lineage,
-                "epoch": self._ledger.epoch,
-                "outcome": "RECEIPT",
-            }
+            },
+            at=now,
         )
-        row = InquiryRow(**row_fields(record), record=record, digest=digest(record))
-        await self._ledger.call(Ledger.add_inquiries, f"control-{self._name}", row.sequence, [row])
 
 
 def _parsed(text: str) -> Identifier | None:

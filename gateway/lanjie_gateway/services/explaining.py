@@ -6,7 +6,6 @@
 import dataclasses
 import datetime
 import json
-import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -16,8 +15,9 @@ from lanjie_gateway.domain.errors import Refused, Unanswerable, invalid_argument
 from lanjie_gateway.domain.explanation import Answered, Explanation, answered, differences, recorded, steps_of
 from lanjie_gateway.domain.history import in_view_at, state_at
 from lanjie_gateway.domain.packed import PackedListing
-from lanjie_gateway.domain.records import VERSION, Asked, digest, instant, leaf, replay, row_fields
+from lanjie_gateway.domain.records import VERSION, Asked, digest, replay, row_fields
 from lanjie_gateway.domain.retention import erased
+from lanjie_gateway.services.own_records import OwnRecords
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.decide import Outcome, UnknownMatterError, decide
 from lanjie_matcher.masking import masked_text
@@ -55,9 +55,7 @@ class ExplanationService:
         self._ledger = ledger
         self._catalogues = catalogues
         self._load = load
-        self._clock = clock
-        self._name = secrets.token_hex(6)
-        self._sequence = 0
+        self._records = OwnRecords(ledger, clock)
 
     async def explain(self, decision_id: str, purpose: str, principal: Principal) -> Explanation:
         """Explain one answer.
@@ -215,29 +213,18 @@ class ExplanationService:
 
     async def _record(self, row: InquiryRow, purpose: str, principal: Principal) -> str:
         """Step 7; return the id of the record."""
-        self._sequence += 1
-        now = self._clock()
-        own_id = f"{self._name}-{self._sequence}"
-        record = leaf(
-            {
-                "v": VERSION,
-                "id": own_id,
-                "kind": "explain",
-                "at": instant(now),
-                "department": principal.department,
-                "person": principal.person,
+        return await self._records.leave(
+            "explain",
+            EXPLAINED,
+            department=principal.department,
+            person=principal.person,
+            fields={
                 "matter": row.matter,
                 "purpose": masked_text(purpose),
                 "subject": row.subject_token.hex(),
                 "explains": row.decision_id,
-                "lineage": self._ledger.lineage,
-                "epoch": self._ledger.epoch,
-                "outcome": EXPLAINED,
-            }
+            },
         )
-        own = InquiryRow(**row_fields(record), record=record, digest=digest(record))
-        await self._ledger.call(Ledger.add_inquiries, f"control-{self._name}", own.sequence, [own])
-        return own_id
 
 
 def _as_they_stood(lives: Iterable[Life], revision: int, asked: Asked) -> list[PackedListing]:

@@ -1,7 +1,6 @@
 """Feedback (反馈): takes what departments did about answers with an effect, and tells what is missing."""
 
 import datetime
-import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ from lanjie_gateway.domain import feedback
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.errors import Refused, Unanswerable, invalid_argument, not_found
 from lanjie_gateway.domain.feedback import Alarm, Asked, Report, Settled
-from lanjie_gateway.domain.records import VERSION, digest, instant, leaf, row_fields
 from lanjie_gateway.services.calendar import CalendarService
+from lanjie_gateway.services.own_records import OwnRecords
 from lanjie_matcher.civil_time import day_of, start_of
 from lanjie_matcher.decide import Outcome
 
@@ -75,8 +74,7 @@ class FeedbackService:
         self._calendar = calendar
         self.load = load
         self._clock = clock
-        self._name = secrets.token_hex(6)
-        self._sequence = 0
+        self._records = OwnRecords(ledger, clock)
         self.alarms: Counter[Alarm] = Counter()
 
     async def report(self, principal: Principal, decision_id: str, report: Report) -> tuple[list[Settled], str]:
@@ -103,7 +101,7 @@ class FeedbackService:
                 return settled, ""
             row = self._record(principal, answer, settled, now)  # (4)
             try:
-                await self._ledger.call(Ledger.take_feedback, settled, f"control-{self._name}", row)
+                await self._ledger.call(Ledger.take_feedback, settled, self._records.source, row)
             except OvertakenError:
                 continue
             self._alarm(alarm for each in settled if not each.repeated for alarm in each.alarms)
@@ -180,16 +178,13 @@ class FeedbackService:
     def _record(
         self, principal: Principal, answer: InquiryRow, settled: Sequence[Settled], now: datetime.datetime
     ) -> InquiryRow:
-        self._sequence += 1
         said = settled[0].report
-        record = leaf(
-            {
-                "v": VERSION,
-                "id": f"{self._name}-{self._sequence}",
-                "kind": KIND,
-                "at": instant(now),
-                "department": principal.department,
-                "person": principal.person,
+        return self._records.make(
+            KIND,
+            "FEEDBACK",
+            department=principal.department,
+            person=principal.person,
+            fields={
                 "officer": said.officer,
                 "matter": answer.matter,
                 "subject": answer.subject_token.hex(),
@@ -199,12 +194,9 @@ class FeedbackService:
                 "case_refused": said.case_refused or None,
                 "confirmed_by": said.confirmed_by,
                 "alarms": sorted({alarm for each in settled for alarm in each.alarms}),
-                "lineage": self._ledger.lineage,
-                "epoch": self._ledger.epoch,
-                "outcome": "FEEDBACK",
-            }
+            },
+            at=now,
         )
-        return InquiryRow(**row_fields(record), record=record, digest=digest(record))
 
     def _alarm(self, alarms: Any) -> None:
         for alarm in alarms:

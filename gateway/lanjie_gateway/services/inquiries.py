@@ -17,7 +17,7 @@ from lanjie_gateway.adapters.segments import is_closed, read_records, segments
 from lanjie_gateway.domain.access import Principal, Role, not_granted
 from lanjie_gateway.domain.errors import invalid_argument
 from lanjie_gateway.domain.grants import Mode
-from lanjie_gateway.domain.records import VERSION, digest, instant, leaf, row_fields
+from lanjie_gateway.domain.records import VERSION, instant, leaf
 from lanjie_gateway.domain.spool_chain import UNCHAINED, Block, judge
 from lanjie_gateway.services.grants import GrantService
 from lanjie_matcher.civil_time import day_of
@@ -107,7 +107,8 @@ class InquiryService:
                 records, after = await asyncio.to_thread(read_records, path, position)
                 if not records:
                     break
-                await self._ledger.call(Ledger.add_inquiries, path.stem, after, [_row(r) for r in records])
+                rows = [InquiryRow.of(each) for each in records]
+                await self._ledger.call(Ledger.add_inquiries, path.stem, after, rows)
                 loaded += len(records)
                 position = after
             if closed:
@@ -183,7 +184,7 @@ class InquiryService:
         own_id = f"{self._name}-{self._faults_told}"
         fields = {"v": VERSION, "id": own_id, "kind": "spool", "at": instant(self._clock()), "matter": row.matter}
         record = leaf({**fields, "department": asker.department, "person": asker.person, "outcome": "GAP", **said})
-        own = _row(record)
+        own = InquiryRow.of(record)
         await self._ledger.call(Ledger.add_inquiries, f"control-{self._name}", own.sequence, [own])
 
     async def _run(self) -> None:
@@ -195,12 +196,8 @@ class InquiryService:
                 _log.error("segments_not_loaded", error=type(error).__name__)
 
 
-def _row(record: bytes) -> InquiryRow:
-    return InquiryRow(**row_fields(record), record=record, digest=digest(record))
-
-
 def _local_row(asker: Principal, each: UploadedPass, told: Mapping[str, Any]) -> InquiryRow:
-    return _row(
+    return InquiryRow.of(
         leaf(
             {
                 "v": VERSION,

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import datetime
 import json
-import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
@@ -22,7 +21,7 @@ from typing import Any, Final
 import structlog
 
 from lanjie_gateway.adapters.feed_hub import Ask, Tell
-from lanjie_gateway.adapters.ledger import InquiryRow, Ledger, LedgerThread, LimitDay
+from lanjie_gateway.adapters.ledger import Ledger, LedgerThread, LimitDay
 from lanjie_gateway.adapters.person_counts import PersonCounts
 from lanjie_gateway.domain import packed
 from lanjie_gateway.domain.access import Principal, Role
@@ -30,7 +29,7 @@ from lanjie_gateway.domain.askers import Asker, Caps, Trip, trip_dict, trip_of
 from lanjie_gateway.domain.detectors import Tally, Traits
 from lanjie_gateway.domain.errors import GatewayError, invalid_argument, not_found
 from lanjie_gateway.domain.limits import DepartmentLimits
-from lanjie_gateway.domain.records import VERSION, digest, instant, leaf, row_fields
+from lanjie_gateway.services.own_records import OwnRecords
 from lanjie_matcher.civil_time import day_of, start_of
 from lanjie_matcher.identifiers import PERSON_KINDS
 from lanjie_matcher.workdays import WorkCalendar
@@ -83,8 +82,7 @@ class LimitService:
         self._unshared: set[str] = set()
         self._new: list[Trip] = []
         self._looked: dict[str, datetime.datetime] = {}
-        self._name = secrets.token_hex(6)
-        self._sequence = 0
+        self._records = OwnRecords(ledger, clock)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -145,8 +143,19 @@ class LimitService:
         if limits is None:
             raise not_found("no such department has asked about natural persons")
         limits.turn(self._clock())
-        fields = {"reason": reason, "document": document, "persons": limits.persons, "level": limits.level.name}
-        record_id = await self._record("lift", "LIFTED", department, principal.person, fields, by=principal.department)
+        record_id = await self._records.leave(
+            "lift",
+            "LIFTED",
+            department=department,
+            person=principal.person,
+            fields={
+                "reason": reason,
+                "document": document,
+                "persons": limits.persons,
+                "level": limits.level.name,
+                "by": principal.department,
+            },
+        )
         limits.lifted_by = principal.actor
         await self._ledger.call(Ledger.keep_limit_days, [_row(limits)])
         _log.warning("limits_lifted", department=department, by=principal.actor)
@@ -182,8 +191,14 @@ class LimitService:
         """
         while self._new:
             trip = self._new[0]
-            fields = trip_dict(trip) | {"at": None}
-            await self._record("trip", trip.level.name, trip.department, trip.person, fields, at=trip.at)
+            await self._records.leave(
+                "trip",
+                trip.level.name,
+                department=trip.department,
+                person=trip.person,
+                fields=trip_dict(trip),
+                at=trip.at,
+            )
             self._new.pop(0)
         changed, self._changed = self._changed, set()
         try:
@@ -267,38 +282,6 @@ class LimitService:
             limits, at = self._of(asker.department), datetime.datetime.fromisoformat(fields["at"])
             limits.turn(self._clock())
             limits.restore(asker, bytes.fromhex(fields["subject"]), at, hit=fields["outcome"] != _PASS)
-
-    async def _record(
-        self,
-        kind: str,
-        outcome: str,
-        department: str,
-        person: str,
-        fields: dict[str, Any],
-        *,
-        at: datetime.datetime | None = None,
-        by: str = "",
-    ) -> str:
-        self._sequence += 1
-        own_id = f"{self._name}-{self._sequence}"
-        record = leaf(
-            {
-                **fields,
-                "v": VERSION,
-                "id": own_id,
-                "kind": kind,
-                "at": instant(at or self._clock()),
-                "department": department,
-                "person": person,
-                "by": by,
-                "lineage": self._ledger.lineage,
-                "epoch": self._ledger.epoch,
-                "outcome": outcome,
-            }
-        )
-        row = InquiryRow(**row_fields(record), record=record, digest=digest(record))
-        await self._ledger.call(Ledger.add_inquiries, f"control-{self._name}", row.sequence, [row])
-        return own_id
 
     async def _every(self, seconds: float, act: Callable[[], Awaitable[None]]) -> None:
         while True:

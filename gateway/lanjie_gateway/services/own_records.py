@@ -6,16 +6,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lanjie_gateway.adapters.ledger import InquiryRow, Ledger, LedgerThread
-from lanjie_gateway.domain.access import Principal
-from lanjie_gateway.domain.records import VERSION, digest, instant, leaf, row_fields
+from lanjie_gateway.domain.records import VERSION, instant, leaf
 
 
 class OwnRecords:
-    """Writes records straight into the ledger: durable when `leave` returns.
+    """Writes records straight into the ledger, under a source of its own that counts from 1.
 
     Args:
         ledger: the ledger's thread.
         clock: aware instants.
+
+    Attributes:
+        source: its name, for `Ledger.add_inquiries` and its likes.
     """
 
     def __init__(self, ledger: LedgerThread, clock: Callable[[], datetime.datetime]) -> None:
@@ -23,32 +25,56 @@ class OwnRecords:
         self._clock = clock
         self._name = secrets.token_hex(6)
         self._sequence = 0
+        self.source = f"control-{self._name}"
 
-    async def leave(self, kind: str, principal: Principal, subject: bytes, fields: Mapping[str, Any]) -> str:
-        """Leave a record; return its id.
+    def make(
+        self,
+        kind: str,
+        outcome: str,
+        *,
+        department: str,
+        person: str,
+        fields: Mapping[str, Any],
+        at: datetime.datetime | None = None,
+    ) -> InquiryRow:
+        """Return the next record, for a transaction that keeps more than the record.
 
         Args:
-            kind: what was asked for.
-            principal: who asked.
-            subject: index token of the subject.
-            fields: matter, purpose, outcome and whatever else it says.
+            kind: what was asked for, or what happened.
+            outcome: what came of it.
+            department: whose act it was.
+            person: who acted for it.
+            fields: matter, purpose, subject and whatever else it says.
+            at: aware instant of the act; now when left out.
         """
         self._sequence += 1
-        own_id = f"{self._name}-{self._sequence}"
         record = leaf(
             {
+                **fields,
                 "v": VERSION,
-                "id": own_id,
+                "id": f"{self._name}-{self._sequence}",
                 "kind": kind,
-                "at": instant(self._clock()),
-                "department": principal.department,
-                "person": principal.person,
-                "subject": subject.hex(),
+                "at": instant(at or self._clock()),
+                "department": department,
+                "person": person,
                 "lineage": self._ledger.lineage,
                 "epoch": self._ledger.epoch,
-                **fields,
+                "outcome": outcome,
             }
         )
-        own = InquiryRow(**row_fields(record), record=record, digest=digest(record))
-        await self._ledger.call(Ledger.add_inquiries, f"control-{self._name}", own.sequence, [own])
-        return own_id
+        return InquiryRow.of(record)
+
+    async def leave(
+        self,
+        kind: str,
+        outcome: str,
+        *,
+        department: str,
+        person: str,
+        fields: Mapping[str, Any],
+        at: datetime.datetime | None = None,
+    ) -> str:
+        """Keep the next record, as `make` returns it, and return its id; durable by then."""
+        row = self.make(kind, outcome, department=department, person=person, fields=fields, at=at)
+        await self._ledger.call(Ledger.add_inquiries, self.source, row.sequence, [row])
+        return row.decision_id

@@ -12,7 +12,6 @@ import asyncio
 import datetime
 import functools
 import re
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +21,14 @@ import sqlalchemy as sa
 import structlog
 
 from lanjie_gateway.adapters.examination import examine
-from lanjie_gateway.adapters.ledger import InquiryRow, Ledger, LedgerThread, searching, tree
+from lanjie_gateway.adapters.ledger import Ledger, LedgerThread, searching, tree
 from lanjie_gateway.adapters.record_files import RecordFiles
 from lanjie_gateway.domain import merkle
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.checkpoints import Checkpoint
 from lanjie_gateway.domain.errors import Refused, invalid_argument
-from lanjie_gateway.domain.records import VERSION, digest, instant, leaf, row_fields
 from lanjie_gateway.domain.verification import Finding, KeptLeaf, Report
+from lanjie_gateway.services.own_records import OwnRecords
 from lanjie_matcher.fingerprints import IndexKey, ViewKey
 from lanjie_matcher.identifiers import IdentifierError, parse
 
@@ -85,8 +84,7 @@ class RecordService:
         self._keys = state / "keys"
         self._load = load
         self._clock = clock
-        self._name = secrets.token_hex(6)
-        self._sequence = 0
+        self._records = OwnRecords(ledger, clock)
         self._logged = (0, -1)
         self._tasks: list[asyncio.Task[None]] = []
         self._signing = asyncio.Lock()
@@ -219,9 +217,7 @@ class RecordService:
             wanted = wanted.about(tokens)
         await self._load()
         filters = {name: str(value) for name, value in wanted.said().items()}
-        own = await self._record(
-            principal, purpose, kind="search", outcome="SEARCHED", subject=token.hex(), filters=filters
-        )
+        own = await self._record(principal, purpose, "search", "SEARCHED", subject=token.hex(), filters=filters)
         found, after = await self._ledger.call(Ledger.in_tree, functools.partial(searching.find, wanted=wanted))
         return [(index, masked(fields)) for index, fields in found], after, own
 
@@ -235,7 +231,7 @@ class RecordService:
         """
         self._admit(principal, purpose)
         await self._load()
-        await self._record(principal, purpose, kind="export", outcome="EXPORTED", range=[start, end])
+        await self._record(principal, purpose, "export", "EXPORTED", range=[start, end])
         await self.checkpoint()
         note = await self._ledger.call(Ledger.in_tree, tree.newest_checkpoint)
         newest = await self._newest()
@@ -260,26 +256,14 @@ class RecordService:
         for path in self._keys.glob("view-*"):
             yield ViewKey(path.read_bytes(), 24).digest64(key).to_bytes(8, "big")
 
-    async def _record(self, principal: Principal, purpose: str, **fields: Any) -> str:
-        self._sequence += 1
-        own_id = f"{self._name}-{self._sequence}"
-        record = leaf(
-            {
-                "v": VERSION,
-                "id": own_id,
-                "at": instant(self._clock()),
-                "department": principal.department,
-                "person": principal.person,
-                "matter": "-",
-                "purpose": purpose,
-                "lineage": self._ledger.lineage,
-                "epoch": self._ledger.epoch,
-                **fields,
-            }
+    async def _record(self, principal: Principal, purpose: str, kind: str, outcome: str, **fields: Any) -> str:
+        return await self._records.leave(
+            kind,
+            outcome,
+            department=principal.department,
+            person=principal.person,
+            fields={"matter": "-", "purpose": purpose, **fields},
         )
-        row = InquiryRow(**row_fields(record), record=record, digest=digest(record))
-        await self._ledger.call(Ledger.add_inquiries, f"control-{self._name}", row.sequence, [row])
-        return own_id
 
     async def _newest(self) -> Checkpoint | None:
         note = await self._ledger.call(Ledger.in_tree, tree.newest_checkpoint)

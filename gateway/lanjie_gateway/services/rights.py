@@ -145,9 +145,11 @@ class RightsService:
         authorisations = await self._ledger.call(Ledger.authorisations_of, tokens)
         record_id = await self._records.leave(  # (5)
             "report",
-            principal,
-            tokens[0],
-            {
+            REPORTED,
+            department=principal.department,
+            person=principal.person,
+            fields={
+                "subject": tokens[0].hex(),
                 "mode": Mode.SELF.value,
                 "matter": REPORT_MATTER,
                 "asked_by": "agency" if Role.AGENCY in principal.roles else "",
@@ -157,7 +159,6 @@ class RightsService:
                     "reference": proof.reference,
                 },
                 "listings": [each.view.listing.id for each in listings],
-                "outcome": REPORTED,
             },
         )
         return Report(
@@ -204,16 +205,17 @@ class RightsService:
         (token,) = await self._ledger.call(Ledger.tokens_of, [subject])
         record_id = await self._records.leave(  # (4)
             "reading",
-            principal,
-            token,
-            {
+            READ,
+            department=principal.department,
+            person=principal.person,
+            fields={
+                "subject": token.hex(),
                 "mode": Mode.EX_OFFICIO.value,
                 "matter": READING_MATTER,
                 "asked_by": "agency" if clear else "",
                 "purpose": purpose,
                 "case_no": case_no,
                 "listings": [each.view.listing.id for each in read],
-                "outcome": READ,
             },
         )
         return record_id, read

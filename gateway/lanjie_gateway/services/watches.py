@@ -2,7 +2,6 @@
 
 import asyncio
 import datetime
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
@@ -14,7 +13,8 @@ from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.alerts import KeptAlert, Watch
 from lanjie_gateway.domain.errors import Refused, Unanswerable, invalid_argument, invalid_identifier, not_found
 from lanjie_gateway.domain.grants import Grant, Mode
-from lanjie_gateway.domain.records import VERSION, about, digest, instant, leaf, row_fields
+from lanjie_gateway.domain.records import about
+from lanjie_gateway.services.own_records import OwnRecords
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.decide import Question
@@ -137,8 +137,7 @@ class WatchService:
         self._catalogues = catalogues
         self._worker = worker
         self._clock = clock
-        self._name = f"control-{secrets.token_hex(6)}"
-        self._sequence = 0
+        self._records = OwnRecords(ledger, clock)
         self._closing = False
 
     async def register(
@@ -197,7 +196,8 @@ class WatchService:
             made_at=now,
             actor=principal.actor,
         )
-        found = await self._ledger.call(Ledger.register_watch, watch, parsed, self._record(principal, watch))  # (3)
+        row = self._record(principal, watch)  # (3)
+        found = await self._ledger.call(Ledger.register_watch, watch, parsed, self._records.source, row)
         self._worker.wake(0)
         return found
 
@@ -296,16 +296,13 @@ class WatchService:
         return asyncio.get_running_loop().time()
 
     def _record(self, principal: Principal, watch: Watch) -> InquiryRow:
-        self._sequence += 1
-        record = leaf(
-            {
-                "v": VERSION,
-                "id": f"{self._name}-{self._sequence}",
-                "kind": "watch",
-                "at": instant(watch.made_at),
-                "department": principal.department,
-                "person": principal.person,
-                "mode": "ex_officio",
+        return self._records.make(
+            "watch",
+            "WATCH",
+            department=principal.department,
+            person=principal.person,
+            fields={
+                "mode": Mode.EX_OFFICIO.value,
                 "matter": watch.question.matter,
                 "purpose": watch.purpose,
                 "case_no": watch.case_no,
@@ -313,12 +310,9 @@ class WatchService:
                 **about(watch.question, kind=watch.kind, subject=watch.subject, bucket=watch.bucket),
                 "from": watch.from_on.isoformat(),
                 "until": watch.until_on.isoformat(),
-                "lineage": self._ledger.lineage,
-                "epoch": self._ledger.epoch,
-                "outcome": "WATCH",
-            }
+            },
+            at=watch.made_at,
         )
-        return InquiryRow(**row_fields(record), record=record, digest=digest(record))
 
 
 def watch_id(watch: int) -> str:

@@ -34,7 +34,7 @@ from lanjie_gateway.adapters.ledger.tables import (
 from lanjie_gateway.domain import alerts, packed
 from lanjie_gateway.domain.alerts import Alert, AlertKind, Borne, Known, Watch
 from lanjie_gateway.domain.history import state_at
-from lanjie_gateway.domain.records import VERSION, digest, instant, leaf, row_fields
+from lanjie_gateway.domain.records import VERSION, instant, leaf
 from lanjie_gateway.domain.retention import erased
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.civil_time import day_of, start_of
@@ -392,8 +392,7 @@ class Alerting:
                 "outcome": "ALERT",
             }
         )
-        row = InquiryRow(**row_fields(record), record=record, digest=digest(record))
-        inquiries.add(self._connection, f"alerts-{alert.department}", number, [row])
+        inquiries.add(self._connection, f"alerts-{alert.department}", number, [InquiryRow.of(record)])
 
     def _purge(self) -> None:
         """Forget alerts that were acknowledged long ago, and passes that nobody looks for any more."""

@@ -1072,13 +1072,13 @@ class Ledger:
 
     # Watches and alerts; see `adapters.ledger.watches` and `adapters.ledger.alerting`.
 
-    def register_watch(self, watch: Watch, identifier: Identifier, record: InquiryRow) -> tuple[Watch, bool]:
+    def register_watch(self, watch: Watch, identifier: Identifier, source: str, row: InquiryRow) -> tuple[Watch, bool]:
         """Keep a watch with its inquiry record; return it, and whether it was there just so, and left no record."""
         today = day_of(self._clock())
         with database.transaction(self._engine) as connection:
             kept, repeated = watches.register(connection, self._sealer, watch, identifier, today)
             if not repeated:
-                inquiries.add(connection, record.decision_id.rpartition("-")[0], record.sequence, [record])
+                inquiries.add(connection, source, row.sequence, [row])
         return dataclasses.replace(kept, masked=identifier.masked), repeated
 
     def end_watch(self, department: str, number: int) -> Watch | None:

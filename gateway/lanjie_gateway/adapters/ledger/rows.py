@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lanjie_gateway.domain import records
 from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.grants import Grant
 from lanjie_gateway.domain.packed import Details, PackedListing
@@ -242,7 +243,7 @@ class InquiryRow:
     Attributes:
         sequence: its place in its source, from 1.
         decided_at: aware instant.
-        kind: ``gateway`` or ``local``.
+        kind: ``gateway`` or ``local`` of an answer; else what left the record.
         digest: digest of `record`.
     """
 
@@ -256,6 +257,15 @@ class InquiryRow:
     subject_token: bytes = field(repr=False)
     record: bytes = field(repr=False)
     digest: bytes
+
+    @classmethod
+    def of(cls, record: bytes) -> "InquiryRow":
+        """Return the row of a leaf.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: it is no leaf.
+        """
+        return cls(**records.row_fields(record), record=record, digest=records.digest(record))
 
 
 def proposal_number(proposal_id: str) -> int | None:
