@@ -52,6 +52,7 @@ class Watched:
     number: int
     subject: int
     matter: str
+    begins: datetime.date
     until: datetime.date
     ended: bool = False
     known: set[str] = field(default_factory=set)
@@ -118,10 +119,11 @@ class World:
         )
         held = [each for each in self.watches if each.number == kept.number]
         if held:
-            held[0].until = until
-            assert repeated in (True, False)
+            assert repeated == ((held[0].begins, held[0].until) == (self.today, until))
+            held[0].begins, held[0].until = self.today, until
         else:
-            made = Watched(kept.number, subject, matter, until)
+            assert not repeated
+            made = Watched(kept.number, subject, matter, self.today, until)
             self.watches.append(made)
             self.look(made, "standing")
         self.settle()

@@ -1,6 +1,7 @@
 """What the command line shows, and what it reads: answers as tables and as JSON, files of subjects, instants."""
 
 import csv
+import dataclasses
 import datetime
 import io
 import json
@@ -109,6 +110,13 @@ def test_an_effect_shows_everything_it_rests_on(width):
         assert part in text
     assert all(len(line) <= width for line in text.splitlines())
     assert "\x1b" not in text
+
+
+def test_remedies_stand_beside_their_listing_and_nowhere_else():
+    answer = dataclasses.replace(INTERCEPT, remedies=LISTING.remedies, objection_channel="示例渠道")
+    text = shown(render.decision_panel(answer))
+    assert text.count(LISTING.remedies) == 1
+    assert "示例渠道" in text
 
 
 def test_text_of_an_authority_is_no_markup():

@@ -111,7 +111,6 @@ def decision_panel(decision: "Decision", *, title: str = "", question: str = "")
         parts.append(_measures_table(decision.measures))
     parts.extend(_listing_grid(listing) for listing in decision.listings)
     if decision.listings:
-        parts.append(Text(f"remedies 救济途径: {decision.remedies}"))
         parts.append(Text(f"objection 异议渠道: {decision.objection_channel}"))
     parts.append(_footer(decision))
     style = OUTCOMES.get(name, ("", ""))[1].split(" on ")[-1].removeprefix("bold ")
