@@ -86,6 +86,7 @@ def test_what_waited_is_outdated_by_whatever_works_meanwhile(gateway: RunningGat
     assert run(gateway, "decline", second, *WHY).json["act"]["state"] == "declined"
     assert run(gateway, "decline", second, *WHY).code == 2
     assert run(gateway, "waiting", "--json").json == []
+    assert run(gateway, "waiting").out == "no grants\n"
 
 
 def test_a_name_in_a_certificate_is_of_one_department(gateway: RunningGateway, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from lanjie.decision import Decision, Effect, ListingEvidence, Measure, Outcome, Source, UndeterminedReason
 from lanjie.errors import InvalidIdentifier
-from lanjie.v1 import catalogue_pb2, listing_pb2, subject_pb2
-from lanjie_gateway.cli import checks, lists, render, render_events
+from lanjie.v1 import catalogue_pb2, listing_pb2, statistics_pb2, subject_pb2
+from lanjie_gateway.cli import checks, lists, render, render_events, statistics
 from lanjie_gateway.cli.app import describe
 from lanjie_gateway.cli.arguments import parse_instant
 from lanjie_gateway.cli.gateway_file import CommandError, Listener, Person, Target
@@ -117,6 +117,15 @@ def test_remedies_stand_beside_their_listing_and_nowhere_else():
     text = shown(render.decision_panel(answer))
     assert text.count(LISTING.remedies) == 1
     assert "示例渠道" in text
+
+
+@pytest.mark.parametrize("width", [90, 120])
+def test_statistics_fold_their_groups_and_cut_no_heading(width):
+    line = statistics_pb2.StatisticsLine(key=["water-resources-bureau", "procurement.supplier"], checks=12_345)
+    text = shown(statistics._table("2026-11", ("department", "matter"), [line]), width)
+    assert all(heading in text for heading in statistics.COUNTS.values())
+    assert "12,345" in text
+    assert "…" not in text
 
 
 def test_text_of_an_authority_is_no_markup():

@@ -209,6 +209,9 @@ def _show_acts(answer: Any, *, as_json: bool) -> None:
     if as_json:
         render.emit([render.message_dict(act) for act in answer.acts])
         return
+    if not answer.acts:
+        typer.echo("no grants")
+        return
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("id", "department", "what", "matters", "regions", "days", "by", "when", "why"):
         table.add_column(heading, overflow="fold", no_wrap=heading == "id")

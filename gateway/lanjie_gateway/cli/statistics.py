@@ -86,9 +86,10 @@ def _table(title: str, groups: Sequence[str], lines: Any) -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, title=Text(title), title_justify="left")
+    # Where the screen is narrow the codes of the groups are folded: a heading that is cut off says nothing.
+    table = Table(box=box.SIMPLE_HEAD, title=Text(title), title_justify="left", padding=(0, 1, 0, 0))
     for heading in groups:
-        table.add_column(heading, no_wrap=True, overflow="fold")
+        table.add_column(heading, overflow="fold")
     for heading in COUNTS.values():
         table.add_column(heading, justify="right", no_wrap=True)
     for line in lines:
