@@ -474,6 +474,8 @@ def test_article_63_the_commands_report_print_authorise_and_complain(gateway: Ru
         listing
     ]
     out = tmp_path / "report.html"
+    out.write_text("an older one that everybody reads", encoding="utf-8")
+    out.chmod(0o644)
     proved = ("--proof", "id-document:D-1", "--proved-at", NOW.isoformat())
     told = run("subject", "report", subject, *proved, "--html", str(out), *at, "--json")
     assert checked.json["decision_id"] in {each["decision_id"] for each in told.json["inquiries"]}

@@ -18,6 +18,7 @@ from lanjie_gateway.cli import checks, lists, render, render_events, statistics
 from lanjie_gateway.cli.app import describe
 from lanjie_gateway.cli.arguments import parse_instant
 from lanjie_gateway.cli.gateway_file import CommandError, Listener, Person, Target
+from lanjie_gateway.cli.private_files import replacing
 from tests.support.subjects import citizen, uscc
 
 AT = datetime.datetime(2026, 3, 2, 1, 30, tzinfo=datetime.UTC)
@@ -126,6 +127,13 @@ def test_statistics_fold_their_groups_and_cut_no_heading(width):
     assert all(heading in text for heading in statistics.COUNTS.values())
     assert "12,345" in text
     assert "…" not in text
+
+
+def test_a_file_that_cannot_be_put_in_place_is_told_and_leaves_nothing(tmp_path):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(CommandError, match="cannot be written"), replacing(tmp_path / "there") as file:
+        file.write("text")
+    assert [each.name for each in tmp_path.iterdir()] == ["there"]
 
 
 def test_text_of_an_authority_is_no_markup():

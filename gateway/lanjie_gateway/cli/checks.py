@@ -3,7 +3,6 @@
 import csv
 import datetime
 import io
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from lanjie_gateway.cli.gateway_file import (
     TokenFile,
     open_client,
 )
+from lanjie_gateway.cli.private_files import replacing
 
 if TYPE_CHECKING:
     import lanjie
@@ -149,7 +149,7 @@ def check_file(
     started = time.perf_counter()
     with open_client(target) as client, render.progress(hidden=as_json, steps=True) as bar:
         task = bar.add_task("checking", total=len(table.rows))
-        with _replacing(output, marked=table.marked) as stream:
+        with replacing(output, marked=table.marked) as stream:
             answers: list[tuple[lanjie.Decision, str]] = []
             told = _answers(client, table.rows, asked)
             kept = told if receipt is None else _kept(told, answers)
@@ -308,30 +308,6 @@ def write_answers(
         )
         tally.count(decision)
         advance()
-
-
-class _replacing:  # noqa: N801  a context manager, used like a function
-    """Writes a file aside and puts it in place when all of it is there; readable by its owner alone."""
-
-    def __init__(self, path: Path, *, marked: bool) -> None:
-        self._path = path
-        self._encoding = "utf-8-sig" if marked else "utf-8"
-        self._aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-    def __enter__(self) -> io.TextIOWrapper:
-        try:
-            descriptor = os.open(self._aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        except OSError as error:
-            raise CommandError(f"{self._path} cannot be written: {error.strerror}") from None
-        self._stream = open(descriptor, "w", encoding=self._encoding, newline="")  # noqa: PTH123
-        return self._stream
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._stream.close()
-        if kind is None:
-            self._aside.replace(self._path)
-        else:
-            self._aside.unlink(missing_ok=True)
 
 
 def _show_tally(tally: Tally, output: Path, as_of: datetime.datetime | None, seconds: float, *, as_json: bool) -> None:

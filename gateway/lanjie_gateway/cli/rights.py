@@ -2,7 +2,6 @@
 
 import datetime
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from lanjie_gateway.cli.gateway_file import (
     Target,
     TokenFile,
 )
+from lanjie_gateway.cli.private_files import replacing
 
 if TYPE_CHECKING:
     from lanjie_gateway.cli.admin import Connection
@@ -66,7 +66,8 @@ def report(
     if html is not None:
         from lanjie_gateway.cli.report_page import page
 
-        _write_private(html, page(answer))
+        with replacing(html) as file:  # what it says is the subject's alone
+            file.write(page(answer))
     if as_json:
         render.emit(render.message_dict(answer))
     elif html is None:
@@ -292,13 +293,3 @@ def _listing_facts(listing: Any) -> dict[str, Any]:
     facts["events"] = "\n".join(f"{each.kind} {each.document}" for each in listing.events)
     facts["duties"] = "\n".join(f"{each.rule} until {each.due_date}" for each in listing.duties)
     return facts
-
-
-def _write_private(path: Path, text: str) -> None:
-    # What it says is the subject's alone.
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as stream:  # noqa: PTH123
-            stream.write(text)
-    except OSError as error:
-        raise CommandError(f"{path} cannot be written: {error.strerror}") from None
