@@ -211,11 +211,12 @@ class LimitService:
 
     async def share(self) -> None:
         """Tell the others of new persons, and hear how many there are in all (4)."""
+        if self._counts is None:
+            return
         unshared, self._unshared = self._unshared, set()
         for name in unshared:
             limits = self._departments[name]
             day, added = limits.day, limits.added[:]
-            assert self._counts is not None  # noqa: S101  nobody else calls it
             number = await self._counts.add(name, day, added)
             if number is None:
                 self._unshared.add(name)
