@@ -139,6 +139,8 @@ class LedgerMachine(Checked):
         today, own = day_of(self.clock.now), 0 if act.second else self.model.revision
         if act.kind is EventKind.REVIEWED:
             entry.reviews.pop()
+        if act.kind is EventKind.AMENDED:
+            entry.amended = self.clock.now
         entry.tell(act.kind, act.effective_at or self.clock.now, act.detail, by_hand=own, today=today)
 
     @rule(order=acts)

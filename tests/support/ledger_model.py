@@ -37,6 +37,7 @@ class Entry:
         ends: what has ended it since it was last reinstated, at `back`.
         gaps: the times between an end and a reinstatement.
         clocks: what somebody has to do; `reviews` are the revisions that a second person has to look at.
+        amended: when it was last corrected, by a file or by hand.
         corrected: since its objection was opened. `asked`: the withdrawal of publicity, since `back`.
     """
 
