@@ -1,14 +1,10 @@
 """The children of `lanjie serve`.
 
-``python -m lanjie_gateway.processes PARENT control``, the same with ``worker``, each with its settings (JSON) on stdin,
-and ``PARENT exec COMMAND...`` for a program that is not ours and yet must die with its parent.
+``python -m lanjie_gateway.processes PARENT control``, the same with ``worker``, each with its settings (JSON) on stdin.
 """
 
 import asyncio
-import ctypes
 import json
-import os
-import resource
 import signal
 import sys
 from typing import Final
@@ -20,10 +16,10 @@ from lanjie_gateway.bootstrap.shared import places_of, wall_clock
 from lanjie_gateway.domain.errors import Refused, Unanswerable
 from lanjie_gateway.settings import Settings, configure_logs, log_foreign_by_place
 from lanjie_gateway.supervisor import FATAL
+from lanjie_gateway.tether import tie
 
 AGAIN: Final = 1
 """Exit code of a child that may fare better the next time."""
-_PR_SET_PDEATHSIG: Final = 1
 
 
 class Hopeless(RuntimeError):
@@ -67,20 +63,9 @@ async def _until_signal() -> None:
     await stop.wait()
 
 
-def _die_with_parent(parent: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)
-
-
-def main(parent: str, role: str, *command: str) -> int:
+def main(parent: str, role: str) -> int:
     """Run a child; return its exit code."""
-    _die_with_parent(int(parent))
-    # A core dump would hold what is being answered (Art. 40).
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if role == "exec":
-        os.execv(command[0], command)  # noqa: S606  the supervisor's own choice of program
+    tie(int(parent))
     settings = Settings(**json.load(sys.stdin))
     configure_logs(settings.log_level)
     log_foreign_by_place()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -133,19 +134,19 @@ async def _supervise(settings: Settings, redis: list[str]) -> int:
         loop.add_signal_handler(number, stop.set)
     # Redis goes last: control may still be writing to it.
     alone = asyncio.Event()
-    server = [asyncio.create_task(_keep(["exec", *redis], settings, alone))] if redis else []
-    children = [["worker"]] * settings.workers + [["control"]]
-    codes = await asyncio.gather(*(_keep(child, settings, stop) for child in children))
+    server = [asyncio.create_task(_keep("tether", redis, settings, alone))] if redis else []
+    children = ["worker"] * settings.workers + ["control"]
+    codes = await asyncio.gather(*(_keep("processes", [child], settings, stop) for child in children))
     alone.set()
     await asyncio.gather(*server)
     return max(codes)
 
 
-async def _keep(arguments: list[str], settings: Settings, stop: asyncio.Event) -> int:
+async def _keep(module: str, arguments: list[str], settings: Settings, stop: asyncio.Event) -> int:
     """Run a child again and again until `stop`. Settings travel by pipe: an argument may be read by everybody."""
     while True:
         child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "lanjie_gateway.processes", str(os.getpid()), *arguments), stdin=subprocess.PIPE
+            *(sys.executable, "-m", f"lanjie_gateway.{module}", str(os.getpid()), *arguments), stdin=subprocess.PIPE
         )
         assert child.stdin is not None  # noqa: S101  asked for above
         child.stdin.write(settings.model_dump_json().encode())
@@ -160,7 +161,7 @@ async def _keep(arguments: list[str], settings: Settings, stop: asyncio.Event) -
         if ended.result() == FATAL:
             stop.set()
             return FATAL
-        _log.warning("child_ended", role=arguments[0], code=ended.result())
+        _log.warning("child_ended", role=Path(arguments[0]).name, code=ended.result())
         await asyncio.sleep(RESTART_SECONDS)
 
 
