@@ -1,17 +1,25 @@
 """`lanjie audit` on a gateway that serves, on a state that nobody serves, and after a restore (Art. 39, 43, 61)."""
 
+import functools
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import lanjie
+from lanjie_gateway.adapters.ledger import Ledger
+from lanjie_gateway.domain.access import Role
+from lanjie_gateway.domain.spool_chain import Block, beginning
+from lanjie_gateway.services.inquiries import UploadedPass
 from lanjie_gateway.services.records import masked
 from tests.support.backup import DATA, now, row
-from tests.support.gateway import RunningGateway, running
+from tests.support.gateway import RunningGateway, person, running
 from tests.support.serve import run
-from tests.support.subjects import uscc
+from tests.support.subjects import org_code, uscc
 
 WHY = ("--purpose", "yearly audit")
 MATTER, WRITTEN = "procurement.supplier", "bid of 913200001234567890"
@@ -51,8 +59,8 @@ def test_the_records_are_read_by_the_agency_and_proved_to_anybody(gateway: Runni
     searches = run("audit", "search", *WHY, "--kind", "search", "--json", gateway_file=gateway.file).json
     assert len(searches["records"]) == 4, "a search is an inquiry, this one included"
     tokens = json.loads(gateway.file.read_text())["tokens"]
-    for person in ("inquirer", "manager"):
-        refused = run("audit", "search", *WHY, "--token-file", tokens[person], gateway_file=gateway.file)
+    for other in ("inquirer", "manager"):
+        refused = run("audit", "search", *WHY, "--token-file", tokens[other], gateway_file=gateway.file)
         assert (refused.code, "agency" in refused.err) == (2, True)
     assert run("audit", "search", "--purpose", " ", gateway_file=gateway.file).code == 2
 
@@ -66,6 +74,74 @@ def test_the_records_are_read_by_the_agency_and_proved_to_anybody(gateway: Runni
     file.write_text("".join(lines))
     assert run("audit", "verify", "--export", str(file), "--key", key, "--json").json["first_bad"] == 1
     assert run("audit", "verify", "--export", str(file), "--key", "00" * 32).code == 1
+
+
+def test_a_search_finds_local_passes_under_every_view_key_and_what_was_asked_by_organisation_code(
+    gateway: RunningGateway,
+) -> None:
+    subject = uscc(70)
+    asked: dict[str, Any] = {"matter": MATTER, "purpose": WRITTEN}
+    expected = []
+    for _ in range(2):
+        with gateway.client(upload_interval=0.05) as client:
+            client.wait_ready(timeout=20)
+            decision = client.check(subject, **asked)
+            assert decision.source is lanjie.Source.LOCAL
+            assert client.check(uscc(71), **asked).source is lanjie.Source.LOCAL
+        expected.append(("local", "PASS"))
+        assert run("rotate-view-key", gateway_file=gateway.file).code == 0
+    with gateway.client(local=False) as client:
+        client.check(org_code(subject), **asked)
+    expected.append(("gateway", "PASS"))
+    found = run("audit", "search", subject, *WHY, "--json", gateway_file=gateway.file).json["records"]
+    assert [(each["kind"], each["outcome"]) for each in found if each["kind"] != "search"] == expected
+
+
+def test_a_gap_or_a_break_of_a_spool_has_a_record_and_loses_no_pass(gateway: RunningGateway) -> None:
+    service, asker, sdk = gateway.inner.control.inquiries, person("inquirer", Role.INQUIRER), "ab" * 16
+
+    def passed(number: int) -> UploadedPass:
+        return UploadedPass(
+            sequence=number,
+            at=gateway.clock(),
+            view_digest=number,
+            epoch=1,
+            generation=1,
+            revision=1,
+            set_age=0,
+            matter=MATTER,
+            purpose=WRITTEN,
+            message=b"pass %d" % number,
+        )
+
+    def upload(*numbers: int, **block: Any) -> tuple[int, int]:
+        return gateway.run(service.upload(asker, sdk, "l", list(map(passed, numbers)), Block(number=1, **block)))
+
+    def behind(before: bytes, *numbers: int) -> bytes:
+        return functools.reduce(lambda chain, each: hashlib.sha256(chain + b"pass %d" % each).digest(), numbers, before)
+
+    first = behind(beginning(sdk), 1, 2)
+    assert upload(1, 2, before=beginning(sdk), after=first) == (2, 0)
+    assert upload(1, 2, before=beginning(sdk), after=first) == (2, 0), "again, nothing happens"
+    assert service.spool_faults == 0
+    # Three passes are missing; then one is replaced on its way; then the uploader has lost its place.
+    after_gap = behind(first, 6, 7)
+    assert upload(6, 7, before=first, after=after_gap) == (7, 3)
+    assert upload(8, before=after_gap, after=b"c" * 32) == (8, 0)
+    assert upload(9, before=b"d" * 32, after=behind(b"d" * 32, 9)) == (9, 0)
+    rows = gateway.run(gateway.inner.control.ledger.call(Ledger.inquiries, 1_000))
+    kept = [json.loads(row.record) for row in rows]
+    told = [(each["before"], each.get("gap"), each.get("chain")) for each in kept if each["kind"] == "spool"]
+    assert told == [(6, 3, None), (8, None, "changed"), (9, None, "cut")]
+    whose = {(each["spool"], each["department"], each["outcome"]) for each in kept if each["kind"] == "spool"}
+    assert whose == {(sdk, "local", "GAP")}
+    passes = {each["id"]: (each.get("gap"), each.get("chain")) for each in kept if each["kind"] == "local"}
+    sound = (None, None)
+    marks = {1: sound, 2: sound, 6: (3, None), 7: sound, 8: (None, "changed"), 9: (None, "cut")}
+    assert passes == {f"abababababab-{number}": mark for number, mark in marks.items()}
+    assert service.spool_faults == 3
+    verified = run("audit", "verify", "--json", gateway_file=gateway.file)
+    assert (verified.code, verified.json["findings"]) == (0, [])
 
 
 def test_a_witness_keeps_what_an_attacker_with_every_file_cannot_undo(gateway: RunningGateway, tmp_path: Path) -> None:

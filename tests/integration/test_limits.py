@@ -15,7 +15,8 @@ from lanjie_gateway.adapters.ledger import Ledger
 from lanjie_gateway.adapters.person_counts import PersonCounts
 from lanjie_gateway.domain.access import Role
 from lanjie_gateway.domain.detectors import Level
-from lanjie_gateway.domain.errors import Refused
+from lanjie_gateway.domain.errors import GatewayError, Refused
+from lanjie_gateway.domain.subject_report import Proof
 from lanjie_matcher.civil_time import SHANGHAI
 from lanjie_matcher.fingerprints import IndexKey
 from tests.support.gateway import RunningGateway, person, running
@@ -119,6 +120,44 @@ def test_the_agency_lifts_the_limits_for_the_day(gateway: RunningGateway) -> Non
         "doc 1",
         "agency",
     )
+
+
+def test_reports_and_readings_are_no_way_around_the_limits(tmp_path: Path) -> None:
+    """Art. 40, 63: a desk that reports, and a reader of listings, walk through persons as little as a counter does."""
+
+    def told(gateway: RunningGateway, subject: str, *others: str, reads: bool = False) -> str:
+        rights = gateway.inner.control.rights
+        proof = Proof(method="id-document", proved_at=gateway.clock(), reference="D-1")
+        asked = (
+            rights.read(subject, "test", "1", AGENCY) if reads else rights.report(subject, others, proof, None, AGENCY)
+        )
+        try:
+            gateway.run(asked)
+        except GatewayError as error:
+            return error.reason
+        return "told"
+
+    with running(tmp_path / "state", AT, persons_per_day=20, redis_url="none") as gateway:
+        gateway.publish(DATA / "national.yaml")
+        with gateway.client() as client:
+            assert ask(client, *map(somebody, range(6))) == ["PASS"] * 6
+        assert [told(gateway, somebody(number)) for number in range(12)] == ["told"] * 12
+        assert [told(gateway, somebody(number), reads=True) for number in range(10, 15)] == ["told"] * 5
+        assert told(gateway, somebody(15), *map(somebody, range(16, 20))) == "told"
+        assert [told(gateway, somebody(20)), told(gateway, somebody(3), somebody(21))] == ["DAILY_CAP"] * 2
+        assert told(gateway, somebody(20), reads=True) == "DAILY_CAP"
+        assert [told(gateway, uscc(number)) for number in range(1, 30)] == ["told"] * 29
+        assert told(gateway, somebody(3)) == "told"
+        (trip,) = records(gateway, "trip")
+        assert (trip["detector"], trip["person"]) == ("cap", "agency")
+        assert not {"subject", "id_kind"}.intersection(trip)
+    with running(tmp_path / "state", AT, persons_per_day=20, redis_url="none") as again:
+        assert again.inner.control.limits.get(AGENCY)[0].persons == 20
+        assert [told(again, somebody(number)) for number in (19, 20)] == ["told", "DAILY_CAP"]
+        again.run(again.inner.control.limits.lift("local", "desk of the day", "doc 1", AGENCY))
+        walk = [told(again, citizen(number, "19850612")) for number in range(1, 20)]
+        assert walk == ["told"] * 19, "lifted for the day"
+        assert "sequence" in {each["detector"] for each in records(again, "trip")}
 
 
 def test_whoever_walks_down_the_list_is_stopped_by_what_he_finds(tmp_path: Path) -> None:

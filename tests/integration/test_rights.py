@@ -216,6 +216,14 @@ def test_art39_only_the_agency_and_a_real_name_desk_report(gateway: RunningGatew
             assert caught.value.reason == "NOT_PERMITTED"
 
 
+def test_article_63_who_is_named_as_another_number_of_a_subject_hears_of_it(gateway: RunningGateway) -> None:
+    one, victim = citizen(51), citizen(52)
+    told = report(gateway, one, others=[victim])
+    for each in (one, victim):
+        assert [(asked.mode, asked.department) for asked in report(gateway, each).inquiries] == [("self", "local")]
+    assert told.record_id in {asked.decision_id for asked in report(gateway, one).inquiries}
+
+
 def test_art39_a_check_is_no_self_inquiry(client: lanjie.Client) -> None:
     for subject in (LISTED, uscc(901)):
         with pytest.raises(lanjie.PermissionDenied, match="report"):

@@ -87,7 +87,7 @@ from lanjie_gateway.services.follower import Follower
 from lanjie_gateway.services.grants import GrantService
 from lanjie_gateway.services.imports import ImportService
 from lanjie_gateway.services.inquiries import InquiryService
-from lanjie_gateway.services.limits import LimitService, frames_of
+from lanjie_gateway.services.limits import LimitService, counting, frames_of
 from lanjie_gateway.services.list_status import ListStatusService
 from lanjie_gateway.services.listings import ListingService
 
@@ -235,6 +235,7 @@ class Control:
             listings=self.listings,
             duties=self.duties,
             view_keys=lambda: view_keys(state / "keys"),
+            count=counting(self.limits, IndexKey(self.ledger.keys.index)),
         )
         self.complaints = ComplaintService(self.ledger, self._clock)
         self.watches = WatchService(self.ledger, self.catalogues.current, self.alerts, self._clock)

@@ -191,15 +191,23 @@ class DepartmentLimits:
                     scores["misses"] = scope.outcomes.misses
                 self._trip(asker, scope, name, scores, at)
 
-    def restore(self, asker: Asker, person: bytes, at: datetime.datetime, *, hit: bool) -> None:
-        """Take a person that a record says was asked about today; its number's parts are not known any more."""
+    def restore(self, asker: Asker, person: bytes, at: datetime.datetime, *, hit: bool | None) -> None:
+        """Take a person that a record says was asked about today; its number's parts are not known any more.
+
+        Args:
+            asker: who asked.
+            person: keyed hash of the number.
+            at: when.
+            hit: whether the outcome was another than a pass; `None` where it counts for nothing.
+        """
         for scope in (self._asker(asker), self._whole):
             if person not in scope.seen:
                 scope.seen.add(person)
                 self._count(scope, at)
-                if person not in self._judged:
+                if hit is not None and person not in self._judged:
                     scope.outcomes.see(hit=hit)
-        self._judged.add(person)
+        if hit is not None:
+            self._judged.add(person)
 
     def hold(self, trip: Trip) -> None:
         """Take a trip of today that was kept."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lanjie_gateway.domain.errors import invalid_argument
-from lanjie_matcher.identifiers import IdentifierError, make
+from lanjie_matcher.identifiers import Identifier, IdentifierError, IdentifierKind, make
 
 REPORTED: Final = "REPORTED"
 """Outcome in the record that a report leaves of itself."""
@@ -88,6 +88,16 @@ def require_proof(proof: Proof, now: datetime.datetime) -> None:
         raise invalid_argument("proof.reference", "length", f"a reference has 1 to {MAX_REFERENCE} characters")
     if any(_is_citizen(found) for found in _CITIZEN.findall(reference)):
         raise invalid_argument("proof.reference", "identifier", "a reference holds no citizen number (Art. 62)")
+
+
+def spoken_of(own: Iterable[Identifier]) -> list[Identifier]:
+    """Return the identifiers that inquiries may have named a subject by (2): a company's organisation code, too."""
+    spoken = list(own)
+    for each in own:
+        if each.kind is IdentifierKind.USCC:
+            code = make("org_code", each.reveal().partition(":")[2][8:17])
+            spoken += [code] if code not in spoken else []
+    return spoken
 
 
 def fields_of(record: bytes) -> Mapping[str, Any]:

@@ -25,13 +25,14 @@ from lanjie_gateway.adapters.ledger import Ledger, LedgerThread, LimitDay
 from lanjie_gateway.adapters.person_counts import PersonCounts
 from lanjie_gateway.domain import packed
 from lanjie_gateway.domain.access import Principal, Role
-from lanjie_gateway.domain.askers import Asker, Caps, Trip, trip_dict, trip_of
-from lanjie_gateway.domain.detectors import Tally, Traits
+from lanjie_gateway.domain.askers import Asker, Caps, Trip, granted_limits, trip_dict, trip_of
+from lanjie_gateway.domain.detectors import Tally, Traits, traits
 from lanjie_gateway.domain.errors import GatewayError, invalid_argument, not_found
 from lanjie_gateway.domain.limits import DepartmentLimits
 from lanjie_gateway.services.own_records import OwnRecords
 from lanjie_matcher.civil_time import day_of, start_of
-from lanjie_matcher.identifiers import PERSON_KINDS
+from lanjie_matcher.fingerprints import IndexKey
+from lanjie_matcher.identifiers import PERSON_KINDS, Identifier
 from lanjie_matcher.workdays import WorkCalendar
 
 SHARE_SECONDS: Final = 0.25
@@ -42,6 +43,8 @@ PAGE: Final = 5_000
 MAX_REASON: Final = 500
 MAX_DOCUMENT: Final = 200
 _PASS: Final = "PASS"
+_UNTOLD: Final = frozenset({"report", "reading"})
+"""Kinds of records whose outcome no detector looks at; see `counting`."""
 _log = structlog.get_logger("lanjie.limits")
 
 
@@ -282,7 +285,9 @@ class LimitService:
             asker = Asker(department=fields["department"], person=fields["person"], officer=fields.get("officer", ""))
             limits, at = self._of(asker.department), datetime.datetime.fromisoformat(fields["at"])
             limits.turn(self._clock())
-            limits.restore(asker, bytes.fromhex(fields["subject"]), at, hit=fields["outcome"] != _PASS)
+            told = fields.get("kind") not in _UNTOLD
+            hit = fields["outcome"] != _PASS if told else None
+            limits.restore(asker, bytes.fromhex(fields["subject"]), at, hit=hit)
 
     async def _every(self, seconds: float, act: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -291,6 +296,25 @@ class LimitService:
                 await act()
             except Exception as error:  # noqa: BLE001  counters go on; the next turn tries again
                 _log.error("limits_not_kept", error=type(error).__name__)
+
+
+def counting(limits: LimitService, key: IndexKey) -> Callable[[Principal, Sequence[Identifier]], Awaitable[None]]:
+    """Return how control itself counts the natural persons among those it is asked about; what refuses is raised.
+
+    Outcomes are not told: who comes for a report of himself is often listed.
+    """
+
+    async def count(principal: Principal, subjects: Sequence[Identifier]) -> None:
+        persons = [traits(each, key) for each in subjects if each.is_person]
+        if not persons:
+            return
+        cap = granted_limits(principal).persons_per_day
+        asker = Asker(department=principal.department, person=principal.person, persons_per_day=cap)
+        refusal = await limits.ask(asker, persons)
+        if refusal is not None:
+            raise refusal
+
+    return count
 
 
 def frames_of(limits: LimitService) -> tuple[Ask, Tell]:

@@ -27,6 +27,7 @@ from lanjie_gateway.domain import merkle
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.checkpoints import Checkpoint
 from lanjie_gateway.domain.errors import Refused, invalid_argument
+from lanjie_gateway.domain.subject_report import spoken_of
 from lanjie_gateway.domain.verification import Finding, KeptLeaf, Report
 from lanjie_gateway.services.own_records import OwnRecords
 from lanjie_matcher.fingerprints import IndexKey, ViewKey
@@ -42,6 +43,7 @@ EXPORT_PAGE: Final = 200
 _DIGESTS: Final = 5_000
 _NOTES: Final = 500
 _LONG_NUMBER: Final = re.compile(r"(?=[0-9A-Za-z]*[0-9]{5})[0-9A-Za-z]{8,}")
+_CODE: Final = re.compile(r"[A-Za-z0-9._-]{0,128}")
 _log = structlog.get_logger("lanjie.records")
 
 
@@ -206,15 +208,19 @@ class RecordService:
         self._admit(principal, purpose)
         if not 1 <= wanted.most <= MAX_PAGE:
             raise invalid_argument("page_size", "range", f"a page has 1 to {MAX_PAGE} records")
+        for field in ("department", "person", "matter", "outcome", "kind", "decision_id"):
+            # What is no code may be a subject's name, and what is looked for is recorded.
+            if not _CODE.fullmatch(getattr(wanted, field)):
+                raise invalid_argument(field, "format", "a code has letters, digits, dots, hyphens and underscores")
         token = b""
         if subject:
             try:
                 identifier = parse(subject)
             except IdentifierError as error:
                 raise invalid_argument("subject", "identifier", str(error)) from None
-            token = IndexKey(self._ledger.keys.index).token(identifier.reveal())
-            tokens = frozenset({token, *self._view_digests(identifier.key)})
-            wanted = wanted.about(tokens)
+            key = IndexKey(self._ledger.keys.index)
+            token, *others = (key.token(each.reveal()) for each in spoken_of([identifier]))
+            wanted = wanted.about(frozenset({token, *others, *self._view_digests(identifier.key)}))
         await self._load()
         filters = {name: str(value) for name, value in wanted.said().items()}
         own = await self._record(principal, purpose, "search", "SEARCHED", subject=token.hex(), filters=filters)

@@ -26,6 +26,7 @@ from lanjie_gateway.domain.subject_report import (
     overtaken,
     reported,
     require_proof,
+    spoken_of,
 )
 from lanjie_gateway.services.authorisations import parsed
 from lanjie_gateway.services.duty import DutyService
@@ -34,7 +35,7 @@ from lanjie_gateway.services.own_records import OwnRecords
 from lanjie_matcher.catalogues import CatalogueSet, Edition, Measure
 from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.fingerprints import ViewKey
-from lanjie_matcher.identifiers import Identifier, IdentifierKind, make
+from lanjie_matcher.identifiers import Identifier, IdentifierKind
 from lanjie_matcher.subjects import ORGANISATION_KINDS, SubjectKind
 
 ORG_CODE_ONLY: Final = "仅以组织机构代码查询：以统一社会信用代码提出的查询未列入，请同时提供该代码。"
@@ -87,6 +88,7 @@ class RightsService:
         listings: shows stored listings.
         duties: the clocks of the law.
         view_keys: every view key by generation, the retired ones too.
+        count: counts natural persons before anything is said of them, and raises what it refuses with.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class RightsService:
         listings: ListingService,
         duties: DutyService,
         view_keys: Callable[[], Mapping[int, ViewKey]],
+        count: Callable[[Principal, Sequence[Identifier]], Awaitable[None]],
     ) -> None:
         self._ledger = ledger
         self._catalogues = catalogues
@@ -107,6 +110,7 @@ class RightsService:
         self._listings = listings
         self._duties = duties
         self._view_keys = view_keys
+        self._count = count
         self._records = OwnRecords(ledger, clock)
 
     async def report(
@@ -122,47 +126,54 @@ class RightsService:
         The steps, in order; the blocks carry their numbers:
 
         1. The agency, or a real-name desk by its grant (实名认证查询, Art. 39), states how it made sure of the subject.
+           Natural persons count as those of checks do: reports are no way around the limits on walks (Art. 40).
         2. Records of the gateway's answers name the subject by its index token; those that workers have just written
            count (Art. 39). A company is asked about by its USCC and by its organisation code.
         3. Records of local passes name it by digests under the view keys of all generations, the retired ones too.
         4. All of its own listings, whatever matter they bear on, until their retention ends (Art. 41), each with its
            life, remedies and the clocks that run (Art. 31, 64-66, 71). Persons marked beside them are others' data.
-        5. The report leaves a record before it is given (Art. 39).
+        5. The report leaves a record before it is given (Art. 39), one for each number it was asked by: what was said
+           to be another number of the subject, and is somebody else's, stands in that one's report.
 
         Raises:
-            Refused: NOT_PERMITTED, ARGUMENT_INVALID, IDENTIFIER_INVALID.
+            Refused: NOT_PERMITTED, ARGUMENT_INVALID, IDENTIFIER_INVALID, DAILY_CAP.
+            Unanswerable: OVERLOADED, with the time to wait.
         """
         now = self._clock()
         self._require_desk(principal, now)  # (1)
         require_proof(proof, now)
         own = self._own(identifier, others)
+        await self._count(principal, own)
         await self._load()  # (2)
-        tokens = await self._ledger.call(Ledger.tokens_of, _spoken_of(own))
+        tokens = await self._ledger.call(Ledger.tokens_of, spoken_of(own))
         digests, notes = self._digests(own)  # (3)
         rows = await self._ledger.call(Ledger.inquiries_about, [*tokens, *digests], before, MOST + 1)
         listings = await self._own_listings(own, principal)  # (4)
         complaints = await self._ledger.call(Ledger.complaints, tokens=tokens)
         authorisations = await self._ledger.call(Ledger.authorisations_of, tokens)
-        record_id = await self._records.leave(  # (5)
-            "report",
-            REPORTED,
-            department=principal.department,
-            person=principal.person,
-            fields={
-                "subject": tokens[0].hex(),
-                "mode": Mode.SELF.value,
-                "matter": REPORT_MATTER,
-                "asked_by": "agency" if Role.AGENCY in principal.roles else "",
-                "proof": {
-                    "method": proof.method,
-                    "at": proof.proved_at.isoformat() if proof.proved_at else "",
-                    "reference": proof.reference,
-                },
-                "listings": [each.view.listing.id for each in listings],
+        fields = {
+            "mode": Mode.SELF.value,
+            "matter": REPORT_MATTER,
+            "asked_by": "agency" if Role.AGENCY in principal.roles else "",
+            "proof": {
+                "method": proof.method,
+                "at": proof.proved_at.isoformat() if proof.proved_at else "",
+                "reference": proof.reference,
             },
-        )
+            "listings": [each.view.listing.id for each in listings],
+        }
+        left = [  # (5)
+            await self._records.leave(
+                "report",
+                REPORTED,
+                department=principal.department,
+                person=principal.person,
+                fields={**fields, "subject": token.hex(), "id_kind": each.kind.value},
+            )
+            for each, token in zip(own, tokens, strict=False)
+        ]
         return Report(
-            record_id=record_id,
+            record_id=left[0],
             made_at=now,
             masked_identifiers=tuple(each.masked for each in own),
             inquiries=_told(rows[:MOST]),
@@ -178,19 +189,22 @@ class RightsService:
     ) -> tuple[str, list[ReadListing]]:
         """Read the listings in force of a subject with the persons marked beside them (Art. 32).
 
-        1. By a grant that reads listings, or by the agency; with a purpose and a case (Art. 24, 39, 40).
+        1. By a grant that reads listings, or by the agency; with a purpose and a case (Art. 24, 39, 40). Natural
+           persons count as those of checks do.
         2. Listings in force alone, each with the measures in force that name its list type and kind of subject.
         3. Marks are shown masked; they have no effect, here or anywhere (Art. 47).
         4. The reading leaves a record before it is given (Art. 39).
 
         Raises:
-            Refused: NOT_PERMITTED, ARGUMENT_INVALID, IDENTIFIER_INVALID.
+            Refused: NOT_PERMITTED, ARGUMENT_INVALID, IDENTIFIER_INVALID, DAILY_CAP.
+            Unanswerable: OVERLOADED, with the time to wait.
         """
         now = self._clock()
         self._require_reader(principal, now)  # (1)
         stated("purpose", purpose, 200)
         stated("case_no", case_no, 64)
         subject = parsed(identifier)
+        await self._count(principal, [subject])
         found = [self._listings.view(each, principal) for each in await self._visible(subject)]
         clear = Role.AGENCY in principal.roles
         read = [
@@ -210,6 +224,7 @@ class RightsService:
             person=principal.person,
             fields={
                 "subject": token.hex(),
+                "id_kind": subject.kind.value,
                 "mode": Mode.EX_OFFICIO.value,
                 "matter": READING_MATTER,
                 "asked_by": "agency" if clear else "",
@@ -297,16 +312,6 @@ def _granted(principal: Principal, now: datetime.datetime, *, mode: Mode | None)
     if grant is None or not grant.valid_from <= today <= grant.valid_until:
         return False
     return grant.reads_listings if mode is None else mode in grant.modes
-
-
-def _spoken_of(own: Iterable[Identifier]) -> list[Identifier]:
-    """Return the identifiers that inquiries may have named a subject by (2)."""
-    spoken = list(own)
-    for each in own:
-        if each.kind is IdentifierKind.USCC:
-            code = make("org_code", each.reveal().partition(":")[2][8:17])
-            spoken += [code] if code not in spoken else []
-    return spoken
 
 
 def _told(rows: Sequence[InquiryRow]) -> tuple[ReportedInquiry, ...]:

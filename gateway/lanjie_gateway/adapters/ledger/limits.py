@@ -49,7 +49,9 @@ def keep(connection: sa.Connection, rows: Sequence[LimitDay]) -> None:
 def answered_since(
     connection: sa.Connection, since: int, before: int | None, limit: int
 ) -> tuple[list[bytes], int | None]:
-    """Return a page of the gateway's own answers, newest first, and where the next one begins, `None` after the last.
+    """Return a page of the gateway's answers, and where the next one begins, `None` after the last.
+
+    Newest first; of workers, and reports and readings of control.
 
     Args:
         connection: of the ledger.
@@ -57,7 +59,9 @@ def answered_since(
         before: where the page before ended.
         limit: rows looked at.
     """
-    wanted = sa.select(INQUIRY.c.id, INQUIRY.c.decided_at, INQUIRY.c.record).where(INQUIRY.c.kind == "gateway")
+    wanted = sa.select(INQUIRY.c.id, INQUIRY.c.decided_at, INQUIRY.c.record).where(
+        INQUIRY.c.kind.in_(("gateway", "report", "reading"))
+    )
     if before is not None:
         wanted = wanted.where(INQUIRY.c.id < before)
     # In the order they were loaded, which is about that of the day; uploads of SDKs may be days late, and are left out.
