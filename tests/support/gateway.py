@@ -36,6 +36,13 @@ class MovableClock:
         return self.at
 
 
+class _Now(MovableClock):
+    def __init__(self) -> None: ...
+
+    def __call__(self) -> datetime.datetime:
+        return datetime.datetime.now(datetime.UTC)
+
+
 def person(name: str, *roles: Role) -> Principal:
     """Return a caller of department `local`, who signs with the key of `tests.support.signing`."""
     return Principal(
@@ -128,7 +135,20 @@ def _quoted(text: str) -> str:
 @contextlib.contextmanager
 def running(state: Path, at: datetime.datetime, **options: Any) -> Iterator[RunningGateway]:
     """Run a gateway whose clock stands at `at`."""
-    gateway = RunningGateway(state, MovableClock(at), **options).start()
+    with _started(RunningGateway(state, MovableClock(at), **options)) as gateway:
+        yield gateway
+
+
+@contextlib.contextmanager
+def running_now(state: Path, **options: Any) -> Iterator[RunningGateway]:
+    """Run a gateway whose clock goes."""
+    with _started(RunningGateway(state, _Now(), **options)) as gateway:
+        yield gateway
+
+
+@contextlib.contextmanager
+def _started(gateway: RunningGateway) -> Iterator[RunningGateway]:
+    gateway.start()
     try:
         yield gateway
     finally:

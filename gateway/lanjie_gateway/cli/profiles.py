@@ -45,7 +45,7 @@ def read_profile(name: str) -> "tuple[Profile, bytes]":
         elif name in _bundled():
             data = _bundled()[name]
         else:
-            raise CommandError(f"no bundled profile {name}; known are {', '.join(_bundled())}, or give a .toml file")
+            raise CommandError(f"no such bundled profile; known are {', '.join(_bundled())}, or give a .toml file")
     except OSError as error:
         raise CommandError(f"{name} cannot be read: {error.strerror}") from None
     try:
@@ -229,7 +229,7 @@ def _note(trial: _Trial, line: int, error: "RowRefused") -> None:
 
 def _masked(line: int, draft: "ListingDraft") -> dict[str, str]:
     """Return the canonical cells of a row that say something; identifiers and names masked (Art. 40)."""
-    from lanjie_matcher.masking import masked_name, masked_number
+    from lanjie_matcher.masking import masked_name, masked_number, masked_text
 
     cells = {
         "line": str(line),
@@ -238,7 +238,7 @@ def _masked(line: int, draft: "ListingDraft") -> dict[str, str]:
         "name": masked_name(draft.name),
         "identifiers": ", ".join(map(masked_number, draft.identifiers)),
         "list_type": draft.list_type,
-        **draft.texts,
+        **{name: masked_text(text) for name, text in draft.texts.items()},
         **{name: str(day) for name, day in draft.dates.items() if day},
         "related_persons": f"{len(draft.related_persons)} marks" if draft.related_persons else "",
     }

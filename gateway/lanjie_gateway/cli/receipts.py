@@ -47,9 +47,8 @@ def verify(
     except ReceiptError as error:
         if as_json:
             render.emit({"proved": False, "rule": error.rule})
-        else:
-            typer.echo(f"{file}: {error}", err=True)
-        raise typer.Exit(NOT_PROVED) from None
+            raise typer.Exit(NOT_PROVED) from None
+        raise CommandError(f"{file}: {error}", NOT_PROVED) from None
     missing = [each for each in identifier or [] if not items_of(content, _text(each))]
     if as_json:
         render.emit({"proved": not missing, "missing": len(missing), "receipt": content})

@@ -14,6 +14,7 @@ from lanjie_gateway.domain.departments import LOCAL
 from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.domain.grants import MAX_DAYS, Grant, Limits, Mode, Officer, Unit
 from lanjie_gateway.domain.signing import ED25519, PublicKey
+from lanjie_matcher.masking import holds_personal_number
 from lanjie_matcher.regions import REGION, covers
 
 MAX_BYTES: Final = 1 << 20
@@ -124,6 +125,8 @@ def _table(value: Any) -> Mapping[str, Any]:
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > MAX_TEXT:
         raise _Bad("type", f"it is a text of 1 to {MAX_TEXT} characters")
+    if holds_personal_number(value):
+        raise _Bad("number", "it holds the number of a person (Art. 40)")
     return value.strip()
 
 

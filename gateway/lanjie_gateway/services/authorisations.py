@@ -18,6 +18,7 @@ from lanjie_matcher import identifiers
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.identifiers import Identifier, IdentifierError
+from lanjie_matcher.masking import masked_text
 
 _NONE = "no such authorisation"
 _SHA256_BYTES = 32
@@ -89,8 +90,8 @@ class AuthorisationService:
             subject=(await self._ledger.call(Ledger.tokens_of, [identifier]))[0],
             identifier=identifier.reveal(),
             matters=tuple(sorted(set(order.matters))),
-            purpose=order.purpose.strip(),
-            document_no=order.document_no.strip(),
+            purpose=masked_text(order.purpose.strip()),
+            document_no=masked_text(order.document_no.strip()),
             document_date=document_date,
             document_sha256=order.document_sha256,
             valid_until=valid_until,
@@ -111,7 +112,7 @@ class AuthorisationService:
         """
         await self.get(authorisation_id, principal)
         stated("reason", reason, 200)
-        await self._ledger.call(Ledger.withdraw_authorisation, authorisation_id, principal.actor, reason)
+        await self._ledger.call(Ledger.withdraw_authorisation, authorisation_id, principal.actor, masked_text(reason))
         return await self.get(authorisation_id, principal)
 
     async def get(self, authorisation_id: str, principal: Principal) -> Authorisation:

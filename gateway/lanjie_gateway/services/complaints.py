@@ -11,6 +11,7 @@ from lanjie_gateway.domain.errors import Refused, invalid_argument, not_found
 from lanjie_gateway.domain.event_detail import REPLY_LENGTH
 from lanjie_gateway.services.authorisations import parsed
 from lanjie_gateway.services.listings import stated
+from lanjie_matcher.masking import masked_text
 
 
 class ComplaintService:
@@ -41,7 +42,7 @@ class ComplaintService:
             subject=token,
             identifier=subject.reveal(),
             about=about,
-            text=text,
+            text=masked_text(text),
             received_at=self._clock(),
             received_by=principal.actor,
         )
@@ -80,8 +81,8 @@ class ComplaintService:
         done = dataclasses.replace(
             found,
             outcome=ComplaintOutcome(outcome),
-            reply=reply,
-            accountability=accountability,
+            reply=masked_text(reply),
+            accountability=masked_text(accountability),
             closed_at=self._clock(),
             closed_by=principal.actor,
         )

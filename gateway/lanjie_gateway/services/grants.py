@@ -19,6 +19,7 @@ from lanjie_gateway.domain.grants import LOCAL_GRANT, Grant, GrantSet
 from lanjie_gateway.services.access import GrantBook
 from lanjie_gateway.services.acts import carried_through
 from lanjie_matcher.catalogues import CatalogueSet
+from lanjie_matcher.masking import masked_text
 
 MAX_REASON: Final = 500
 MAX_DOCUMENT: Final = 200
@@ -130,7 +131,7 @@ class GrantService:
                 grant=grant,
                 waits=bool(widens),
                 actor=principal.actor,
-                reason=reason,
+                reason=masked_text(reason),
                 document=grant.document,
             )
             act = await carried_through(self._bring(brought, acts))
@@ -149,7 +150,12 @@ class GrantService:
         _require_text("reason", reason, MAX_REASON)
         _require_text("document", document, MAX_DOCUMENT)
         ended = _Act(
-            department=department, grant=None, waits=False, actor=principal.actor, reason=reason, document=document
+            department=department,
+            grant=None,
+            waits=False,
+            actor=principal.actor,
+            reason=masked_text(reason),
+            document=masked_text(document),
         )
         for _ in range(_ATTEMPTS):
             acts = await self._ledger.call(Ledger.grant_acts)
@@ -184,7 +190,7 @@ class GrantService:
         """
         principal.require(Role.AGENCY)
         _require_text("reason", reason, MAX_REASON)
-        return await self._ledger.call(Ledger.decline_grant, _number(act_id), principal.actor, reason)
+        return await self._ledger.call(Ledger.decline_grant, _number(act_id), principal.actor, masked_text(reason))
 
     async def standing(self, department: str, principal: Principal) -> list[StoredGrantAct]:
         """Return what stands, by department; of all, or of one.

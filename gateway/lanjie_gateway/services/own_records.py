@@ -7,6 +7,7 @@ from typing import Any
 
 from lanjie_gateway.adapters.ledger import InquiryRow, Ledger, LedgerThread
 from lanjie_gateway.domain.records import VERSION, instant, leaf
+from lanjie_matcher.masking import masked_text
 
 
 class OwnRecords:
@@ -44,13 +45,13 @@ class OwnRecords:
             outcome: what came of it.
             department: whose act it was.
             person: who acted for it.
-            fields: matter, purpose, subject and whatever else it says.
+            fields: matter, purpose, subject and whatever else it says; numbers of persons in it are masked (Art. 40).
             at: aware instant of the act; now when left out.
         """
         self._sequence += 1
         record = leaf(
             {
-                **fields,
+                **_without_persons(fields),
                 "v": VERSION,
                 "id": f"{self._name}-{self._sequence}",
                 "kind": kind,
@@ -78,3 +79,14 @@ class OwnRecords:
         row = self.make(kind, outcome, department=department, person=person, fields=fields, at=at)
         await self._ledger.call(Ledger.add_inquiries, self.source, row.sequence, [row])
         return row.decision_id
+
+
+def _without_persons(value: Any) -> Any:
+    match value:
+        case str():
+            return masked_text(value)
+        case Mapping():
+            return {name: _without_persons(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_without_persons(each) for each in value]
+    return value

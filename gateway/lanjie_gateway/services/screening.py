@@ -346,7 +346,7 @@ class ScreeningService:
             person=admitted.asker.actor,
             subject=self._key.token(identifier.reveal()),
             matter=inquiry.matter,
-            purpose=inquiry.purpose,
+            purpose=masked_text(inquiry.purpose),
             case_no=inquiry.case_no,
         )
         if self._consume is None or not await self._consume(wanted):

@@ -20,6 +20,7 @@ from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.decide import Question
 from lanjie_matcher.fingerprints import IndexKey
 from lanjie_matcher.identifiers import IdentifierError, parse
+from lanjie_matcher.masking import masked_text
 from lanjie_matcher.regions import REGION
 from lanjie_matcher.subjects import kind_by_code
 
@@ -162,8 +163,7 @@ class WatchService:
             Refused: NOT_PERMITTED, MATTER_UNKNOWN, IDENTIFIER_INVALID, ARGUMENT_INVALID.
         """
         grant = self._grant(principal, matter, region)  # (1)
-        if not self._catalogues().ever_knew(matter):
-            raise Refused("MATTER_UNKNOWN", "no catalogue ever defined this matter", matter=matter)
+        self._require_known(matter)
         if region and not REGION.fullmatch(region):
             raise invalid_argument("handling_region", "format", "a region has six digits")
         try:
@@ -189,8 +189,8 @@ class WatchService:
             subject=key.token(parsed.reveal()),
             bucket=key.token(parsed.key),
             question=question,
-            case_no=case_no,
-            purpose=purpose,
+            case_no=masked_text(case_no),
+            purpose=masked_text(purpose),
             from_on=first,
             until_on=until_on,
             made_at=now,
@@ -232,15 +232,22 @@ class WatchService:
         held_by = self._catalogues().lineage(matter, today)
         return principal.require_inquiry(matter, Mode.EX_OFFICIO, region or principal.region, today, held_by=held_by)
 
+    def _require_known(self, matter: str) -> None:
+        if not self._catalogues().ever_knew(matter):
+            raise Refused("MATTER_UNKNOWN", "no catalogue ever defined this matter", matter=matter)
+
     async def close_case(self, principal: Principal, matter: str, case_no: str) -> bool:
         """Take a case as closed; return whether it was before.
 
         Raises:
-            Refused: NOT_PERMITTED, ARGUMENT_INVALID.
+            Refused: NOT_PERMITTED, MATTER_UNKNOWN, ARGUMENT_INVALID.
         """
         self._grant(principal, matter, "")
+        self._require_known(matter)
         alerts.require_case_no(case_no, least=1)
-        return await self._ledger.call(Ledger.close_case, principal.department, matter, case_no, principal.actor)
+        return await self._ledger.call(
+            Ledger.close_case, principal.department, matter, masked_text(case_no), principal.actor
+        )
 
     async def pull(self, principal: Principal, after: int, limit: int) -> list[KeptAlert]:
         """Return alerts that are not acknowledged, behind a number, in order.
