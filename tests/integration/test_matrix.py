@@ -56,8 +56,10 @@ from lanjie_gateway.domain.errors import GatewayError
 from lanjie_gateway.services.screening import Inquiry, Party, ScreeningService
 from lanjie_matcher.civil_time import SHANGHAI
 from lanjie_matcher.fingerprints import IndexKey
+from tests.support.certificates import Desk
 from tests.support.gateway import RunningGateway, person, running
 from tests.support.grants import give as grant
+from tests.support.methods import methods
 from tests.support.subjects import uscc
 
 DATA: Final = Path(__file__).parents[1] / "data"
@@ -104,18 +106,32 @@ PERSONS: Final = {"i": "inquirer", "a": "authority", "g": "agency", "m": "manage
 
 
 def departments() -> str:
-    """Return the departments file: in each, one person of each role."""
+    """Return the departments file: in each, one person of each role, known by a token and by a certificate.
+
+    Inquirers of most departments are known by the names in their grants, as well as by this file.
+    """
     text = ""
     for name in set(MAY) - {"local"}:
         text += (
             f'[departments.{name}]\nname = "测试{name}"\nregion = "{HOME.get(name, "320100")}"\nlist_types = ["TAX"]\n'
         )
         text += f"[departments.{name}.persons]\n"
-        text += "".join(f'{who} = {{roles = ["{role}"]}}\n' for who, role in PERSONS.items() if who != "m")
+        text += "".join(
+            f'{who} = {{roles = ["{role}"], identities = ["{identity(name, role)}"]}}\n'
+            for who, role in PERSONS.items()
+            if who != "m"
+        )
         keys = f'level = "municipal", signing_keys = ["ed25519:{name.encode().hex().ljust(64, "0")}"]'
         region = HOME.get(name, "320100")
-        text += f'm = {{roles = ["manager"], region = "{region}", {keys}}}\n'
+        text += (
+            f'm = {{roles = ["manager"], region = "{region}", {keys}, identities = ["{identity(name, "manager")}"]}}\n'
+        )
     return text
+
+
+def identity(department: str, role: str) -> str:
+    """Return the name in the certificate of a person."""
+    return f"URI:spiffe://test/{department}/{role}"
 
 
 def end(gateway: RunningGateway, department: str) -> None:
@@ -127,7 +143,8 @@ def end(gateway: RunningGateway, department: str) -> None:
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
     directory = tmp_path_factory.mktemp("matrix")
     (directory / "departments.toml").write_text(departments(), encoding="utf-8")
-    with running(directory / "gateway", NOW, departments=directory / "departments.toml") as made:
+    tls = DESK.setdefault("desk", Desk(tmp_path_factory.mktemp("certificates"))).settings
+    with running(directory / "gateway", NOW, departments=directory / "departments.toml", **tls) as made:
         made.publish(DATA / "national.yaml")
         row = {
             "id_kind": "uscc",
@@ -419,19 +436,28 @@ NEVER_GRANTED: Final = frozenset({"nobody"})
 NOT_NOW: Final = frozenset({"ended", "past", "future", "nobody"})
 
 
+ORDINARY: Final = {("wide", "certificate"), ("past", "token")}
+"""Of each form of identity, and of what is granted and what is not, one in the ordinary run."""
+
+
 @pytest.mark.parametrize(
-    "department",
+    ("department", "form"),
     [
-        each if each in ("local", "wide", "past", "nobody") else pytest.param(each, marks=pytest.mark.long)
-        for each in MAY
+        each if each in ORDINARY else pytest.param(*each, marks=pytest.mark.long)
+        for each in itertools.product(MAY, ("token", "certificate", "name in the grant"))
+        if each[1] == "token" or (each[0] in set(MAY) - {"local"} and (each[1] == "certificate" or each[0] in GRANTS))
     ],
 )
-def test_every_method_takes_the_roles_that_the_table_names(gateway: RunningGateway, department: str) -> None:
+def test_every_method_takes_the_roles_that_the_table_names(gateway: RunningGateway, department: str, form: str) -> None:
     for (rpc, roles), role in itertools.product(RPCS, sorted(ANY)):
         method = rpc.method
-        if method in UNDONE and role in roles:
+        if (method in UNDONE and role in roles) or (form == "name in the grant" and role != "inquirer"):
             continue
-        code, _ = _call(gateway, rpc, department, role)
+        code, _ = _call(gateway, rpc, department, role, form)
+        if form == "name in the grant" and department in {"ended", "nobody"}:
+            # The name was the grant's: with its end it is nobody's.
+            assert code == "CREDENTIALS_INVALID", (method, code)
+            continue
         may = role in roles
         if roles is ASKS and method == "UploadLocalPasses":
             may = may and department not in NEVER_GRANTED
@@ -440,20 +466,11 @@ def test_every_method_takes_the_roles_that_the_table_names(gateway: RunningGatew
             may = may and department not in NOT_NOW and asks
         elif role == "inquirer" and method in BY_GRANT:
             may = department in BY_GRANT[method]
-        assert (code != "NOT_PERMITTED") is may, (method, role, code)
+        assert (code not in ("NOT_PERMITTED", "CREDENTIALS_INVALID")) is may, (method, role, code)
 
 
 def test_the_table_names_every_method_there_is() -> None:
-    modules = (
-        *(access_pb2, audit_pb2, calendar_pb2, catalogue_pb2, feedback_pb2, ledger_pb2, listing_pb2, receipt_pb2),
-        *(rights_pb2, screening_pb2, statistics_pb2, sync_pb2, watch_pb2),
-    )
-    there = {
-        f"{service.name}.{method.name}"
-        for module in modules
-        for service in module.DESCRIPTOR.services_by_name.values()
-        for method in service.methods
-    }
+    there = {f"{service.rpartition('.')[2]}.{method}" for service, method in methods()}
     assert there == {f"{rpc.stub.__name__.removesuffix('Stub')}.{rpc.method}" for rpc, _ in RPCS}
 
 
@@ -536,18 +553,35 @@ def _records(gateway: RunningGateway, department: str) -> list[dict[str, Any]]:
     return [json.loads(row.record) for row in rows if row.department == department]
 
 
-def _call(gateway: RunningGateway, rpc: Rpc, department: str, role: str = "inquirer") -> tuple[str, Any]:
+def _call(
+    gateway: RunningGateway, rpc: Rpc, department: str, role: str = "inquirer", form: str = "token"
+) -> tuple[str, Any]:
     """Return (OK, response) or (reason, message and metadata); of a stream the first message counts."""
-    address = json.loads(gateway.file.read_text())[rpc.listener]
-    return gateway.run(_called(address, rpc, token(gateway, department, role)))
+    told = json.loads(gateway.file.read_text())
+    if form == "token":
+        return gateway.run(_called(told[rpc.listener], rpc, token(gateway, department, role)))
+    name = f"URI:spiffe://test/{department}" if form == "name in the grant" else identity(department, role)
+    return gateway.run(_called(told["tls"][rpc.listener], rpc, name))
 
 
-async def _called(address: str, rpc: Rpc, bearer: str) -> tuple[str, Any]:
-    channel = _CHANNELS.get(address)
+def _channel(address: str, name: str) -> grpc.aio.Channel:
+    if not name.startswith("URI:"):
+        return grpc.aio.insecure_channel(address)
+    authority = DESK["desk"].authority
+    leaf = authority.issue(name)
+    credentials = grpc.ssl_channel_credentials(authority.pem, leaf.key, leaf.cert)
+    # Channels with the same options share connections unless they are told not to.
+    return grpc.aio.secure_channel(address, credentials, options=[("grpc.use_local_subchannel_pool", 1)])
+
+
+async def _called(address: str, rpc: Rpc, who: str) -> tuple[str, Any]:
+    by_name = who.startswith("URI:")
+    key = address, who if by_name else ""
+    channel = _CHANNELS.get(key)
     if channel is None:
-        channel = _CHANNELS[address] = grpc.aio.insecure_channel(address)
+        channel = _CHANNELS[key] = _channel(*key)
     call, request = getattr(rpc.stub(channel), rpc.method), rpc.request
-    metadata = (("authorization", f"Bearer {bearer}"),)
+    metadata = () if by_name else (("authorization", f"Bearer {who}"),)
     streams = isinstance(call, grpc.aio.StreamUnaryMultiCallable | grpc.aio.StreamStreamMultiCallable)
     begun = call(iter([request]) if streams else request, metadata=metadata, timeout=30)
     try:
@@ -559,7 +593,8 @@ async def _called(address: str, rpc: Rpc, bearer: str) -> tuple[str, Any]:
     return "OK", response
 
 
-_CHANNELS: dict[str, grpc.aio.Channel] = {}
+_CHANNELS: dict[tuple[str, str], grpc.aio.Channel] = {}
+DESK: dict[str, Desk] = {}
 
 
 @pytest.fixture(scope="module", autouse=True)
