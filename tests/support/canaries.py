@@ -86,7 +86,7 @@ def files_below(*folders: Path) -> dict[str, bytes]:
         for each in sorted(folder.rglob("*")):
             found[f"name of {each.name}"] = str(each).encode()
             if each.is_file():
-                found[str(each.relative_to(folder.parent))] = each.read_bytes()
+                found[str(each.relative_to(folder.parent))] = each.read_bytes().strip(b"\0")
     return found
 
 

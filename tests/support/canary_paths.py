@@ -304,6 +304,8 @@ class Paths:
         self.run("report", hit["decision_id"], *told)
         self.run("report", listed["decision_id"], "--applied", number, "--officer", number, code=2)
         self.run("report", listed["decision_id"], *told, "--json")
+        by_card = ("--officer", number, "--reason", "identity", "--correct")
+        self.run("report", hit["decision_id"], *by_card, code=2)
         self.run("feedback", "--json")
         self.run("feedback", "--department", number, code=None)
         self.run("case", "close", f"案 {number}", *MATTER)

@@ -20,6 +20,7 @@ from typing import Any, Final
 from lanjie_gateway.domain.errors import Refused, invalid_argument
 from lanjie_matcher.decide import Outcome
 from lanjie_matcher.identifiers import PERSON_KINDS
+from lanjie_matcher.masking import holds_personal_number
 
 EFFECTS: Final = frozenset(
     outcome.name for outcome in (Outcome.ADVISE, Outcome.HEIGHTEN, Outcome.RESTRICT, Outcome.INTERCEPT)
@@ -160,6 +161,9 @@ def require_sound(report: Report, now: datetime.datetime) -> None:
     """
     if not report.officer.strip() or len(report.officer) > MAX_OFFICER:
         raise invalid_argument("officer", "length", f"name the officer by number, 1 to {MAX_OFFICER} characters")
+    for name, said in (("officer", report.officer), ("confirmed_by", report.confirmed_by)):
+        if holds_personal_number(said):
+            raise invalid_argument(name, "number", "an officer is named by a service number, never a citizen number")
     if report.reason and report.reason not in REASONS:
         raise invalid_argument("reason", "unknown", f"a reason is one of {', '.join(REASONS)}")
     if len(report.text) > MAX_TEXT:
