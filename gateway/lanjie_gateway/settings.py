@@ -7,13 +7,16 @@ import sys
 import threading
 from collections.abc import MutableMapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import structlog
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lanjie_matcher.masking import masked_line
+
+MOST_OF_A_SOCKET: Final = 107
+"""Bytes that the path of a unix socket may have."""
 
 
 class Settings(BaseSettings):
@@ -38,6 +41,9 @@ class Settings(BaseSettings):
     plain_admin: str = Field(default="127.0.0.1:0", description="The same for the admin listener.")
     advertise: str = Field(
         default="", description="With TLS: host name by which other machines reach the listeners; theirs when empty."
+    )
+    sockets: Path | None = Field(
+        default=None, description="Directory of unix sockets beside the listeners, for tokens; none when left out."
     )
     allow_examples: bool = Field(default=False, description="Take catalogues marked `example: true`.")
     region: str = Field(default="320000", pattern="^[0-9]{6}$", description="Region of department `local`, GB/T 2260.")
@@ -111,6 +117,11 @@ class Settings(BaseSettings):
         Raises:
             ValueError: a listener breaks a rule, which is named.
         """
+        if self.sockets is not None:
+            if self.workers > 1:
+                raise ValueError("a socket is one worker's: LANJIE_SOCKETS goes with one (rule sockets-workers)")
+            if len(os.fsencode(self.socket("listen"))) > MOST_OF_A_SOCKET:
+                raise ValueError(f"{self.sockets} is too long for a socket's name (rule socket-path)")
         plain = {"metrics": self.metrics}
         if self.tls is None:
             for name in ("listen", "feed", "admin"):
@@ -137,6 +148,10 @@ class Settings(BaseSettings):
             return address
         host = f"[{self.advertise}]" if ":" in self.advertise else self.advertise
         return f"{host}:{address.rpartition(':')[2]}"
+
+    def socket(self, name: str) -> Path:
+        """Return the path of the unix socket of a listener."""
+        return (self.sockets or self.state).resolve() / f"{name}.sock"
 
     @property
     def has_redis(self) -> bool:

@@ -144,9 +144,11 @@ class Callers:
         return next(iter(found.values()))
 
 
-def over_tls(context: Any) -> bool:
-    """Whether a call came over TLS."""
-    return b"ssl" in context.auth_context().get("transport_security_type", ())
+def came_by(context: Any) -> str:
+    """Return how a call came: ``tls``, ``socket`` or ``plain``."""
+    if b"ssl" in context.auth_context().get("transport_security_type", ()):
+        return "tls"
+    return "socket" if context.peer().startswith("unix:") else "plain"
 
 
 def _unknown() -> Refused:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from lanjie.v1 import screening_pb2 as pb
 from lanjie.v1 import screening_pb2_grpc
-from lanjie_gateway.api.auth import caller, over_tls
+from lanjie_gateway.api.auth import caller, came_by
 from lanjie_gateway.api.messages import date_text, timestamp
 from lanjie_gateway.domain.access import Principal
 from lanjie_gateway.domain.records import DIGEST_ALGORITHM
@@ -38,7 +38,7 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
 
     Args:
         service: answers them.
-        discover: what `Discover` says of this gateway, to those who came over TLS or not.
+        discover: what `Discover` says of this gateway, to those who came by ``tls``, ``socket`` or ``plain``.
         draw: takes the tokens of a caller and its officer for some checks; refuses when there are none.
         objection_channel: where to object to listings whose list type names no channel.
     """
@@ -46,7 +46,7 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
     def __init__(
         self,
         service: ScreeningService,
-        discover: Callable[[bool], pb.DiscoverResponse],
+        discover: Callable[[str], pb.DiscoverResponse],
         draw: Callable[[Principal, str, int], Awaitable[None]],
         objection_channel: str = "",
     ) -> None:
@@ -84,7 +84,7 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
         """Say where the other services listen."""
         del request
         caller(context)
-        return self._discover(over_tls(context))
+        return self._discover(came_by(context))
 
 
 def _decision(answer: Answer, channel: str) -> pb.Decision:

@@ -450,6 +450,9 @@ class Control:
             "pid": os.getpid(),
             "version": VERSION,
         }
+        if self.feed.socket:
+            screening = f"unix:{self._settings.socket('listen')}"
+            content["sockets"] = {"screening": screening, "feed": self.feed.socket, "admin": self.admin.socket}
         if self.certificates is not None:
             content["tls"] = {"screening": self.screening_tls, "feed": self.feed.tls, "admin": self.admin.tls}
         aside = self.gateway_file.with_suffix(".tmp")

@@ -52,30 +52,51 @@ def certificates_of(settings: Settings, clock: Clock) -> Certificates | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where one server listens: in the clear, on this machine; with TLS, as others write it, empty without."""
+    """Where one server listens.
+
+    Attributes:
+        plain: in the clear, on this machine.
+        tls: with TLS, as others write it; empty without.
+        socket: on a unix socket; empty without.
+    """
 
     plain: str
     tls: str = ""
+    socket: str = ""
 
 
 def listen(server: grpc.aio.Server, settings: Settings, name: str, certificates: Certificates | None) -> Places:
     """Let a server listen on `listen`, `feed` or `admin` of the settings."""
     asked: str = getattr(settings, name)
+    socket = _on_a_socket(server, settings, name)
     if certificates is None:
-        return Places(plain=_with_port(asked, server.add_insecure_port(asked)))
+        return Places(plain=_with_port(asked, server.add_insecure_port(asked)), socket=socket)
     beside: str = getattr(settings, f"plain_{name}")
     return Places(
         plain=_with_port(beside, server.add_insecure_port(beside)),
         tls=settings.advertised(_with_port(asked, server.add_secure_port(asked, certificates.credentials()))),
+        socket=socket,
     )
+
+
+def _on_a_socket(server: grpc.aio.Server, settings: Settings, name: str) -> str:
+    if settings.sockets is None:
+        return ""
+    path = settings.socket(name)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    server.add_insecure_port(f"unix:{path}")
+    # Who may enter the directory is for its owner to say; beyond its group nobody connects.
+    path.chmod(0o660)
+    return f"unix:{path}"
 
 
 def places_of(settings: Settings, name: str) -> Places:
     """Return where another process of this gateway listens, by its settings with ports in them."""
     asked: str = getattr(settings, name)
+    socket = f"unix:{settings.socket(name)}" if settings.sockets is not None else ""
     if settings.tls is None:
-        return Places(plain=asked)
-    return Places(plain=getattr(settings, f"plain_{name}"), tls=settings.advertised(asked))
+        return Places(plain=asked, socket=socket)
+    return Places(plain=getattr(settings, f"plain_{name}"), tls=settings.advertised(asked), socket=socket)
 
 
 def _with_port(address: str, port: int) -> str:

@@ -106,9 +106,9 @@ class Worker:
             consume=self._consume,
         )
 
-        def discover(over_tls: bool) -> screening_pb2.DiscoverResponse:  # noqa: FBT001  a callback's one argument
+        def discover(way: str) -> screening_pb2.DiscoverResponse:
             return screening_pb2.DiscoverResponse(
-                feed_address=feed.tls if over_tls else feed.plain,
+                feed_address=getattr(feed, way) or feed.plain,
                 lineage=self.feed.lineage,
                 epoch=self.feed.epoch,
                 revision=self.index.revision,
