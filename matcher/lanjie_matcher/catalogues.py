@@ -55,6 +55,7 @@ class ListType:
     Attributes:
         remedies: what a subject may do against a listing that states none itself (Art. 31, 71).
         objection_channel: where a subject objects to what a listing says (Art. 64).
+        shared_with: departments its listings are shared with (Art. 35, 39); `None` for all that may ask.
     """
 
     code: str
@@ -73,6 +74,11 @@ class ListType:
     aliases: tuple[str, ...] = ()
     remedies: str = ""
     objection_channel: str = ""
+    shared_with: frozenset[str] | None = None
+
+    def is_shared_with(self, department: str | None) -> bool:
+        """Whether its listings may be told to a department; `None` stands for every unit."""
+        return self.shared_with is None or department is None or department in self.shared_with
 
     def in_force_on(self, day: datetime.date) -> bool:
         """Whether the list type itself is in force."""

@@ -53,6 +53,7 @@ class Question:
         at: aware instant to judge at.
         handling_region: region of the authority that handles the matter.
         role: part the subject plays in the case.
+        department: who asks; `None` for a caller that stands for every unit.
         implementer_kinds: kinds of unit the caller is by its grant; `None` for a caller that may act as any.
         kind_hint: kind of subject that the asked identifier tells; used where a listing says only "organisation".
         name_mismatches: ids of the listings whose recorded name is not the stated one.
@@ -63,6 +64,7 @@ class Question:
     at: datetime.datetime
     handling_region: str
     role: str = APPLICANT
+    department: str | None = None
     implementer_kinds: frozenset[str] | None = None
     kind_hint: SubjectKind | None = None
     name_mismatches: frozenset[str] = frozenset()
@@ -134,7 +136,8 @@ def decide(
     The obligations, in order; the blocks below carry their numbers:
 
     0. An unknown matter is an error; a matter no catalogue in force knows is undetermined (Art. 45, 47).
-    1. Only listings in force count, a local list type only in its own region (Art. 29, 41, 65, 66).
+    1. Only listings in force count, a local list type only in its own region (Art. 29, 41, 65, 66), and only those
+       that their list type shares with who asks (Art. 35, 39).
     2. A measure needs list type, subject kind, matter, role, implementer and region all named (Art. 45, 47).
     3. A measure that waits on a decision acts only while one of a kind it names runs.
     4. A local entry that repeats a higher one gives way to it (Art. 2, 68).
@@ -282,7 +285,9 @@ def _stands(
 ) -> Standing | str:
     if list_type is None:
         return "list_type_unknown"
-    stands = standing(listing, list_type.ends_with, question.at)
+    stands: Standing | str = standing(listing, list_type.ends_with, question.at)
+    if stands is _IN_FORCE and not list_type.is_shared_with(question.department):
+        stands = "list_type_not_shared"
     if stands is not _IN_FORCE or list_type.level is _NATIONAL:
         return stands
     here = covers(list_type.region, question.handling_region, catalogues.region_overrides)

@@ -4,6 +4,7 @@ Each goes through a whole gateway where the rule is one of answers or records, a
 all there is to it. docs/safeguards.md names what else proves the same.
 """
 
+import dataclasses
 import datetime
 import itertools
 import json
@@ -28,12 +29,15 @@ from lanjie_gateway.domain.import_rules import ImportState, Receipt
 from lanjie_gateway.domain.list_file import FileRefused, read_header
 from lanjie_gateway.services.event_facts import EventFacts
 from lanjie_gateway.services.inquiries import UploadedPass
+from lanjie_gateway.services.screening import Inquiry, Party, ScreeningService
 from lanjie_matcher.catalogues import Edition
 from lanjie_matcher.civil_time import SHANGHAI, day_of
+from lanjie_matcher.fingerprints import IndexKey
 from lanjie_matcher.identifiers import parse
 from tests.support.answers import AUTHORITY, act, records, row
 from tests.support.callers import authority
 from tests.support.gateway import RunningGateway, person, running
+from tests.support.grants import grant
 from tests.support.serve import run
 from tests.support.subjects import citizen, uscc
 
@@ -67,6 +71,12 @@ list_types:
        removal_conditions, remedies]}
   - {code: LATER, name: 未来名单, authority: 某部门, basis: 某条例第一条, standard: 某办法第二条,
      effective_from: 2099-01-01}
+  - {code: SHARED, name: 有共享范围的名单, authority: 某部门, basis: 某条例第一条, standard: 某办法第二条,
+     shared_with: [housing]}
+  - {code: KEPT, name: 不予共享的名单, authority: 某部门, basis: 某条例第一条, standard: 某办法第二条, shared_with: []}
+measures:
+  - {code: B-1, title: 投标限制, content: 依法限制, objects: [organisation], list_types: [SHARED, KEPT],
+     matters: [tendering.bidder], effect: restrict, trigger: listing, class: 1, department: 某部门, basis: 某条例第二条}
 """
 
 
@@ -311,6 +321,57 @@ def test_article_35_36_a_record_is_of_a_list_in_force_and_goes_to_who_may_ask(of
         assert office.bad(subject) == ("list_type", "list-type-unknown")
     assert office.views(KEPT, authority("city-tax", "320000", "TAX")) == []
     assert office.views(KEPT, authority("city-wage", "320100", "WAGE")) == [], "nor of its own list, elsewhere"
+
+
+SHARED, UNSHARED = enter(list_type="SHARED"), enter(list_type="KEPT")
+
+
+def test_article_35_36_a_list_type_is_shared_with_whom_its_catalogue_names(office: Office) -> None:
+    worker = office.gateway.inner.worker
+    service = ScreeningService(
+        index=worker.index,
+        key=IndexKey(office.control.ledger.keys.index),
+        records=worker.records,
+        clock=office.gateway.clock,
+        current=lambda: True,
+        ledger=lambda: (worker.feed.lineage, worker.feed.epoch),
+        grants=lambda who: who,
+    )
+    said, callers, later = {}, {}, next(_companies)
+    inquiry = Inquiry(matter="tendering.bidder", purpose=WHY)
+    for department in ("housing", "transport", "local"):
+        who = INQUIRER
+        if department != "local":
+            facts: dict[str, Any] = {"regions": ["320000"], "reads_listings": True, "valid_until": day(30)}
+            granted = grant(department, matters=["tendering.bidder"], **facts)
+            who = dataclasses.replace(INQUIRER, department=department, grant=granted)
+        callers[department] = who
+        until = TODAY + datetime.timedelta(days=30)
+        watch: dict[str, Any] = {"matter": "tendering.bidder", "until_on": until, "purpose": WHY}
+        office.run(office.control.watches.register(who, later, **watch))
+        office.run(service.check(who, Party(identifier=later), inquiry))
+        for subject in (SHARED, UNSHARED, KEPT):
+            told = office.run(service.check(who, Party(identifier=subject), inquiry))
+            _, read = office.run(office.control.rights.read(subject, WHY, "案1", who))
+            said[department, subject] = (told.ruling.outcome.name, len(told.ruling.listings), len(read))
+            explained = office.run(office.control.explanations.explain(told.decision_id, WHY, AGENCY))
+            assert explained.reproduced
+    told, nothing = ("RESTRICT", 1, 1), ("PASS", 0, 0)
+    assert [said["housing", each] for each in (SHARED, UNSHARED, KEPT)] == [told, nothing, told]
+    assert [said["transport", each] for each in (SHARED, UNSHARED, KEPT)] == [nothing, nothing, told]
+    assert [said["local", each] for each in (SHARED, UNSHARED, KEPT)] == [told] * 3, "it stands for every unit"
+    _, read = office.run(office.control.rights.read(UNSHARED, WHY, "案1", AGENCY))
+    assert len(read) == 1, "the agency runs the list"
+
+    # Nobody else hears of a listing that comes later either, by a watch or because of a pass.
+    office.take(row(later, "SHARED"))
+    office.run(office.control.inquiries.load())
+    office.run(office.control.alerts.catch_up())
+    heard = {
+        department: {each.kind.value for each in office.run(office.control.watches.pull(who, 0, 100))}
+        for department, who in callers.items()
+    }
+    assert heard == {"housing": {"listed", "pass_overtaken"}, "transport": set(), "local": {"listed", "pass_overtaken"}}
 
 
 NEWER = {"source_record_id": "a-37", "source_version": "2", "reason": "新"}

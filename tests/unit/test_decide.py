@@ -610,6 +610,7 @@ def test_decide_takes_listings_catalogues_and_a_question_and_nothing_else():
         "matter",
         "at",
         "handling_region",
+        "department",
         "role",
         "implementer_kinds",
         "kind_hint",

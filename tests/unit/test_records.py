@@ -31,6 +31,7 @@ def questions(draw):
         at=draw(st.datetimes(datetime.datetime(2020, 1, 1), timezones=st.just(datetime.UTC))),  # noqa: DTZ001
         handling_region=draw(st.sampled_from(["320000", "320100"])),
         role=draw(st.sampled_from(["applicant", "parent"])),
+        department=draw(st.none() | st.just("housing")),
         implementer_kinds=draw(st.none() | KINDS),
         kind_hint=draw(st.none() | st.sampled_from(SubjectKind)),
         name_mismatches=draw(st.frozensets(st.sampled_from(["0" * 16, "1" * 16]), max_size=2)),
@@ -44,6 +45,7 @@ def leaf_of(question):
             "matter": question.matter,
             "as_of": instant(question.at),
             "region": question.handling_region,
+            "department": question.department or "local",
             "role": question.role,
             **about(question, kind="uscc", subject=b"s" * 16, bucket=b"b" * 16),
         }
@@ -57,7 +59,7 @@ def test_a_question_comes_back_from_its_record(question):
     assert (asked.kind, asked.subject, asked.bucket) == ("uscc", b"s" * 16, b"b" * 16)
 
 
-@pytest.mark.parametrize("field", ["matter", "as_of", "region", "subject", "bucket", "id_kind"])
+@pytest.mark.parametrize("field", ["matter", "as_of", "region", "department", "subject", "bucket", "id_kind"])
 def test_a_record_without_its_question_is_not_replayed(field):
     question = Question(matter="m", at=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), handling_region="320000")
     fields = json.loads(leaf_of(question))
@@ -89,7 +91,11 @@ def test_every_part_of_an_answer_is_compared():
 
 def test_every_finding_of_decide_has_words():
     source = inspect.getsource(sys.modules["lanjie_matcher.decide"]) + inspect.getsource(tracing)
-    noted = set(re.findall(r'note\(\d, "(\w+)"', source)) | {"list_type_unknown", "list_type_of_other_region"}
+    noted = set(re.findall(r'note\(\d, "(\w+)"', source)) | {
+        "list_type_unknown",
+        "list_type_of_other_region",
+        "list_type_not_shared",
+    }
     assert len(noted) > 10
     for verdict in noted | {"edition_in_force", "edition_not_in_force"}:
         assert words(Finding(step=0, verdict=verdict, listing="L", edition="e@1", measure="M", detail="d"))

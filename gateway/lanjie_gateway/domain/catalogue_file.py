@@ -36,7 +36,7 @@ _PUBLICATION: Final = frozenset({"number", "date", "approver", "document_sha256"
 _FILING: Final = frozenset({"number", "date"})
 _LIST_TYPE: Final = frozenset(
     "code name authority basis standard level region scope ends_with required_fields source_max_age_days"
-    " effective_from effective_to aliases local_regulation remedies objection_channel".split()
+    " effective_from effective_to aliases local_regulation remedies objection_channel shared_with".split()
 )
 _MATTER: Final = frozenset(
     "code name broader implementation_codes case_no_required as_of_allowed high_consequence stale_pass"
@@ -221,6 +221,7 @@ def _list_type(fields: Fields, level: Level, region: str, told: tuple[str, str])
         aliases=fields.texts("aliases"),
         remedies=remedies,
         objection_channel=objection_channel,
+        shared_with=None if fields.raw("shared_with") is None else frozenset(fields.texts("shared_with")),
     )
     # (3) local bounds
     regulated = rules.cites_local_regulation(fields.text("local_regulation"), list_type.basis)

@@ -31,6 +31,11 @@ _LEVELS: Final = {level.name.lower(): level for level in Level}
 _T = TypeVar("_T")
 
 
+def asking(department: str) -> str | None:
+    """Return a department as `Question` names it: `local` stands for every unit."""
+    return None if department == LOCAL else department
+
+
 class DepartmentsRefused(ValueError):
     """The departments file breaks a rule.
 

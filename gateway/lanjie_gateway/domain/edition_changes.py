@@ -29,7 +29,7 @@ _MEASURE_FIELDS: Final = tuple(
 )
 _LIST_TYPE_FIELDS: Final = tuple(field.name for field in dataclasses.fields(ListType))
 _MATTER_FIELDS: Final = tuple(field.name for field in dataclasses.fields(Matter) if field.name != "code")
-_READ: Final = ("code", "ends_with", "level", "region", "source_max_age_days")
+_READ: Final = ("code", "ends_with", "level", "region", "shared_with", "source_max_age_days")
 """What `decide` reads of a list type."""
 
 

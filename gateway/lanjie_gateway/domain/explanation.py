@@ -40,6 +40,7 @@ _OF_LISTING: Final = {
     "publicity_ended": "is past its publicity",
     "retention_ended": "is past its retention",
     "list_type_unknown": "is of list type {detail}, which no catalogue in force defines",
+    "list_type_not_shared": "is of the list type {detail}, which is not shared with the department (Art. 35)",
     "list_type_of_other_region": "is of the local list type {detail}, which acts in another region only",
     "no_entry": "is of list type {detail}, which no measure in force names for this matter",
     "objection_open": "bears an objection mark, which changes nothing",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lanjie_gateway.domain import merkle
+from lanjie_gateway.domain.departments import asking
 from lanjie_matcher.catalogues import APPLICANT
 from lanjie_matcher.decide import Question
 from lanjie_matcher.subjects import SubjectKind
@@ -83,6 +84,7 @@ def replay(fields: Mapping[str, Any]) -> Asked:
         at=datetime.datetime.fromisoformat(fields["as_of"]),
         handling_region=fields["region"],
         role=fields.get("role") or APPLICANT,
+        department=asking(fields["department"]),
         implementer_kinds=None if kinds is None else frozenset(kinds) - {_NO_KINDS},
         kind_hint=SubjectKind(hint) if hint else None,
         name_mismatches=frozenset(fields.get("other_names", ())),

@@ -10,7 +10,7 @@ from lanjie_gateway.domain import marks, retention
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.authorisations import Authorisation
 from lanjie_gateway.domain.complaints import Complaint
-from lanjie_gateway.domain.departments import LOCAL
+from lanjie_gateway.domain.departments import LOCAL, asking
 from lanjie_gateway.domain.duties import DutyView
 from lanjie_gateway.domain.errors import Refused, invalid_argument
 from lanjie_gateway.domain.grants import Mode
@@ -191,7 +191,8 @@ class RightsService:
 
         1. By a grant that reads listings, or by the agency; with a purpose and a case (Art. 24, 39, 40). Natural
            persons count as those of checks do.
-        2. Listings in force alone, each with the measures in force that name its list type and kind of subject.
+        2. Listings in force alone that their list type shares with the department (Art. 35), each with the measures in
+           force that name its list type and kind of subject.
         3. Marks are shown masked; they have no effect, here or anywhere (Art. 47).
         4. The reading leaves a record before it is given (Art. 39).
 
@@ -214,7 +215,7 @@ class RightsService:
                 related_persons=tuple(marks.shown(each, clear_names=clear) for each in view.details.related_persons),
             )
             for view in found
-            if not view.not_in_force
+            if not view.not_in_force and self._is_shared(view, principal, day_of(now))
         ]
         (token,) = await self._ledger.call(Ledger.tokens_of, [subject])
         record_id = await self._records.leave(  # (4)
@@ -290,6 +291,14 @@ class RightsService:
             for each in await self._ledger.call(Ledger.find, subject)
             if not retention.erased(each.packed) and not retention.over(each.packed.listing, today)
         ]
+
+    def _is_shared(self, view: ListingView, principal: Principal, today: datetime.date) -> bool:
+        list_type = self._catalogues().list_type(view.listing.list_type, today)
+        return (
+            Role.AGENCY in principal.roles
+            or list_type is None
+            or list_type.is_shared_with(asking(principal.department))
+        )
 
     def _measures(self, view: ListingView, today: datetime.date) -> tuple[tuple[Edition, Measure], ...]:
         catalogues, listing = self._catalogues(), view.listing

@@ -9,6 +9,7 @@ from lanjie_gateway.adapters.index import ExactIndex, MovedError, compacted
 from lanjie_gateway.adapters.segments import SegmentWriter
 from lanjie_gateway.domain.access import Principal, not_granted
 from lanjie_gateway.domain.authorisations import NAME, Wanted
+from lanjie_gateway.domain.departments import asking
 from lanjie_gateway.domain.errors import Refused, Unanswerable, invalid_argument
 from lanjie_gateway.domain.grants import Mode
 from lanjie_gateway.domain.packed import PackedListing, unpack_bucket
@@ -402,6 +403,7 @@ class ScreeningService:
             at=admitted.at,
             handling_region=admitted.region,
             role=admitted.inquiry.role or APPLICANT,
+            department=asking(admitted.asker.department),
             implementer_kinds=admitted.implementer_kinds,
             kind_hint=kind_by_code(identifier),
             vouched=self._index.sources(admitted.revision),

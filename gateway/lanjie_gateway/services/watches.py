@@ -11,6 +11,7 @@ from lanjie_gateway.adapters.ledger import InquiryRow, Ledger, LedgerThread
 from lanjie_gateway.domain import alerts
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.alerts import KeptAlert, Watch
+from lanjie_gateway.domain.departments import asking
 from lanjie_gateway.domain.errors import Refused, Unanswerable, invalid_argument, invalid_identifier, not_found
 from lanjie_gateway.domain.grants import Grant, Mode
 from lanjie_gateway.domain.records import about
@@ -180,6 +181,7 @@ class WatchService:
             matter=matter,
             at=now,
             handling_region=region or principal.region,
+            department=asking(principal.department),
             implementer_kinds=grant.implementer_kinds,
             kind_hint=kind_by_code(parsed),
         )

@@ -19,6 +19,7 @@ from lanjie_gateway.adapters.ledger.lives import BucketsOf, Life
 from lanjie_gateway.adapters.ledger.rows import GenerationGoneError, InquiryRow, unsigned64
 from lanjie_gateway.adapters.ledger.tables import HEAD, INQUIRY, LISTING_KEY, PASSED
 from lanjie_gateway.domain import packed
+from lanjie_gateway.domain.departments import asking
 from lanjie_gateway.domain.feedback import is_person
 from lanjie_gateway.domain.records import Asked, replay
 from lanjie_matcher.catalogues import APPLICANT
@@ -201,6 +202,7 @@ def _passed(row: Any) -> Passed | None:
         at=decided_at,
         handling_region=fields.get("region", ""),
         role=fields.get("role") or APPLICANT,
+        department=asking(row.department),
     )
     return Passed(
         key=bytes(row.subject_key),

@@ -15,6 +15,7 @@ from lanjie_gateway.adapters.ledger.tables import ALERT, ALERT_HEAD, CLOSED_CASE
 from lanjie_gateway.adapters.sealing import SealBrokenError, Sealer
 from lanjie_gateway.domain import packed
 from lanjie_gateway.domain.alerts import Alert, AlertKind, KeptAlert, Watch
+from lanjie_gateway.domain.departments import asking
 from lanjie_matcher.decide import Question
 from lanjie_matcher.fingerprints import IndexKey
 from lanjie_matcher.identifiers import Identifier, IdentifierError, parse
@@ -113,6 +114,7 @@ def watch_of(row: Any) -> Watch:
             matter=row.matter,
             at=packed.instant(row.made_at),
             handling_region=asked["region"],
+            department=asking(row.department),
             implementer_kinds=None if kinds is None else frozenset(kinds),
             kind_hint=SubjectKind(asked["kind_hint"]) if asked["kind_hint"] else None,
         ),
