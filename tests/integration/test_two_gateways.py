@@ -131,6 +131,44 @@ def test_a_host_without_its_database_answers_nothing_and_recovers(tmp_path: Path
             assert outcome(client, uscc(761)) == "RESTRICT"
 
 
+@pytest.mark.long
+def test_alerts_come_once_whichever_host_was_asked_and_whichever_goes(tmp_path: Path, shared_url: str) -> None:
+    """Watched and passed on one host, listed on the other, told on both; then the first one goes."""
+    until_on = NOW.date() + datetime.timedelta(days=30)
+    with contextlib.ExitStack() as late, contextlib.ExitStack() as early:
+        first = early.enter_context(running(tmp_path / "a", NOW, ledger_url=shared_url))
+        for name in ("keys", "tokens"):
+            shutil.copytree(tmp_path / "a" / name, tmp_path / "b" / name)
+        second = late.enter_context(running(tmp_path / "b", NOW, ledger_url=shared_url))
+        one = early.enter_context(first.client(local=False))
+        other = late.enter_context(second.client(local=False))
+        first.publish(DATA / "national.yaml")
+        until(lambda: second.inner.worker.index.revision == 1, "the catalogue is not there")
+
+        def told(client: lanjie.Client) -> list[lanjie.Alert]:
+            return list(client.alerts(acknowledge=False))
+
+        def ask(client: lanjie.Client, gateway: RunningGateway, number: int) -> set[tuple[str, str]]:
+            watch = client.watch(uscc(number), matter=MATTER, purpose="履约期间", until=until_on).watch_id
+            passed = client.check(uscc(number + 1), matter=MATTER, purpose="test").decision_id
+            gateway.run(gateway.inner.control.inquiries.load())
+            return {(watch, ""), ("", passed)}
+
+        wanted = ask(other, second, 770)
+        first.import_rows([wage_row(uscc(number), 1) for number in (770, 771)])
+        until(lambda: len(told(other)) == 2, "nothing was told")
+        assert {(each.watch_id, each.decision_id) for each in told(one)} == wanted
+        assert one.acknowledge(up_to=2) == 2
+        assert told(other) == []
+        ask(one, first, 772)
+        early.close()
+        wanted = ask(other, second, 774)
+        second.import_rows([wage_row(uscc(number), 1) for number in range(772, 776)])
+        until(lambda: len(told(other)) == 4, "nothing was told")
+        assert [each.number for each in told(other)] == [3, 4, 5, 6]
+        assert wanted < {(each.watch_id, each.decision_id) for each in told(other)}
+
+
 @contextlib.contextmanager
 def _out_of_reach(postgres: PostgresServer, url: str) -> Iterator[None]:
     """Nobody gets a connection to the database, and those there were are cut."""

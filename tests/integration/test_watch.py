@@ -255,7 +255,7 @@ async def test_the_asynchronous_client_follows(gateway: RunningGateway) -> None:
 
 def test_days_go_by(tmp_path) -> None:
     """A bidder listed after the opening shows by watch and not as of it; dates tell on their day; watches end."""
-    bidder, dated, short, later, left, old, forgotten = map(uscc, range(1, 8))
+    bidder, dated, short, later, left, old, forgotten, passed = map(uscc, range(1, 9))
     opening: dict[str, Any] = {
         "matter": MATTER,
         "purpose": PURPOSE,
@@ -273,22 +273,28 @@ def test_days_go_by(tmp_path) -> None:
         ended = client.watch(left, **term)
         for subject in (old, forgotten):
             client.check(subject, matter=MATTER, purpose=PURPOSE)
+        client.check(passed, matter="tendering.bidder", purpose=PURPOSE, case_no="标2")
         assert client.end_watch(ended.watch_id).ended_at is not None
         facts = {"served_date": day(0), "listed_on": day(2), "expires_on": day(5)}
-        gateway.import_rows([row(dated, "WAGE", **facts)])
+        gateway.import_rows([row(each, "WAGE", **facts) for each in (dated, passed)])
         assert told(gateway) == []
         told_on: dict[int, tuple[int, str, str, str]] = {}
         for offset in range(1, 8):
             gateway.clock.at += datetime.timedelta(days=1)
             if offset == 1:
+                # It is known to be listed, and passes: it begins tomorrow.
+                eve = client.check(passed, matter="tendering.bidder", purpose=PURPOSE).decision_id
                 new = [row(bidder, "COURT", served_date=day(1), listed_on=day(1))]
                 gateway.import_rows([*new, *(row(each, "COURT") for each in (short, later, left))])
                 assert [len(client.watches()), len(client.watches(ended=True))] == [3, 5]
             for each in told(gateway):
-                told_on.setdefault(each.number, (offset, each.kind.value, each.masked, each.case_no))
+                found = (offset, each.kind.value, each.masked, each.case_no or each.decision_id)
+                told_on.setdefault(each.number, found)
         assert {before.outcome, client.check(bidder, **opening).outcome} == {lanjie.Outcome.PASS}
         assert list(told_on.values()) == [
             (1, "listed", parse(bidder).masked, "标1"),
+            (2, "pass_overtaken", parse(passed).masked, "标2"),
+            (2, "pass_overtaken", parse(passed).masked, eve),
             (2, "began", parse(dated).masked, ""),
             (3, "standing", parse(later).masked, ""),
             (6, "ended_by_date", parse(dated).masked, ""),
@@ -296,7 +302,7 @@ def test_days_go_by(tmp_path) -> None:
         # A case without a number is open for thirty days.
         gateway.clock.at += datetime.timedelta(days=22)
         gateway.import_rows([row(old, "COURT", decision_no="O")])
-        assert kinds(gateway, 4) == ["pass_overtaken"]
+        assert kinds(gateway, 6) == ["pass_overtaken"]
         gateway.clock.at += datetime.timedelta(days=2)
         gateway.import_rows([row(forgotten, "COURT", decision_no="F")])
-        assert kinds(gateway, 5) == []
+        assert kinds(gateway, 7) == []

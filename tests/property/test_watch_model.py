@@ -65,6 +65,10 @@ class Watched:
 class World:
     """A ledger, a model of it, and what is due by the model."""
 
+    retro = datetime.timedelta()
+    breaks = "_keep"
+    """Where a step is broken."""
+
     def __init__(self, state, seed: int, url: str = "") -> None:
         self.random = random.Random(seed)
         self.clock = Clock()
@@ -82,7 +86,7 @@ class World:
         return day_of(self.clock())
 
     def step(self) -> bool:
-        more, _ = self.ledger.alert_step(KNOWN, self.ledger.head(), datetime.timedelta())
+        more, _ = self.ledger.alert_step(KNOWN, self.ledger.head(), self.retro)
         return more
 
     def settle(self) -> None:
@@ -183,7 +187,7 @@ class World:
 
     def crash(self) -> None:
         """Break a step at a random point, and open the ledger anew."""
-        calls, real = self.random.randrange(1, 4), alerting.Alerting._keep
+        calls, real = self.random.randrange(1, 4), getattr(alerting.Alerting, self.breaks)
 
         def broken(*arguments) -> None:
             nonlocal calls
@@ -192,14 +196,14 @@ class World:
                 raise CrashError
             real(*arguments)
 
-        alerting.Alerting._keep = broken  # type: ignore[assignment,method-assign]
+        setattr(alerting.Alerting, self.breaks, broken)
         try:
             self.step()
         except CrashError:
             self.ledger.close()
             self.ledger = open_ledger(self.state, self.clock, self.url)
         finally:
-            alerting.Alerting._keep = real  # type: ignore[method-assign]
+            setattr(alerting.Alerting, self.breaks, real)
 
     def acknowledge(self) -> None:
         found = self.ledger.alerts("d", 0, self.random.choice((1, 3, 100)))

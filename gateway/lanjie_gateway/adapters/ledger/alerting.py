@@ -12,7 +12,7 @@
 
 import datetime
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -84,16 +84,27 @@ class Alerting:
         connection: inside a transaction of its own.
         order: what to go by.
         buckets_of: reads the buckets of older facts.
-        digests_of: gives the view digests of a listing by generation, from its sealed details.
+        older: makes view digests under older generations of the key.
+        search: what the step before left of a search for passes; a crash begins it anew.
+
+    Attributes:
+        told: departments that were told something.
+        search: for the next step, once this one is committed.
     """
 
     def __init__(
-        self, connection: sa.Connection, order: Order, buckets_of: BucketsOf, digests_of: passes.DigestsOf
+        self,
+        connection: sa.Connection,
+        order: Order,
+        buckets_of: BucketsOf,
+        older: passes.OlderKeys,
+        search: passes.Search | None,
     ) -> None:
         self._connection = connection
         self._order = order
         self._buckets_of = buckets_of
-        self._digests_of = digests_of
+        self._older = older
+        self.search = search
         self._known_sets: dict[int, CatalogueSet] = {}
         self.told: set[str] = set()
 
@@ -112,13 +123,13 @@ class Alerting:
         ).first()
         day = day_of(order.now if commit is None else packed.instant(commit.committed_at)).toordinal()
         if day > at.day and not at.seq:
-            start = packed.micros(start_of(datetime.date.fromordinal(day)))
-            return self._move(day=day, looking_at=start, looked=-1)
+            # The day that was looked at last stays in place until its successor was.
+            return self._move(looking_at=packed.micros(start_of(datetime.date.fromordinal(day))), looked=-1)
         if commit is not None:
             if commit.kind == "catalogue":
                 return self._move(revision=commit.revision, looking_at=commit.committed_at, looked=0)
             return self._events(at, commit)  # (4)
-        return bool(order.retro) and self._late(at)
+        return bool(order.retro) and (self._late(at) or self._searched(at))
 
     def _position(self) -> Any:
         query = sa.select(WATCH_POSITION).with_for_update()
@@ -150,7 +161,7 @@ class Alerting:
         for row in rows:
             watch = watches.watch_of(row)
             moment = max(watch.made_at, start_of(watch.from_on))
-            self._look_at(watch, at.revision, moment, first=True)
+            self._look_at(watch, at, moment, first=True)
         self._connection.execute(WATCH.update().where(WATCH.c.id.in_([row.id for row in rows])).values(looked=True))
         return bool(rows)
 
@@ -164,22 +175,22 @@ class Alerting:
         old = _running(day_of(moment).toordinal()).where(WATCH.c.looked.is_(True), WATCH.c.id > at.looked)
         rows = self._connection.execute(old.order_by(WATCH.c.id).limit(WATCHES)).all()
         for row in rows:
-            self._look_at(watches.watch_of(row), at.revision, moment, first=False)
+            self._look_at(watches.watch_of(row), at, moment, first=False)
         if len(rows) == WATCHES:
             return self._move(looked=rows[-1].id)
-        return self._move(looking_at=None, looked=0)
+        return self._move(day=max(at.day, day_of(moment).toordinal()), looking_at=None, looked=0)
 
-    def _look_at(self, watch: Watch, revision: int, moment: datetime.datetime, *, first: bool) -> None:
+    def _look_at(self, watch: Watch, at: Any, moment: datetime.datetime, *, first: bool) -> None:
         known = self._known(watch)
-        found = self._borne(watch, revision, moment)
-        yesterday = moment - datetime.timedelta(microseconds=1)
+        found = self._borne(watch, at.revision, moment)
+        before = datetime.date.fromordinal(at.day)
         for listing_id, now in found.items():
             was = known.get(listing_id)
-            later = alerts.begins_later(now.listing, day_of(yesterday))
+            later = alerts.begins_later(now.listing, before)
             began = later is not None and later <= day_of(moment)
             kind = alerts.seen(was, now, first=first, began=began)
             if kind is not None:
-                self._tell(_alert(watch, kind, was, now), revision, moment)
+                self._tell(_alert(watch, kind, was, now), at.revision, moment)
             self._keep(watch, listing_id, was, alerts.after(was, now))
         for listing_id in known.keys() - found.keys():
             self._keep(watch, listing_id, known[listing_id], None)
@@ -283,7 +294,7 @@ class Alerting:
                 put = database.insert(self._connection, BEGINS_LATER).values(day=day.toordinal(), listing_id=number)
                 self._connection.execute(put.on_conflict_do_nothing())
         since = packed.micros(self._order.now - self._order.retro)
-        found = passes.told(self._connection, numbers, since, self._digests_of)
+        found = passes.told(self._connection, numbers, since, self._older)
         for number in sorted(found):
             state = states.get(number)
             if state is not None:
@@ -291,14 +302,39 @@ class Alerting:
                     self._overtake(each, state, revision, moment)
 
     def _late(self, at: Any) -> bool:
-        """Hold passes that were kept since against the listings that stood by then."""
+        """Hold passes that were kept since against the listings that stand by now."""
         rows, any_left = passes.fresh(self._connection, WATCHES)
         since = packed.micros(self._order.now - self._order.retro)
+        # What begins by its date comes with no revision.
+        begun = packed.micros(start_of(datetime.date.fromordinal(at.day)))
         for each in rows:
-            if each.decided_at >= since and each.revision < at.revision:
+            if each.decided_at >= since and (each.revision < at.revision or each.decided_at < begun):
                 for life in self._lives_of(each, at.revision):
                     self._overtake(each, life, at.revision, self._order.now)
         return any_left
+
+    def _searched(self, at: Any) -> bool:
+        """Do the same for passes of a generation that has gone, some listings at a time."""
+        search = self.search or passes.search(self._connection)
+        if search is None:
+            return False
+        since = packed.micros(self._order.now - self._order.retro)
+        views = self._older.views({each.generation for each in search.passes})
+        numbers = passes.companies(self._connection, search.after, EVENTS) if views else []
+        digests = {number: self._older.digests(number, views) for number in numbers}
+        wanted = {each.key for each in search.passes if each.decided_at >= since}
+        for life in lives.of_listings(self._connection, [number for number in numbers if digests[number] & wanted]):
+            state = _state_of(life, at.revision)
+            own = digests[int(life.listing_id, 16)] & wanted
+            for each in search.passes:
+                if state is not None and each.key in own:
+                    self._overtake(each, state, at.revision, self._order.now)
+        if len(numbers) == EVENTS:
+            self.search = replace(search, after=numbers[-1])
+        else:
+            passes.looked(self._connection, search.rows)
+            self.search = None
+        return True
 
     def _lives_of(self, each: passes.Passed, revision: int) -> list[packed.PackedListing]:
         found = passes.lives_of(self._connection, each, revision, self._buckets_of)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+import functools
 from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from lanjie_gateway.adapters.ledger import (
     lives,
     locks,
     looking,
+    passes,
     proposals,
     pruning,
     reach,
@@ -136,6 +138,7 @@ class Ledger:
         self._sealer = Sealer(self.keys.store)
         self._index = IndexKey(self.keys.index)
         self._rotation: rotation.Rotation | None = None
+        self._search: passes.Search | None = None
         self.shared = locks.shared(engine)
 
     @classmethod
@@ -1120,26 +1123,27 @@ class Ledger:
         """
         order = alerting.Order(catalogues=catalogues, upto=upto, now=self._clock(), retro=retro, lineage=self.lineage)
         with database.transaction(self._engine) as connection:
-            work = alerting.Alerting(
-                connection, order, self._buckets, lambda number, older: self._digests(connection, number, older)
-            )
+            older = passes.OlderKeys(functools.cache(self._view_of), lambda number: self._keys_of(connection, number))
+            work = alerting.Alerting(connection, order, self._buckets, older, self._search)
             more = work.step()
+        self._search = work.search
         return more, work.told
 
-    def _digests(self, connection: sa.Connection, number: int, generations: Collection[int]) -> list[int]:
-        """Return the view digests of a listing's companies under older keys, as far as those are here."""
+    def _view_of(self, generation: int) -> ViewKey | None:
+        """Return the view key of a generation; `None` where it is not here."""
+        try:
+            return ViewKey(self._keys_for(generation, False).view, 24)
+        except KeysLostError:
+            return None
+
+    def _keys_of(self, connection: sa.Connection, number: int) -> list[str]:
+        """Return the canonical keys of a listing's subjects; none where they cannot be read any more."""
         row = connection.execute(sa.select(LISTING).where(LISTING.c.id == number)).one()
-        found = []
         try:
             details = self._details(row.sealed, row.wrapped_key, row.natural_key)
-            keys = [parse(each).key for each in details.identifiers] if details is not None else []
+            return [parse(each).key for each in details.identifiers] if details is not None else []
         except (SealBrokenError, IdentifierError, ValueError):
             return []
-        for generation in generations:
-            with contextlib.suppress(KeysLostError):
-                view = ViewKey(self._keys_for(generation, False).view, 24)
-                found += [view.digest64(key) for key in keys]
-        return found
 
     def _buckets(self, natural_key: bytes, before: history.Before) -> frozenset[bytes] | None:
         """Return the buckets of details as a payload keeps them; `None` where they cannot be read any more."""

@@ -3,7 +3,8 @@
 1. Every record of a pass is noted with it, in the transaction that keeps it: those of the gateway by the index token of
    the subject's key, local ones by the view digest, under whatever generation of the view key it was made.
 2. Natural persons only where the department asked ex officio.
-3. One that came late, or was told on an older revision, is held against what has been committed since.
+3. One that came late, or was told on an older revision or before the day began, is held against what stands by then.
+4. A local one that came when its generation of the view key had gone is looked for among all listings, some at a time.
 """
 
 import datetime
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 
 from lanjie_gateway.adapters.ledger import database, lives
 from lanjie_gateway.adapters.ledger.lives import BucketsOf, Life
-from lanjie_gateway.adapters.ledger.rows import GenerationGoneError, InquiryRow, unsigned64
+from lanjie_gateway.adapters.ledger.rows import InquiryRow, unsigned64
 from lanjie_gateway.adapters.ledger.tables import HEAD, INQUIRY, LISTING_KEY, PASSED
 from lanjie_gateway.domain import packed
 from lanjie_gateway.domain.departments import asking
@@ -24,9 +25,10 @@ from lanjie_gateway.domain.feedback import is_person
 from lanjie_gateway.domain.records import Asked, replay
 from lanjie_matcher.catalogues import APPLICANT
 from lanjie_matcher.decide import Outcome, Question
+from lanjie_matcher.fingerprints import ViewKey
 
-DigestsOf = Callable[[int, Collection[int]], Iterable[int]]
-"""Gives the view digests of a listing's companies under older generations of the key, from its sealed details."""
+SEARCHED: Final = 1_000
+"""Passes that are looked for at once."""
 _DIGEST_BYTES: Final = 8
 _FORGOTTEN: Final = 5_000
 _TOGETHER: Final = 500
@@ -58,6 +60,42 @@ class Passed:
     as_of: datetime.datetime | None
     revision: int
     subject: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OlderKeys:
+    """Makes view digests under older generations of the key.
+
+    Attributes:
+        view_of: gives the key of a generation; `None` where it is not here.
+        keys_of: gives the canonical keys of a listing's subjects, from its sealed details.
+    """
+
+    view_of: Callable[[int], ViewKey | None]
+    keys_of: Callable[[int], Iterable[str]]
+
+    def views(self, generations: Iterable[int]) -> list[ViewKey]:
+        """Return the keys that are here."""
+        return [view for each in generations if (view := self.view_of(each)) is not None]
+
+    def digests(self, listing: int, views: Sequence[ViewKey]) -> set[bytes]:
+        """Return the digests of a listing's subjects, as records hold them."""
+        return {_digest(view.digest64(key)) for key in self.keys_of(listing) for view in views} if views else set()
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Passes of older generations on their way through the listings (4).
+
+    Attributes:
+        rows: name them in `looked`.
+        passes: what is looked for.
+        after: number of the listing that was looked at last.
+    """
+
+    rows: Sequence[Any]
+    passes: Sequence[Passed]
+    after: int = -1
 
 
 def note(connection: sa.Connection, rows: Sequence[InquiryRow]) -> None:
@@ -95,9 +133,7 @@ def _noted(row: InquiryRow) -> dict[str, Any] | None:
     }
 
 
-def told(
-    connection: sa.Connection, numbers: Collection[int], since: int, digests_of: DigestsOf
-) -> dict[int, list[Passed]]:
+def told(connection: sa.Connection, numbers: Collection[int], since: int, keys: OlderKeys) -> dict[int, list[Passed]]:
     """Return the passes told of the subjects of listings since an instant (microseconds), by listing, oldest first."""
     rows = connection.execute(
         sa.select(
@@ -105,18 +141,18 @@ def told(
         ).where(LISTING_KEY.c.listing_id.in_(numbers), LISTING_KEY.c.current.is_(True))
     ).all()
     owners: dict[bytes, set[int]] = {}
-    older = _older_generations(connection)
+    older = keys.views(_older_generations(connection))
     for row in rows:
-        digests = {value for value in (row.view_digest, row.other_digest) if value is not None}
-        if older and digests:
-            digests.update(digests_of(row.listing_id, older))
-        for key in (bytes(row.bucket), *map(_digest, digests)):
+        digests = {_digest(value) for value in (row.view_digest, row.other_digest) if value is not None}
+        if digests:
+            digests |= keys.digests(row.listing_id, older)
+        for key in (bytes(row.bucket), *digests):
             owners.setdefault(key, set()).add(row.listing_id)
     found: dict[int, list[Passed]] = {}
-    keys = list(owners)
-    for start in range(0, len(keys), _TOGETHER):
-        some = PASSED.c.subject_key.in_(keys[start : start + _TOGETHER])
-        for each in _read(connection, some & (PASSED.c.decided_at >= since), None):
+    asked = list(owners)
+    for start in range(0, len(asked), _TOGETHER):
+        some = PASSED.c.subject_key.in_(asked[start : start + _TOGETHER])
+        for each in _read(connection, some & (PASSED.c.decided_at >= since)):
             for number in owners[each.key]:
                 found.setdefault(number, []).append(each)
     return found
@@ -124,17 +160,39 @@ def told(
 
 def fresh(connection: sa.Connection, limit: int) -> tuple[list[Passed], bool]:
     """Return passes that were not looked at since they were noted, and whether there were any; they are now (3)."""
-    some = sa.select(PASSED.c.subject_key, PASSED.c.decision_id, PASSED.c.kind).where(PASSED.c.looked.is_(False))
+    rows, found = _new(connection, PASSED.c.generation.in_(_held_generations(connection)), limit)
+    looked(connection, rows)
+    return found, bool(rows)
+
+
+def search(connection: sa.Connection) -> Search | None:
+    """Return the search for such passes of generations that have gone; `None` where there are none (4)."""
+    rows, found = _new(connection, PASSED.c.generation.not_in(_held_generations(connection)), SEARCHED)
+    return Search(rows, found) if rows else None
+
+
+def looked(connection: sa.Connection, rows: Sequence[Any]) -> None:
+    """Take passes as looked at."""
+    names = ("subject_key", "decision_id", "kind")
+    own = [PASSED.c[name] == sa.bindparam(f"own_{name}") for name in names]
+    if rows:
+        values = [{f"own_{name}": getattr(row, name) for name in names} for row in rows]
+        connection.execute(PASSED.update().where(*own).values(looked=True), values)
+
+
+def companies(connection: sa.Connection, after: int, limit: int) -> Sequence[int]:
+    """Return the numbers of listings of companies, behind one, in order."""
+    digest = sa.func.coalesce(LISTING_KEY.c.view_digest, LISTING_KEY.c.other_digest)
+    some = LISTING_KEY.c.current.is_(True) & digest.is_not(None) & (LISTING_KEY.c.listing_id > after)
+    query = sa.select(LISTING_KEY.c.listing_id).where(some).distinct()
+    return connection.execute(query.order_by(LISTING_KEY.c.listing_id).limit(limit)).scalars().all()
+
+
+def _new(connection: sa.Connection, where: sa.ColumnElement[bool], limit: int) -> tuple[Sequence[Any], list[Passed]]:
+    new = PASSED.c.looked.is_(False) & where
+    some = sa.select(PASSED.c.subject_key, PASSED.c.decision_id, PASSED.c.kind).where(new)
     rows = connection.execute(some.order_by(PASSED.c.decided_at).limit(limit)).all()
-    if not rows:
-        return [], False
-    found = _read(
-        connection, PASSED.c.looked.is_(False) & PASSED.c.decision_id.in_([row.decision_id for row in rows]), None
-    )
-    for row in rows:
-        own = (PASSED.c.subject_key == row.subject_key) & (PASSED.c.decision_id == row.decision_id)
-        connection.execute(PASSED.update().where(own, PASSED.c.kind == row.kind).values(looked=True))
-    return found, True
+    return rows, _read(connection, new & PASSED.c.decision_id.in_([row.decision_id for row in rows])) if rows else []
 
 
 def forget(connection: sa.Connection, before: int) -> None:
@@ -144,15 +202,16 @@ def forget(connection: sa.Connection, before: int) -> None:
 
 
 def lives_of(connection: sa.Connection, each: Passed, revision: int, buckets_of: BucketsOf) -> list[Life]:
-    """Return the lives of the listings of the subject of a pass at a revision; none where that cannot be told."""
+    """Return the lives of the listings of the subject of a pass at a revision.
+
+    Raises:
+        GenerationGoneError: see `search`.
+    """
     if each.kind == "gateway":
         found = lives.of_bucket(connection, each.key, revision, buckets_of)
     else:
-        try:
-            digest = int.from_bytes(each.key, "big")
-            found = lives.of_digest(connection, each.generation, digest, revision, buckets_of)
-        except GenerationGoneError:
-            return []
+        digest = int.from_bytes(each.key, "big")
+        found = lives.of_digest(connection, each.generation, digest, revision, buckets_of)
     return [life for life in found if life.keyed is not False]
 
 
@@ -171,21 +230,24 @@ def bucket_of(connection: sa.Connection, each: Passed, listing_id: str) -> bytes
     return next((bytes(row.bucket) for row, value in digests if _digest(value) == each.key), b"")
 
 
-def _older_generations(connection: sa.Connection) -> frozenset[int]:
-    """Return the generations of local passes whose digests stand beside no listing any more."""
+def _held_generations(connection: sa.Connection) -> list[int]:
+    """Return the generations whose digests stand beside the listings, and 0, which passes of the gateway have."""
     head = connection.execute(sa.select(HEAD.c.generation, HEAD.c.other_generation)).one()
-    held = [0, head.generation] + ([] if head.other_generation is None else [head.other_generation])
-    found = connection.execute(sa.select(PASSED.c.generation).where(PASSED.c.generation.not_in(held)).distinct())
-    return frozenset(found.scalars())
+    return [0, head.generation] + ([] if head.other_generation is None else [head.other_generation])
 
 
-def _read(connection: sa.Connection, where: Any, limit: int | None) -> list[Passed]:
+def _older_generations(connection: sa.Connection) -> Sequence[int]:
+    """Return the other generations of local passes."""
+    gone = PASSED.c.generation.not_in(_held_generations(connection))
+    return connection.execute(sa.select(PASSED.c.generation).where(gone).distinct()).scalars().all()
+
+
+def _read(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[Passed]:
     query = (
         sa.select(PASSED, INQUIRY.c.record, INQUIRY.c.department, INQUIRY.c.matter, INQUIRY.c.subject_token)
         .join(INQUIRY, (INQUIRY.c.decision_id == PASSED.c.decision_id) & (INQUIRY.c.kind == PASSED.c.kind))
         .where(where, INQUIRY.c.outcome == Outcome.PASS.name)
         .order_by(PASSED.c.decided_at, PASSED.c.decision_id)
-        .limit(limit)
     )
     return [each for row in connection.execute(query) if (each := _passed(row)) is not None]
 
