@@ -135,7 +135,9 @@ def test_an_officer_confirms_before_a_measure_against_a_person(gateway: RunningG
     client.report(decision.decision_id, applied=["N-1"], officer="1", confirmed_by="2", confirmed_at=gateway.clock())
 
 
-def test_an_undetermined_answer_takes_what_an_officer_made_of_it(client: lanjie.Client) -> None:
+def test_an_undetermined_answer_takes_what_an_officer_made_of_it(
+    gateway: RunningGateway, client: lanjie.Client
+) -> None:
     decision = client.check(PERSON, matter="procurement.supplier", purpose=PURPOSE, name="李示例")
     assert decision.outcome.name == "UNDETERMINED"
     told = client.report(decision.decision_id, officer="1", case_refused=True)
@@ -149,6 +151,8 @@ def test_an_undetermined_answer_takes_what_an_officer_made_of_it(client: lanjie.
         ),
     )
     assert client.report(decision.decision_id, officer="1", case_refused=True)[0].repeated
+    troubles = run("status", "--json", gateway_file=gateway.file).json["lists"]["troubles"]
+    assert any("a case was refused where the answer did not intercept" in each for each in troubles)
 
 
 def test_what_is_missing_is_counted_by_age(tmp_path) -> None:

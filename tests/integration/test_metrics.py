@@ -73,6 +73,7 @@ def test_the_numbers_are_those_of_the_gateway(gateway: RunningGateway, tmp_path:
         assert found["lanjie_sync_view_fingerprints", ""] == service._views.view.head()[1]
         assert (found["lanjie_workers", "configured"], found["lanjie_workers", "ready"]) == (1, 1)
         assert found["lanjie_worker_max_lag_revisions", ""] == 0
+        assert found["lanjie_feedback_alarms_total", "applied-on-advice"] == 0
         assert found["lanjie_sync_updates_total", "snapshot"] == service.counts["snapshot"]
         assert found["lanjie_sync_sent_bytes_total", "snapshot"] > 256
         told = found["lanjie_sync_told_seconds_count", ""]

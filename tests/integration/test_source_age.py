@@ -130,7 +130,7 @@ async def test_what_is_known_grows_older_while_the_ledger_cannot_be_read(
 ) -> None:
     known = catalogue.catalogues(catalogue.edition(list_types=(catalogue.list_type(source_max_age_days=1),)))
     async with desk(tmp_path, known) as at:
-        lists = ListStatusService(at.thread, lambda: known, at.clock, at.duties, lambda: 0)
+        lists = ListStatusService(at.thread, lambda: known, at.clock, at.duties, lambda: 0, feedback_alarms={})
         async with busy(at.thread, monkeypatch):
             assert await lists.watch() is None
         await at.take(csv_file([cells(1)]))

@@ -53,6 +53,7 @@ def test_what_is_wrong_is_said_in_words():
             pb.DutyCount(rule="repair-decision", bound="the department", open=2),
         ],
         missing_year=2027,
+        feedback_alarms={"refused-without-interception": 2, "applied-on-advice": 0},
     )
     told.oldest_waiting_time.FromDatetime(datetime.datetime(2026, 3, 8, 16, tzinfo=datetime.UTC))
     old = (
@@ -68,6 +69,7 @@ def test_what_is_wrong_is_said_in_words():
         "objection-reply: 1 of 3 overdue: the provider; `lanjie duties --overdue`",
         "1 acts are contested by a second person: who acted",
         "the working days of 2027 are not published here: last days beyond are provisional; `lanjie calendar publish`",
+        "2 reports since the start: a case was refused where the answer did not intercept; ask the department",
     ]
     for part in ("objection-reply", "repair-decision"):
         assert part in shown(told)

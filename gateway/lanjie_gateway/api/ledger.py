@@ -97,6 +97,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             waiting=status.waiting,
             oldest_waiting_time=None if status.waiting_since is None else timestamp(status.waiting_since),
             missing_year=status.missing_year,
+            feedback_alarms={alarm.value: number for alarm, number in status.feedback_alarms.items()},
         )
         for each in status.ages.undelivered:
             limit = each.source_max_age_days or 0

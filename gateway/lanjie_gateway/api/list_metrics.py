@@ -1,13 +1,14 @@
-"""What Prometheus hears of the lists: the age of their sources, what waits, and the clocks of the law."""
+"""What Prometheus hears of the lists: the age of their sources, what waits, the clocks of the law, odd feedback."""
 
 import asyncio
 from collections.abc import Iterable
 
 from prometheus_client import Metric
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from lanjie_gateway.api.metrics import ANSWER_SECONDS
+from lanjie_gateway.domain.feedback import Alarm
 from lanjie_gateway.services.list_status import ListStatusService
 
 
@@ -58,4 +59,9 @@ class ListCollector(Collector):
                 duties.add_metric([rule.value, state], getattr(count, state))
         year = GaugeMetricFamily("lanjie_calendar_missing_year", "Year whose working days should be here; 0 for none.")
         year.add_metric([], status.missing_year)
-        return age, overdue, waiting, duties, year
+        alarms = CounterMetricFamily(
+            "lanjie_feedback_alarms", "Feedback that somebody has to look at, since the start.", labels=["alarm"]
+        )
+        for alarm in Alarm:
+            alarms.add_metric([alarm.value], status.feedback_alarms.get(alarm, 0))
+        return age, overdue, waiting, duties, year, alarms

@@ -229,7 +229,9 @@ class Control:
         self.statistics = StatisticsService(
             self.ledger, self.duties, self.feedback, self.catalogues.current, self._clock
         )
-        self.lists = ListStatusService(*shared[:3], self.duties, self.calendar.due_year)
+        self.lists = ListStatusService(
+            *(*shared[:3], self.duties, self.calendar.due_year), feedback_alarms=self.feedback.alarms
+        )
         self.rights = RightsService(
             *(self.ledger, self.catalogues.current, self.inquiries.load, self._clock),
             listings=self.listings,

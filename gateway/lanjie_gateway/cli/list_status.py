@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -10,6 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from lanjie_gateway.cli import render
+
+_ALARMS: Final = {
+    "applied-on-advice": "a measure was applied where the answer only advised",
+    "refused-without-interception": "a case was refused where the answer did not intercept",
+    "outside-of-answer": "a measure or listing was named that the answer does not hold, and refused",
+}
 
 
 def lists_dict(status: Any) -> dict[str, Any]:
@@ -54,6 +60,11 @@ def troubles(status: Any) -> list[str]:
             f"the working days of {status.missing_year} are not published here: last days beyond are provisional; "
             "`lanjie calendar publish`"
         )
+    lines += [
+        f"{number:,} reports since the start: {_ALARMS.get(alarm, alarm)}; ask the department"
+        for alarm, number in sorted(status.feedback_alarms.items())
+        if number
+    ]
     return lines
 
 

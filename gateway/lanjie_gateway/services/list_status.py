@@ -10,6 +10,7 @@ from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.duties import DutyRule
 from lanjie_gateway.domain.errors import Unanswerable
+from lanjie_gateway.domain.feedback import Alarm
 from lanjie_gateway.domain.source_ages import Delivery, Source, SourceAges, source_ages
 from lanjie_gateway.services.duty import DutyCount, DutyService
 from lanjie_matcher.catalogues import CatalogueSet
@@ -31,6 +32,7 @@ class ListStatus:
         waiting_since: aware instant at which the oldest of them began.
         duties: how many of each rule are open, overdue or were late.
         missing_year: year whose working days should be here by now; 0 for none.
+        feedback_alarms: feedback that somebody has to look at, counted since the start.
     """
 
     revision: int
@@ -40,6 +42,7 @@ class ListStatus:
     waiting_since: datetime.datetime | None
     duties: Mapping[DutyRule, DutyCount]
     missing_year: int
+    feedback_alarms: Mapping[Alarm, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class ListStatusService:
         clock: aware instants.
         duties: counts the clocks of the law.
         missing_year: gives the year whose working days should be here by now, 0 for none.
+        feedback_alarms: counts them since the start.
     """
 
     def __init__(
@@ -71,12 +75,15 @@ class ListStatusService:
         clock: Callable[[], datetime.datetime],
         duties: DutyService,
         missing_year: Callable[[], int],
+        *,
+        feedback_alarms: Mapping[Alarm, int],
     ) -> None:
         self._ledger = ledger
         self._catalogues = catalogues
         self._clock = clock
         self._duties = duties
         self._missing_year = missing_year
+        self._feedback_alarms = feedback_alarms
         self._known: tuple[_Read, Mapping[DutyRule, DutyCount]] | None = None
 
     async def get(self, principal: Principal) -> ListStatus:
@@ -113,6 +120,7 @@ class ListStatusService:
             waiting_since=read.waiting_since,
             duties=duties,
             missing_year=self._missing_year(),
+            feedback_alarms=dict(self._feedback_alarms),
         )
 
 

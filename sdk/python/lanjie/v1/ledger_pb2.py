@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16lanjie/v1/ledger.proto\x12\tlanjie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n\rBackupRequest\"k\n\x0e\x42\x61\x63kupResponse\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x04\x12\r\n\x05total\x18\x03 \x01(\x04\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12\x0e\n\x06sha256\x18\x06 \x01(\x0c\"\x16\n\x14RotateViewKeyRequest\"Z\n\x15RotateViewKeyResponse\x12\x0c\n\x04\x64one\x18\x01 \x01(\x04\x12\r\n\x05total\x18\x02 \x01(\x04\x12\x12\n\ngeneration\x18\x03 \x01(\r\x12\x10\n\x08revision\x18\x04 \x01(\x04\"\x16\n\x14GetSyncStatusRequest\"\x8b\x02\n\x15GetSyncStatusResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x12\n\ngeneration\x18\x03 \x01(\r\x12\r\n\x05\x63ount\x18\x04 \x01(\x04\x12\x1d\n\x15journal_from_revision\x18\x05 \x01(\x04\x12\"\n\x04sdks\x18\x06 \x03(\x0b\x32\x14.lanjie.v1.SdkStatus\x12<\n\x06\x63ounts\x18\x07 \x03(\x0b\x32,.lanjie.v1.GetSyncStatusResponse.CountsEntry\x1a-\n\x0b\x43ountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xe1\x01\n\tSdkStatus\x12\x0e\n\x06sdk_id\x18\x01 \x01(\t\x12\x12\n\ndepartment\x18\x02 \x01(\t\x12\x11\n\tconnected\x18\x03 \x01(\x08\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12\x12\n\ngeneration\x18\x05 \x01(\r\x12\x35\n\x11last_contact_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rlag_revisions\x18\x07 \x01(\x04\x12\x13\n\x0blag_seconds\x18\x08 \x01(\x01\x12\x14\n\x0clast_refusal\x18\t \x01(\t\"\x16\n\x14GetListStatusRequest\"\xa2\x02\n\x15GetListStatusResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x12\n\ntoday_date\x18\x02 \x01(\t\x12(\n\x07sources\x18\x03 \x03(\x0b\x32\x17.lanjie.v1.SourceStatus\x12\x33\n\x0bundelivered\x18\x04 \x03(\x0b\x32\x1e.lanjie.v1.UndeliveredListType\x12\x0f\n\x07waiting\x18\x05 \x01(\x04\x12\x37\n\x13oldest_waiting_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x06\x64uties\x18\x07 \x03(\x0b\x32\x14.lanjie.v1.DutyCount\x12\x14\n\x0cmissing_year\x18\x08 \x01(\r\"j\n\tDutyCount\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\r\n\x05\x62ound\x18\x02 \x01(\t\x12\x0c\n\x04open\x18\x03 \x01(\x04\x12\x0f\n\x07overdue\x18\x04 \x01(\x04\x12\x13\n\x0bprovisional\x18\x05 \x01(\x04\x12\x0c\n\x04late\x18\x06 \x01(\x04\"\xf5\x01\n\x0cSourceStatus\x12\x11\n\tlist_type\x18\x01 \x01(\t\x12\x16\n\x0elist_type_name\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x14\n\x0cvouched_date\x18\x04 \x01(\t\x12\x10\n\x08\x61ge_days\x18\x05 \x01(\r\x12\x14\n\x0cmax_age_days\x18\x06 \x01(\r\x12\x0f\n\x07overdue\x18\x07 \x01(\x08\x12\x15\n\rlive_listings\x18\x08 \x01(\x04\x12\x32\n\x0e\x64\x65livered_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\n \x01(\x04\"V\n\x13UndeliveredListType\x12\x11\n\tlist_type\x18\x01 \x01(\t\x12\x16\n\x0elist_type_name\x18\x02 \x01(\t\x12\x14\n\x0cmax_age_days\x18\x03 \x01(\r\"\x1d\n\x1bGetCertificateStatusRequest\"\xd0\x01\n\x1cGetCertificateStatusResponse\x12\x0b\n\x03tls\x18\x01 \x01(\x08\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tdays_left\x18\x03 \x01(\x01\x12\x36\n\x12\x63lient_ca_end_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x13\x63lient_ca_days_left\x18\x05 \x01(\x01\x12\r\n\x05\x66\x61ult\x18\x06 \x01(\t\"&\n\x10GetLimitsRequest\x12\x12\n\ndepartment\x18\x01 \x01(\t\"Y\n\x11GetLimitsResponse\x12\x12\n\ntoday_date\x18\x01 \x01(\t\x12\x30\n\x0b\x64\x65partments\x18\x02 \x03(\x0b\x32\x1b.lanjie.v1.DepartmentLimits\"\xc1\x01\n\x10\x44\x65partmentLimits\x12\x12\n\ndepartment\x18\x01 \x01(\t\x12\x0f\n\x07persons\x18\x02 \x01(\x04\x12\x17\n\x0fpersons_per_day\x18\x03 \x01(\x04\x12\x11\n\toff_hours\x18\x04 \x01(\x04\x12\x15\n\rusual_persons\x18\x05 \x01(\x01\x12\r\n\x05level\x18\x06 \x01(\t\x12\x11\n\tlifted_by\x18\x07 \x01(\t\x12#\n\x05trips\x18\x08 \x03(\x0b\x32\x14.lanjie.v1.LimitTrip\"\xab\x01\n\tLimitTrip\x12-\n\ttrip_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06person\x18\x02 \x01(\t\x12\x0f\n\x07officer\x18\x03 \x01(\t\x12\r\n\x05scope\x18\x04 \x01(\t\x12\x10\n\x08\x64\x65tector\x18\x05 \x01(\t\x12\r\n\x05level\x18\x06 \x01(\t\x12\r\n\x05score\x18\x07 \x01(\x01\x12\x0f\n\x07persons\x18\x08 \x01(\x04\"I\n\x11LiftLimitsRequest\x12\x12\n\ndepartment\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08\x64ocument\x18\x03 \x01(\t\"T\n\x12LiftLimitsResponse\x12\x11\n\trecord_id\x18\x01 \x01(\t\x12+\n\x06limits\x18\x02 \x01(\x0b\x32\x1b.lanjie.v1.DepartmentLimits2\xca\x04\n\rLedgerService\x12?\n\x06\x42\x61\x63kup\x12\x18.lanjie.v1.BackupRequest\x1a\x19.lanjie.v1.BackupResponse0\x01\x12T\n\rRotateViewKey\x12\x1f.lanjie.v1.RotateViewKeyRequest\x1a .lanjie.v1.RotateViewKeyResponse0\x01\x12R\n\rGetSyncStatus\x12\x1f.lanjie.v1.GetSyncStatusRequest\x1a .lanjie.v1.GetSyncStatusResponse\x12R\n\rGetListStatus\x12\x1f.lanjie.v1.GetListStatusRequest\x1a .lanjie.v1.GetListStatusResponse\x12g\n\x14GetCertificateStatus\x12&.lanjie.v1.GetCertificateStatusRequest\x1a\'.lanjie.v1.GetCertificateStatusResponse\x12\x46\n\tGetLimits\x12\x1b.lanjie.v1.GetLimitsRequest\x1a\x1c.lanjie.v1.GetLimitsResponse\x12I\n\nLiftLimits\x12\x1c.lanjie.v1.LiftLimitsRequest\x1a\x1d.lanjie.v1.LiftLimitsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16lanjie/v1/ledger.proto\x12\tlanjie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n\rBackupRequest\"k\n\x0e\x42\x61\x63kupResponse\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x04\x12\r\n\x05total\x18\x03 \x01(\x04\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12\x0e\n\x06sha256\x18\x06 \x01(\x0c\"\x16\n\x14RotateViewKeyRequest\"Z\n\x15RotateViewKeyResponse\x12\x0c\n\x04\x64one\x18\x01 \x01(\x04\x12\r\n\x05total\x18\x02 \x01(\x04\x12\x12\n\ngeneration\x18\x03 \x01(\r\x12\x10\n\x08revision\x18\x04 \x01(\x04\"\x16\n\x14GetSyncStatusRequest\"\x8b\x02\n\x15GetSyncStatusResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x12\n\ngeneration\x18\x03 \x01(\r\x12\r\n\x05\x63ount\x18\x04 \x01(\x04\x12\x1d\n\x15journal_from_revision\x18\x05 \x01(\x04\x12\"\n\x04sdks\x18\x06 \x03(\x0b\x32\x14.lanjie.v1.SdkStatus\x12<\n\x06\x63ounts\x18\x07 \x03(\x0b\x32,.lanjie.v1.GetSyncStatusResponse.CountsEntry\x1a-\n\x0b\x43ountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xe1\x01\n\tSdkStatus\x12\x0e\n\x06sdk_id\x18\x01 \x01(\t\x12\x12\n\ndepartment\x18\x02 \x01(\t\x12\x11\n\tconnected\x18\x03 \x01(\x08\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12\x12\n\ngeneration\x18\x05 \x01(\r\x12\x35\n\x11last_contact_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rlag_revisions\x18\x07 \x01(\x04\x12\x13\n\x0blag_seconds\x18\x08 \x01(\x01\x12\x14\n\x0clast_refusal\x18\t \x01(\t\"\x16\n\x14GetListStatusRequest\"\xa8\x03\n\x15GetListStatusResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x12\n\ntoday_date\x18\x02 \x01(\t\x12(\n\x07sources\x18\x03 \x03(\x0b\x32\x17.lanjie.v1.SourceStatus\x12\x33\n\x0bundelivered\x18\x04 \x03(\x0b\x32\x1e.lanjie.v1.UndeliveredListType\x12\x0f\n\x07waiting\x18\x05 \x01(\x04\x12\x37\n\x13oldest_waiting_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x06\x64uties\x18\x07 \x03(\x0b\x32\x14.lanjie.v1.DutyCount\x12\x14\n\x0cmissing_year\x18\x08 \x01(\r\x12M\n\x0f\x66\x65\x65\x64\x62\x61\x63k_alarms\x18\t \x03(\x0b\x32\x34.lanjie.v1.GetListStatusResponse.FeedbackAlarmsEntry\x1a\x35\n\x13\x46\x65\x65\x64\x62\x61\x63kAlarmsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"j\n\tDutyCount\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\r\n\x05\x62ound\x18\x02 \x01(\t\x12\x0c\n\x04open\x18\x03 \x01(\x04\x12\x0f\n\x07overdue\x18\x04 \x01(\x04\x12\x13\n\x0bprovisional\x18\x05 \x01(\x04\x12\x0c\n\x04late\x18\x06 \x01(\x04\"\xf5\x01\n\x0cSourceStatus\x12\x11\n\tlist_type\x18\x01 \x01(\t\x12\x16\n\x0elist_type_name\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x14\n\x0cvouched_date\x18\x04 \x01(\t\x12\x10\n\x08\x61ge_days\x18\x05 \x01(\r\x12\x14\n\x0cmax_age_days\x18\x06 \x01(\r\x12\x0f\n\x07overdue\x18\x07 \x01(\x08\x12\x15\n\rlive_listings\x18\x08 \x01(\x04\x12\x32\n\x0e\x64\x65livered_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\n \x01(\x04\"V\n\x13UndeliveredListType\x12\x11\n\tlist_type\x18\x01 \x01(\t\x12\x16\n\x0elist_type_name\x18\x02 \x01(\t\x12\x14\n\x0cmax_age_days\x18\x03 \x01(\r\"\x1d\n\x1bGetCertificateStatusRequest\"\xd0\x01\n\x1cGetCertificateStatusResponse\x12\x0b\n\x03tls\x18\x01 \x01(\x08\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tdays_left\x18\x03 \x01(\x01\x12\x36\n\x12\x63lient_ca_end_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x13\x63lient_ca_days_left\x18\x05 \x01(\x01\x12\r\n\x05\x66\x61ult\x18\x06 \x01(\t\"&\n\x10GetLimitsRequest\x12\x12\n\ndepartment\x18\x01 \x01(\t\"Y\n\x11GetLimitsResponse\x12\x12\n\ntoday_date\x18\x01 \x01(\t\x12\x30\n\x0b\x64\x65partments\x18\x02 \x03(\x0b\x32\x1b.lanjie.v1.DepartmentLimits\"\xc1\x01\n\x10\x44\x65partmentLimits\x12\x12\n\ndepartment\x18\x01 \x01(\t\x12\x0f\n\x07persons\x18\x02 \x01(\x04\x12\x17\n\x0fpersons_per_day\x18\x03 \x01(\x04\x12\x11\n\toff_hours\x18\x04 \x01(\x04\x12\x15\n\rusual_persons\x18\x05 \x01(\x01\x12\r\n\x05level\x18\x06 \x01(\t\x12\x11\n\tlifted_by\x18\x07 \x01(\t\x12#\n\x05trips\x18\x08 \x03(\x0b\x32\x14.lanjie.v1.LimitTrip\"\xab\x01\n\tLimitTrip\x12-\n\ttrip_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06person\x18\x02 \x01(\t\x12\x0f\n\x07officer\x18\x03 \x01(\t\x12\r\n\x05scope\x18\x04 \x01(\t\x12\x10\n\x08\x64\x65tector\x18\x05 \x01(\t\x12\r\n\x05level\x18\x06 \x01(\t\x12\r\n\x05score\x18\x07 \x01(\x01\x12\x0f\n\x07persons\x18\x08 \x01(\x04\"I\n\x11LiftLimitsRequest\x12\x12\n\ndepartment\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08\x64ocument\x18\x03 \x01(\t\"T\n\x12LiftLimitsResponse\x12\x11\n\trecord_id\x18\x01 \x01(\t\x12+\n\x06limits\x18\x02 \x01(\x0b\x32\x1b.lanjie.v1.DepartmentLimits2\xca\x04\n\rLedgerService\x12?\n\x06\x42\x61\x63kup\x12\x18.lanjie.v1.BackupRequest\x1a\x19.lanjie.v1.BackupResponse0\x01\x12T\n\rRotateViewKey\x12\x1f.lanjie.v1.RotateViewKeyRequest\x1a .lanjie.v1.RotateViewKeyResponse0\x01\x12R\n\rGetSyncStatus\x12\x1f.lanjie.v1.GetSyncStatusRequest\x1a .lanjie.v1.GetSyncStatusResponse\x12R\n\rGetListStatus\x12\x1f.lanjie.v1.GetListStatusRequest\x1a .lanjie.v1.GetListStatusResponse\x12g\n\x14GetCertificateStatus\x12&.lanjie.v1.GetCertificateStatusRequest\x1a\'.lanjie.v1.GetCertificateStatusResponse\x12\x46\n\tGetLimits\x12\x1b.lanjie.v1.GetLimitsRequest\x1a\x1c.lanjie.v1.GetLimitsResponse\x12I\n\nLiftLimits\x12\x1c.lanjie.v1.LiftLimitsRequest\x1a\x1d.lanjie.v1.LiftLimitsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,6 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETSYNCSTATUSRESPONSE_COUNTSENTRY']._loaded_options = None
   _globals['_GETSYNCSTATUSRESPONSE_COUNTSENTRY']._serialized_options = b'8\001'
+  _globals['_GETLISTSTATUSRESPONSE_FEEDBACKALARMSENTRY']._loaded_options = None
+  _globals['_GETLISTSTATUSRESPONSE_FEEDBACKALARMSENTRY']._serialized_options = b'8\001'
   _globals['_BACKUPREQUEST']._serialized_start=70
   _globals['_BACKUPREQUEST']._serialized_end=85
   _globals['_BACKUPRESPONSE']._serialized_start=87
@@ -53,29 +55,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETLISTSTATUSREQUEST']._serialized_start=834
   _globals['_GETLISTSTATUSREQUEST']._serialized_end=856
   _globals['_GETLISTSTATUSRESPONSE']._serialized_start=859
-  _globals['_GETLISTSTATUSRESPONSE']._serialized_end=1149
-  _globals['_DUTYCOUNT']._serialized_start=1151
-  _globals['_DUTYCOUNT']._serialized_end=1257
-  _globals['_SOURCESTATUS']._serialized_start=1260
-  _globals['_SOURCESTATUS']._serialized_end=1505
-  _globals['_UNDELIVEREDLISTTYPE']._serialized_start=1507
-  _globals['_UNDELIVEREDLISTTYPE']._serialized_end=1593
-  _globals['_GETCERTIFICATESTATUSREQUEST']._serialized_start=1595
-  _globals['_GETCERTIFICATESTATUSREQUEST']._serialized_end=1624
-  _globals['_GETCERTIFICATESTATUSRESPONSE']._serialized_start=1627
-  _globals['_GETCERTIFICATESTATUSRESPONSE']._serialized_end=1835
-  _globals['_GETLIMITSREQUEST']._serialized_start=1837
-  _globals['_GETLIMITSREQUEST']._serialized_end=1875
-  _globals['_GETLIMITSRESPONSE']._serialized_start=1877
-  _globals['_GETLIMITSRESPONSE']._serialized_end=1966
-  _globals['_DEPARTMENTLIMITS']._serialized_start=1969
-  _globals['_DEPARTMENTLIMITS']._serialized_end=2162
-  _globals['_LIMITTRIP']._serialized_start=2165
-  _globals['_LIMITTRIP']._serialized_end=2336
-  _globals['_LIFTLIMITSREQUEST']._serialized_start=2338
-  _globals['_LIFTLIMITSREQUEST']._serialized_end=2411
-  _globals['_LIFTLIMITSRESPONSE']._serialized_start=2413
-  _globals['_LIFTLIMITSRESPONSE']._serialized_end=2497
-  _globals['_LEDGERSERVICE']._serialized_start=2500
-  _globals['_LEDGERSERVICE']._serialized_end=3086
+  _globals['_GETLISTSTATUSRESPONSE']._serialized_end=1283
+  _globals['_GETLISTSTATUSRESPONSE_FEEDBACKALARMSENTRY']._serialized_start=1230
+  _globals['_GETLISTSTATUSRESPONSE_FEEDBACKALARMSENTRY']._serialized_end=1283
+  _globals['_DUTYCOUNT']._serialized_start=1285
+  _globals['_DUTYCOUNT']._serialized_end=1391
+  _globals['_SOURCESTATUS']._serialized_start=1394
+  _globals['_SOURCESTATUS']._serialized_end=1639
+  _globals['_UNDELIVEREDLISTTYPE']._serialized_start=1641
+  _globals['_UNDELIVEREDLISTTYPE']._serialized_end=1727
+  _globals['_GETCERTIFICATESTATUSREQUEST']._serialized_start=1729
+  _globals['_GETCERTIFICATESTATUSREQUEST']._serialized_end=1758
+  _globals['_GETCERTIFICATESTATUSRESPONSE']._serialized_start=1761
+  _globals['_GETCERTIFICATESTATUSRESPONSE']._serialized_end=1969
+  _globals['_GETLIMITSREQUEST']._serialized_start=1971
+  _globals['_GETLIMITSREQUEST']._serialized_end=2009
+  _globals['_GETLIMITSRESPONSE']._serialized_start=2011
+  _globals['_GETLIMITSRESPONSE']._serialized_end=2100
+  _globals['_DEPARTMENTLIMITS']._serialized_start=2103
+  _globals['_DEPARTMENTLIMITS']._serialized_end=2296
+  _globals['_LIMITTRIP']._serialized_start=2299
+  _globals['_LIMITTRIP']._serialized_end=2470
+  _globals['_LIFTLIMITSREQUEST']._serialized_start=2472
+  _globals['_LIFTLIMITSREQUEST']._serialized_end=2545
+  _globals['_LIFTLIMITSRESPONSE']._serialized_start=2547
+  _globals['_LIFTLIMITSRESPONSE']._serialized_end=2631
+  _globals['_LEDGERSERVICE']._serialized_start=2634
+  _globals['_LEDGERSERVICE']._serialized_end=3220
 # @@protoc_insertion_point(module_scope)

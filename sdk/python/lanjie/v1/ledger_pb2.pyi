@@ -254,6 +254,22 @@ class GetListStatusResponse(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class FeedbackAlarmsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     REVISION_FIELD_NUMBER: builtins.int
     TODAY_DATE_FIELD_NUMBER: builtins.int
     SOURCES_FIELD_NUMBER: builtins.int
@@ -262,6 +278,7 @@ class GetListStatusResponse(google.protobuf.message.Message):
     OLDEST_WAITING_TIME_FIELD_NUMBER: builtins.int
     DUTIES_FIELD_NUMBER: builtins.int
     MISSING_YEAR_FIELD_NUMBER: builtins.int
+    FEEDBACK_ALARMS_FIELD_NUMBER: builtins.int
     revision: builtins.int
     """Revision of the ledger."""
     today_date: builtins.str
@@ -286,6 +303,12 @@ class GetListStatusResponse(google.protobuf.message.Message):
     def duties(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___DutyCount]:
         """Duties by rule: each that is open, or was done too late within the last twelve months."""
 
+    @property
+    def feedback_alarms(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Feedback that somebody has to look at, counted since the start: `applied-on-advice`, `refused-without-interception`,
+        `outside-of-answer`.
+        """
+
     def __init__(
         self,
         *,
@@ -297,9 +320,10 @@ class GetListStatusResponse(google.protobuf.message.Message):
         oldest_waiting_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         duties: collections.abc.Iterable[global___DutyCount] | None = ...,
         missing_year: builtins.int = ...,
+        feedback_alarms: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["oldest_waiting_time", b"oldest_waiting_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["duties", b"duties", "missing_year", b"missing_year", "oldest_waiting_time", b"oldest_waiting_time", "revision", b"revision", "sources", b"sources", "today_date", b"today_date", "undelivered", b"undelivered", "waiting", b"waiting"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["duties", b"duties", "feedback_alarms", b"feedback_alarms", "missing_year", b"missing_year", "oldest_waiting_time", b"oldest_waiting_time", "revision", b"revision", "sources", b"sources", "today_date", b"today_date", "undelivered", b"undelivered", "waiting", b"waiting"]) -> None: ...
 
 global___GetListStatusResponse = GetListStatusResponse
 
