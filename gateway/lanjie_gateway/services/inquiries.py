@@ -3,7 +3,6 @@
 import asyncio
 import datetime
 import itertools
-import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from lanjie_gateway.domain.grants import Mode
 from lanjie_gateway.domain.records import VERSION, instant, leaf
 from lanjie_gateway.domain.spool_chain import UNCHAINED, Block, judge
 from lanjie_gateway.services.grants import GrantService
+from lanjie_gateway.services.own_records import OwnRecords
 from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.grants import Case, Claim
 from lanjie_matcher.masking import masked_text
@@ -77,8 +77,7 @@ class InquiryService:
         self._task: asyncio.Task[None] | None = None
         # Who explains an answer loads too: two at once would delete the same segment.
         self._one_at_a_time = asyncio.Lock()
-        self._name = secrets.token_hex(6)
-        self._faults_told = 0
+        self._records = OwnRecords(ledger, clock)
         self.spool_faults = 0
 
     async def start(self) -> None:
@@ -160,7 +159,8 @@ class InquiryService:
         await self._ledger.call(Ledger.add_inquiries, source, new[-1].sequence, rows, chain)
         if gap or broken:
             self.spool_faults += 1
-            await self._tell(asker, rows[0], {"spool": sdk_id, "before": new[0].sequence, **first})
+            said_of = {"matter": rows[0].matter, "spool": sdk_id, "before": new[0].sequence, **first}
+            await self._records.leave("spool", "GAP", department=asker.department, person=asker.person, fields=said_of)
         return new[-1].sequence, gap
 
     def _judge(self, asker: Principal, each: UploadedPass) -> dict[str, Any]:
@@ -177,15 +177,6 @@ class InquiryService:
             "officer_verified": bool(each.officer.signature and not officer) or None,
             "grant": grant.revision or None,
         }
-
-    async def _tell(self, asker: Principal, row: InquiryRow, said: Mapping[str, object]) -> None:
-        """Keep a record of its own of a gap or a break (Art. 39)."""
-        self._faults_told += 1
-        own_id = f"{self._name}-{self._faults_told}"
-        fields = {"v": VERSION, "id": own_id, "kind": "spool", "at": instant(self._clock()), "matter": row.matter}
-        record = leaf({**fields, "department": asker.department, "person": asker.person, "outcome": "GAP", **said})
-        own = InquiryRow.of(record)
-        await self._ledger.call(Ledger.add_inquiries, f"control-{self._name}", own.sequence, [own])
 
     async def _run(self) -> None:
         while True:
