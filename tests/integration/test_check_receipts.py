@@ -106,6 +106,8 @@ def test_whoever_did_not_ask_or_states_another_subject_gets_none(
     with pytest.raises(lanjie.InvalidArgument) as mixed:
         client.receipt([(one, LISTED), (elsewhere, LISTED)])
     assert mixed.value.metadata["rule"] == "mixed"
+    with pytest.raises(Refused, match="1 to 5,000 answers: ask for several"):
+        gateway.run(service.issue(CLERK, [(one.decision_id, LISTED)] * 5_001))
     with pytest.raises(Refused):
         gateway.run(service.issue(person("agency", Role.AGENCY), [(one.decision_id, LISTED)]))
 
@@ -128,6 +130,7 @@ def test_the_bidders_of_a_tender_are_proved_offline(gateway: RunningGateway, tmp
     )
     assert done.code == 0, done.err
     (key,) = (f"{name}:{value.hex()}" for name, value in trusted(gateway).items())
+    assert receipt.stat().st_mode & 0o077 == 0
     proved = run("receipt", "verify", str(receipt), "--key", key, "--identifier", LISTED, "--json")
     assert (proved.code, proved.json["proved"]) == (0, True), proved.err
     items = proved.json["receipt"]["items"]
@@ -136,6 +139,7 @@ def test_the_bidders_of_a_tender_are_proved_offline(gateway: RunningGateway, tmp
     assert run("receipt", "verify", str(receipt), "--key", key, "--identifier", uscc(99)).code == 1
     assert run("receipt", "verify", str(receipt), "--key", key).code == 0
     assert run("receipt", "show", str(receipt), "--key", key, "-o", str(slip)).code == 0
+    assert slip.stat().st_mode & 0o077 == 0
     text = slip.read_text()
     assert "信用核查凭证" in text
     assert not any(number in text for number in numbers)

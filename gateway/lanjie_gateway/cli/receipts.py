@@ -9,6 +9,7 @@ import typer
 
 from lanjie_gateway.cli import render
 from lanjie_gateway.cli.gateway_file import AsJson, CommandError, GatewayFile, Target
+from lanjie_gateway.cli.private_files import replacing
 
 if TYPE_CHECKING:
     import lanjie
@@ -76,10 +77,8 @@ def show(
         content = _opened(file, key or [], gateway_file)
     except ReceiptError as error:
         raise CommandError(f"{file}: {error}", NOT_PROVED) from None
-    try:
-        output.write_text(page(content), encoding="utf-8")
-    except OSError as error:
-        raise CommandError(f"{output} cannot be written: {error.strerror}") from None
+    with replacing(output) as stream:
+        stream.write(page(content))
     typer.echo(f"slip: {output}")
 
 
@@ -103,10 +102,9 @@ def issue(
     made = []
     for number, part in enumerate(parts, 1):
         target = path if len(parts) == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
-        try:
-            target.write_bytes(client.receipt(part, timeout=60.0))
-        except OSError as error:
-            raise CommandError(f"{target} cannot be written: {error.strerror}") from None
+        content = client.receipt(part, timeout=60.0).decode()
+        with replacing(target) as stream:
+            stream.write(content)
         made.append(target)
     return made
 
