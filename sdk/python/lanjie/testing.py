@@ -37,11 +37,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from lanjie._core import instant_of
+from lanjie._fake_loop import KEY_ID, LISTING, FakeLoop
 from lanjie._runtime import Seam
 from lanjie.aio import AsyncClient
 from lanjie.client import Client
 from lanjie.decision import Outcome, UndeterminedReason
-from lanjie.errors import GatewayFault, LanjieError, error_of
+from lanjie.errors import LanjieError, error_of
 from lanjie.v1 import audit_pb2, feedback_pb2, receipt_pb2, sync_pb2, watch_pb2
 from lanjie.v1 import screening_pb2 as pb
 from lanjie_matcher.fingerprints import ViewKey
@@ -57,6 +58,7 @@ _CHANNEL: Final = "示例：向示例部门提出书面异议"
 _RESOLVE: Final = datetime.timedelta(hours=24)
 _HEAD_EXPIRES: Final = datetime.timedelta(minutes=10)
 _BEAT_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 0.02
 _TARGET: Final = "127.0.0.1:1"
 _FEED: Final = "127.0.0.1:2"
 _EFFECTS: Final = {
@@ -124,6 +126,8 @@ class FakeGateway:
         questions: every question that reached it, batch items one by one.
         local_passes: every local pass that was uploaded, as messages of audit.proto.
         reports: every report of what was done about an answer, as messages of feedback.proto.
+        alerts: every alert that was made, as messages of watch.proto: of what `list_subject` and `remove_subject`
+            change for watches, and of passes that no longer hold.
         lineage: identity of its ledger.
         epoch: epoch of its ledger.
         revision: revision; each change of a listing adds one.
@@ -159,6 +163,9 @@ class FakeGateway:
         self._scripts: dict[tuple[str, str], _Script] = {}
         self._signing = Ed25519PrivateKey.generate()
         self._view_key = secrets.token_bytes(32)
+        view = ViewKey(self._view_key, _BITS)
+        self._loop = FakeLoop(self.lineage, self._signing, view, lambda: self._scripts)
+        self.alerts = self._loop.alerts
         self._numbers = itertools.count(1)
         self._clients: weakref.WeakSet[_Client | _AsyncClient] = weakref.WeakSet()
         self._state = tempfile.mkdtemp(prefix="lanjie-fake-")
@@ -166,8 +173,8 @@ class FakeGateway:
 
     @property
     def trust(self) -> Mapping[str, bytes]:
-        """The key that its sets are signed with."""
-        return {"sign-fake": self._signing.public_key().public_bytes_raw()}
+        """The key that its sets and receipts are signed with."""
+        return {KEY_ID: self._signing.public_key().public_bytes_raw()}
 
     def client(self, **options: Any) -> Client:
         """Return a client of this gateway; `options` as those of `Client`."""
@@ -216,8 +223,10 @@ class FakeGateway:
             reason = reason or UndeterminedReason.FACTS_MISSING
         with self._lock:
             script = _Script(outcome=outcome, reason=reason, measure=measure, authority=authority, basis=basis)
-            self._scripts[parse(identifier).key, matter] = script
+            key = parse(identifier).key
+            self._scripts[key, matter] = script
             self.revision += 1
+            self._loop.listed(key, matter, self.revision, self._now())
         self.refresh()
 
     def remove_subject(self, identifier: str) -> None:
@@ -226,6 +235,7 @@ class FakeGateway:
         with self._lock:
             self._scripts = {place: script for place, script in self._scripts.items() if place[0] != key}
             self.revision += 1
+            self._loop.removed(key, self.revision, self._now())
         self.refresh()
 
     def refresh(self) -> None:
@@ -245,7 +255,7 @@ class FakeGateway:
             except IdentifierError as error:
                 raise error_of("INVALID_ARGUMENT", "IDENTIFIER_INVALID", str(error), {"rule": error.rule}) from None
             self._note(request.subject, request.context, request.at_least_revision)
-            return pb.CheckResponse(decision=self._decide(identifier, request.context))
+            return pb.CheckResponse(decision=self._answer(identifier, request.context))
 
     def batch_check(self, request: pb.BatchCheckRequest) -> pb.BatchCheckResponse:
         """Answer a batch, as a gateway does. Clients call it."""
@@ -255,7 +265,7 @@ class FakeGateway:
                 raise error_of("OUT_OF_RANGE", "REVISION_COMPACTED", "the revision is gone", {})
             for subject in request.subjects:
                 self._note(subject, request.context, request.at_least_revision)
-            decisions = [self._decide(parse(subject.identifier), request.context) for subject in request.subjects]
+            decisions = [self._answer(parse(subject.identifier), request.context) for subject in request.subjects]
             return pb.BatchCheckResponse(decisions=decisions, revision=request.pinned_revision or self.revision)
 
     def discover(self) -> pb.DiscoverResponse:
@@ -269,8 +279,7 @@ class FakeGateway:
     def update(self, state: sync_pb2.ClientState) -> sync_pb2.Update:
         """Return what leads a client from what it has to the newest set: a heartbeat, or a whole set in one part."""
         with self._lock:
-            if not (self.reachable and self.feed_reachable):
-                raise error_of("UNAVAILABLE", "", "", {})
+            self._reach_feed()
             shards = self._shards()
             root = root_of(digests_of(shards, _BITS))
             same = (state.lineage, state.epoch, state.root) == (self.lineage, self.epoch, root)
@@ -291,16 +300,15 @@ class FakeGateway:
     def upload(self, request: audit_pb2.UploadLocalPassesRequest) -> audit_pb2.UploadLocalPassesResponse:
         """Take records of local passes. Clients call it."""
         with self._lock:
-            if not (self.reachable and self.feed_reachable):
-                raise error_of("UNAVAILABLE", "", "", {})
+            self._reach_feed()
             self.local_passes.extend(request.passes)
+            self._loop.uploaded(request.sdk_id, request.passes, self.revision, self._now())
             return audit_pb2.UploadLocalPassesResponse(acknowledged_sequence=request.passes[-1].sequence)
 
     def report(self, request: feedback_pb2.ReportRequest) -> feedback_pb2.ReportResponse:
         """Take a report on an answer of this gateway that has an effect. Clients call it."""
         with self._lock:
-            if not (self.reachable and self.feed_reachable):
-                raise error_of("UNAVAILABLE", "", "", {})
+            self._reach_feed()
             measure = self._effects.get(request.decision_id)
             if measure is None:
                 raise error_of("NOT_FOUND", "NOT_FOUND", "no such decision", {})
@@ -311,12 +319,33 @@ class FakeGateway:
             self.reports.append(request)
         applied = bool(request.applied_measures)
         taken = feedback_pb2.ListingFeedback(
-            listing_id="fake-listing",
+            listing_id=LISTING,
             disposition=feedback_pb2.DISPOSITION_APPLIED if applied else feedback_pb2.DISPOSITION_NOT_APPLIED,
             applied_measures=request.applied_measures,
             repeated=repeated,
         )
         return feedback_pb2.ReportResponse(listings=[taken])
+
+    def receipt(self, request: receipt_pb2.IssueRequest) -> receipt_pb2.IssueResponse:
+        """Issue the receipt of answers of this gateway, signed with the key of `trust`. Clients call it."""
+        with self._lock:
+            self._reach_feed()
+            return self._loop.receipt(request, self._now())
+
+    def watching(self, method: str, request: Any) -> Any:
+        """Answer a method of WatchService. Clients call it."""
+        with self._lock:
+            self._reach_feed()
+            if method == "Register" and request.matter not in self._matters:
+                raise error_of("NOT_FOUND", "MATTER_UNKNOWN", "no catalogue defines it", {"matter": request.matter})
+            return self._loop.call(method, request, self.revision, self._now())
+
+    def _reach_feed(self) -> None:
+        if not (self.reachable and self.feed_reachable):
+            raise error_of("UNAVAILABLE", "", "", {})
+
+    def _now(self) -> datetime.datetime:
+        return instant_of(self._unix_nanos())
 
     def _options(self) -> dict[str, Any]:
         return {"trust": self.trust, "state_dir": self._state, "upload_interval": 0.1, "seam": self.seam()}
@@ -348,6 +377,11 @@ class FakeGateway:
             as_of=context.as_of_time.ToDatetime(datetime.UTC) if context.HasField("as_of_time") else None,
         )
         self.questions.append(asked)
+
+    def _answer(self, identifier: Identifier, context: pb.InquiryContext) -> pb.Decision:
+        decision = self._decide(identifier, context)
+        self._loop.answered(decision, identifier, context)
+        return decision
 
     def _decide(self, identifier: Identifier, context: pb.InquiryContext) -> pb.Decision:
         script = self._scripts.get((identifier.key, context.matter)) or self._scripts.get((identifier.key, ""))
@@ -382,10 +416,10 @@ class FakeGateway:
             department="示例部门",
             instruction="示例",
             catalogue="fake@1",
-            listing_ids=["fake-listing"],
+            listing_ids=[LISTING],
         )
         decision.listings.add(
-            listing_id="fake-listing",
+            listing_id=LISTING,
             list_type="fake",
             authority=script.authority,
             basis=script.basis,
@@ -401,7 +435,7 @@ class FakeGateway:
         return split(sorted({key.fingerprint(text) for text in texts}), _BITS)
 
     def _head(self, root: bytes, count: int) -> sync_pb2.SignedManifest:
-        now = instant_of(self._unix_nanos())
+        now = self._now()
         raw = sync_pb2.Manifest(
             view="companies",
             lineage=self.lineage,
@@ -423,7 +457,7 @@ class FakeGateway:
             bounds=sync_pb2.AgeBounds(fresh_seconds=45, soft_seconds=900, stale_seconds=86_400, purge_seconds=172_800),
         ).SerializeToString(deterministic=True)
         signature = sync_pb2.Signature(
-            key_id="sign-fake",
+            key_id=KEY_ID,
             algorithm=sync_pb2.SIGNATURE_ALGORITHM_ED25519,
             value=self._signing.sign(SIGNED_PREFIX + raw),
         )
@@ -471,6 +505,7 @@ class _Transport:
 
     def __init__(self, gateway: FakeGateway) -> None:
         self._gateway = gateway
+        self._closed = False
 
     def check(self, request: pb.CheckRequest, timeout: float) -> pb.CheckResponse:
         del timeout
@@ -503,21 +538,28 @@ class _Transport:
         return self._gateway.report(request)
 
     def receipt(self, feed: str, request: receipt_pb2.IssueRequest, timeout: float) -> receipt_pb2.IssueResponse:
-        del feed, request, timeout
-        raise error_of("UNIMPLEMENTED", "", "the double issues no receipts", {})
+        del feed, timeout
+        return self._gateway.receipt(request)
 
     def watching(self, feed: str, method: str, request: Any, timeout: float) -> Any:
-        del feed, method, request, timeout
-        raise GatewayFault("this gateway in memory keeps no watches")
+        del feed, timeout
+        return self._gateway.watching(method, request)
 
     def follow_alerts(
         self, feed: str, request: watch_pb2.StreamAlertsRequest
     ) -> Iterator[watch_pb2.StreamAlertsResponse]:
-        del feed, request
-        raise GatewayFault("this gateway in memory keeps no watches")
+        del feed
+        after = request.after
+        while not self._closed:
+            found = self._gateway.watching("PullAlerts", watch_pb2.PullAlertsRequest(after=after)).alerts
+            if found:
+                yield watch_pb2.StreamAlertsResponse(alerts=found)
+                after = found[-1].number
+            else:
+                time.sleep(_LOOK_SECONDS)
 
     def close(self) -> None:
-        pass
+        self._closed = True
 
 
 class _Watch:
