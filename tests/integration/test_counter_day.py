@@ -26,7 +26,9 @@ MATTER = "procurement.supplier"
 
 
 @pytest.mark.parametrize(
-    ("approvals", "every"), [(12, 16), pytest.param(500, 167, marks=pytest.mark.long)], ids=["small", "day"]
+    ("approvals", "every"),
+    [pytest.param(count, every, marks=pytest.mark.long) for count, every in ((12, 16), (500, 167))],
+    ids=["small", "day"],
 )
 def test_a_counters_day_and_its_statistics(tmp_path: Path, approvals: int, every: int) -> None:
     """5.3 checks an approval, one of `every` is listed (167: 0.6 %); each hit is reported on."""

@@ -118,15 +118,18 @@ class Counters(World):
                 if each.subject == told.subject and each.bears(self.today):
                     self.overtaken.add((told.id, each.id))
 
+    def check(self) -> None:
+        found = [(each.decision_id, each.listing_id) for each in self.ledger.alerts("d", 0, 10_000)]
+        assert len(found) == len(set(found))
+        assert set(found) == self.overtaken
+
 
 def run(world: Counters, steps: int) -> None:
     acts = [world.list, world.act, world.tomorrow, world.sync, world.rotate, world.arrive, world.ask_itself,
             world.ask_the_gateway]  # fmt: skip
     for _ in range(steps):
         world.random.choices(acts, [3, 3, 2, 1, 1, 4, 6, 3])[0]()
-        found = [(each.decision_id, each.listing_id) for each in world.ledger.alerts("d", 0, 10_000)]
-        assert len(found) == len(set(found))
-        assert set(found) == world.overtaken
+        world.check()
     world.ledger.close()
 
 
@@ -135,11 +138,27 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alerting, "EVENTS", 2)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_each_pass_that_no_longer_holds_is_told_once(tmp_path, seed: int) -> None:
     world = Counters(tmp_path, seed)
     run(world, 60)
     assert world.overtaken
+
+
+def test_what_passed_in_the_evening_and_comes_after_midnight_is_held_against_what_began(tmp_path) -> None:
+    world = Counters(tmp_path, 0)
+    while not world.entries or world.entries[-1].begins <= world.today:
+        world.list()
+    later = world.entries[-1]
+    while all(each.subject != later.subject for each in world.queue):
+        world.ask_the_gateway()
+    while later.begins > world.today:
+        world.tomorrow()
+    while world.queue:
+        world.arrive()
+    assert later.id in {listing for _, listing in world.overtaken}
+    world.check()
+    world.ledger.close()
 
 
 @pytest.mark.long

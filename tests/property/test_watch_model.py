@@ -255,7 +255,7 @@ def run(world: World, steps: int) -> None:
         assert mine == [each[1:] for each in world.due if each[0] == watch.number]
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_each_due_alert_is_told_once_and_in_order(tmp_path, seed: int) -> None:
     world = World(tmp_path, seed)
     run(world, 60)
@@ -268,5 +268,6 @@ def test_many_long_histories_of_alerts(tmp_path, seed: int) -> None:
     run(World(tmp_path, seed), 250)
 
 
+@pytest.mark.long
 def test_each_due_alert_is_told_once_on_postgresql(tmp_path, shared_url: str) -> None:
     run(World(tmp_path, 1, shared_url), 25)
