@@ -1,6 +1,7 @@
 """A new view key while counters are served: nobody is without a set, and nobody is forgotten."""
 
 import datetime
+import json
 import threading
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 import lanjie
+from lanjie_matcher.receipts import items_of, opened
 from tests.support.gateway import RunningGateway, running
 from tests.support.load import wage_row
 from tests.support.serve import run
@@ -85,6 +87,19 @@ def test_a_client_that_was_away_takes_the_new_generation_from_its_old_set(gatewa
         until(lambda: client.sync_status().generation == 2)
         assert client.check(uscc(7), **ASK).outcome is lanjie.Outcome.RESTRICT
         assert client.check(uscc(900), **ASK).source is lanjie.Source.LOCAL
+
+
+def test_what_passed_before_a_rotation_is_proved_after_it(gateway: RunningGateway):
+    with gateway.client() as client:
+        client.wait_ready(10)
+        passed = client.check(uscc(900), **ASK)
+        assert passed.source is lanjie.Source.LOCAL
+        run(*ROTATE, str(gateway.file))
+        keys = json.loads(gateway.file.read_text())["trusted_keys"]
+        content = opened(
+            client.receipt([(passed, uscc(900))]), {name: bytes.fromhex(key) for name, key in keys.items()}
+        )
+    assert len(items_of(content, uscc(900))) == 1
 
 
 def test_records_of_local_passes_name_the_generation(gateway: RunningGateway):
