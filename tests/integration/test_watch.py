@@ -279,11 +279,12 @@ def test_days_go_by(tmp_path) -> None:
         gateway.import_rows([row(each, "WAGE", **facts) for each in (dated, passed)])
         assert told(gateway) == []
         told_on: dict[int, tuple[int, str, str, str]] = {}
+        eve = before
         for offset in range(1, 8):
             gateway.clock.at += datetime.timedelta(days=1)
             if offset == 1:
                 # It is known to be listed, and passes: it begins tomorrow.
-                eve = client.check(passed, matter="tendering.bidder", purpose=PURPOSE).decision_id
+                eve = client.check(passed, matter="tendering.bidder", purpose=PURPOSE)
                 new = [row(bidder, "COURT", served_date=day(1), listed_on=day(1))]
                 gateway.import_rows([*new, *(row(each, "COURT") for each in (short, later, left))])
                 assert [len(client.watches()), len(client.watches(ended=True))] == [3, 5]
@@ -294,7 +295,7 @@ def test_days_go_by(tmp_path) -> None:
         assert list(told_on.values()) == [
             (1, "listed", parse(bidder).masked, "标1"),
             (2, "pass_overtaken", parse(passed).masked, "标2"),
-            (2, "pass_overtaken", parse(passed).masked, eve),
+            (2, "pass_overtaken", parse(passed).masked, eve.decision_id),
             (2, "began", parse(dated).masked, ""),
             (3, "standing", parse(later).masked, ""),
             (6, "ended_by_date", parse(dated).masked, ""),
