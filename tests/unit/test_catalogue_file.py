@@ -271,6 +271,7 @@ REFUSALS: list[tuple[str, str, Mutation, str, str]] = [
     ("national", "entry no mapping", put("measures.0", "N-1"), "measures[1]", "field-type"),
     ("national", "section no list", put("measures", {"code": "N-1"}), "file", "field-type"),
     ("national", "column", put("list_types.0.required_fields", ["colour"]), "WAGE", "required-field-unknown"),
+    ("national", "list shared with nobody", put("list_types.0.shared_with", []), "WAGE", "shared-with-empty"),
     ("national", "repeats nothing", put("measures.0.repeats", "N-9"), "N-1", "repeats-unknown"),
     ("provincial", "repeats nothing", put("measures.0.repeats", "N-9"), "P-1", "repeats-unknown"),
     ("national", "example", put("catalogue.example", True), "catalogue", "example-refused"),

@@ -221,7 +221,9 @@ def _list_type(fields: Fields, level: Level, region: str, told: tuple[str, str])
         aliases=fields.texts("aliases"),
         remedies=remedies,
         objection_channel=objection_channel,
-        shared_with=None if fields.raw("shared_with") is None else frozenset(fields.texts("shared_with")),
+        shared_with=None
+        if fields.raw("shared_with") is None
+        else frozenset(fields.texts("shared_with", missing="shared-with-empty")),
     )
     # (3) local bounds
     regulated = rules.cites_local_regulation(fields.text("local_regulation"), list_type.basis)
