@@ -22,9 +22,9 @@ def postgres() -> Iterator[PostgresServer]:
 @pytest.fixture
 def shared_url(postgres: PostgresServer) -> Iterator[str]:
     """URL of a fresh ledger on PostgreSQL."""
-    url = postgres.database()
+    url = postgres.lend()
     yield url
-    postgres.drop(url)
+    postgres.give_back(url)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
