@@ -73,9 +73,10 @@ list_types:
      effective_from: 2099-01-01}
   - {code: SHARED, name: 有共享范围的名单, authority: 某部门, basis: 某条例第一条, standard: 某办法第二条,
      shared_with: [housing]}
-  - {code: KEPT, name: 不予共享的名单, authority: 某部门, basis: 某条例第一条, standard: 某办法第二条, shared_with: []}
+  - {code: ELSEWHERE, name: 与别处共享的名单, authority: 某部门, basis: 某条例第一条, standard: 某办法第二条,
+     shared_with: [transport, water]}
 measures:
-  - {code: B-1, title: 投标限制, content: 依法限制, objects: [organisation], list_types: [SHARED, KEPT],
+  - {code: B-1, title: 投标限制, content: 依法限制, objects: [organisation], list_types: [SHARED, ELSEWHERE],
      matters: [tendering.bidder], effect: restrict, trigger: listing, class: 1, department: 某部门, basis: 某条例第二条}
 """
 
@@ -323,7 +324,7 @@ def test_article_35_36_a_record_is_of_a_list_in_force_and_goes_to_who_may_ask(of
     assert office.views(KEPT, authority("city-wage", "320100", "WAGE")) == [], "nor of its own list, elsewhere"
 
 
-SHARED, UNSHARED = enter(list_type="SHARED"), enter(list_type="KEPT")
+SHARED, ELSEWHERE = enter(list_type="SHARED"), enter(list_type="ELSEWHERE")
 
 
 def test_article_35_36_a_list_type_is_shared_with_whom_its_catalogue_names(office: Office) -> None:
@@ -350,17 +351,18 @@ def test_article_35_36_a_list_type_is_shared_with_whom_its_catalogue_names(offic
         watch: dict[str, Any] = {"matter": "tendering.bidder", "until_on": until, "purpose": WHY}
         office.run(office.control.watches.register(who, later, **watch))
         office.run(service.check(who, Party(identifier=later), inquiry))
-        for subject in (SHARED, UNSHARED, KEPT):
+        for subject in (SHARED, ELSEWHERE, KEPT):
             told = office.run(service.check(who, Party(identifier=subject), inquiry))
             _, read = office.run(office.control.rights.read(subject, WHY, "案1", who))
             said[department, subject] = (told.ruling.outcome.name, len(told.ruling.listings), len(read))
             explained = office.run(office.control.explanations.explain(told.decision_id, WHY, AGENCY))
             assert explained.reproduced
     told, nothing = ("RESTRICT", 1, 1), ("PASS", 0, 0)
-    assert [said["housing", each] for each in (SHARED, UNSHARED, KEPT)] == [told, nothing, told]
-    assert [said["transport", each] for each in (SHARED, UNSHARED, KEPT)] == [nothing, nothing, told]
-    assert [said["local", each] for each in (SHARED, UNSHARED, KEPT)] == [told] * 3, "it stands for every unit"
-    _, read = office.run(office.control.rights.read(UNSHARED, WHY, "案1", AGENCY))
+    assert [said["housing", each] for each in (SHARED, ELSEWHERE, KEPT)] == [told, nothing, told]
+    assert [said["transport", each] for each in (SHARED, ELSEWHERE, KEPT)] == [nothing, told, told]
+    assert [said["local", each] for each in (SHARED, ELSEWHERE, KEPT)] == [told] * 3, "it stands for every unit"
+    agency = dataclasses.replace(AGENCY, department="centre")
+    _, read = office.run(office.control.rights.read(ELSEWHERE, WHY, "案1", agency))
     assert len(read) == 1, "the agency runs the list"
 
     # Nobody else hears of a listing that comes later either, by a watch or because of a pass.
