@@ -87,3 +87,22 @@ def test_what_was_written_survives_the_death_of_the_process(tmp_path: Path) -> N
     records, _ = read_records(path, 0)
     assert [int(record) for record in records][: seen + 1] == list(range(seen + 1))
     assert is_closed(path)
+
+
+@pytest.mark.asyncio
+async def test_a_segment_with_records_is_closed_when_it_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lanjie_gateway.adapters.segments.SYNC_SECONDS", 0.01)
+    writer = SegmentWriter(tmp_path, keep=0.05)
+    writer.start()
+    await asyncio.sleep(0.1)
+    assert len(segments(tmp_path)) == 1, "an empty one says nothing"
+    writer.append(b"first")
+    for _ in range(1_000):
+        if len(segments(tmp_path)) == 2:
+            break
+        await asyncio.sleep(0.01)
+    closed = {is_closed(path): read_records(path, 0)[0] for path in segments(tmp_path)}
+    assert closed == {True: [b"first"], False: []}
+    writer.append(b"second")
+    await writer.close()
+    assert {tuple(read_records(path, 0)[0]) for path in segments(tmp_path)} == {(b"first",), (b"second",)}

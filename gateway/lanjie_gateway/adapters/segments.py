@@ -2,7 +2,8 @@ r"""Inquiry records on their way to the ledger (Art. 39): each worker appends to
 
 An answer with an effect leaves only when its record is on disk; concurrent answers share one `fdatasync`. A pass leaves
 when its record is written: it survives the death of the process and reaches the disk within a second. Control reads the
-segments into the ledger and deletes a closed one when all of it is there.
+segments into the ledger and deletes a closed one when all of it is there. One is closed when it is large or a day old:
+what the ledger erases must not stay here.
 
 A segment is ``LJSEG1\\n`` and frames: length and CRC-32 of the record, four bytes each, big-endian, then the record.
 """
@@ -11,6 +12,7 @@ import asyncio
 import fcntl
 import os
 import secrets
+import time
 import zlib
 from pathlib import Path
 from typing import Final
@@ -22,6 +24,7 @@ from lanjie_gateway.domain.errors import Unanswerable
 
 MAGIC: Final = b"LJSEG1\n"
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
+OPEN_SECONDS: Final = 86_400.0
 SYNC_SECONDS: Final = 1.0
 _HEAD: Final = 8
 _log = structlog.get_logger("lanjie.records")
@@ -32,9 +35,11 @@ class SegmentWriter:
 
     Args:
         directory: ``DIR/inquiry``.
+        keep: seconds for which a segment with records stays open, by the tick.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, keep: float = OPEN_SECONDS) -> None:
+        self._keep = keep
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
         self._waiting: list[asyncio.Future[None]] = []
@@ -48,6 +53,7 @@ class SegmentWriter:
         self.name = secrets.token_hex(6)
         self._sequence = 0
         self._size = len(MAGIC)
+        self._opened = time.monotonic()
         path = self._directory / f"{self.name}.segment"
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         # The lock tells control that the segment may still grow; it goes with the process.
@@ -118,12 +124,16 @@ class SegmentWriter:
                     future.set_exception(Unanswerable("RECORD_NOT_DURABLE", "inquiry records cannot be written"))
                 else:
                     future.set_result(None)
-        if self._size > SEGMENT_BYTES and not self._broken:
+        if (self._size > SEGMENT_BYTES or self._old) and not self._broken:
             # Passes may have come while the last sync ran, and no later one reaches this file.
             self._sync()
             if not self._broken:
                 os.close(self._file)
                 self._open()
+
+    @property
+    def _old(self) -> bool:
+        return self._size > len(MAGIC) and time.monotonic() - self._opened > self._keep
 
     def _sync(self) -> None:
         self._dirty = False
@@ -136,7 +146,7 @@ class SegmentWriter:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(SYNC_SECONDS)
-            if self._dirty and not self._broken:
+            if (self._dirty or self._old) and not self._broken:
                 await self.durable()
 
 
