@@ -1,7 +1,8 @@
 """Inquiry records (查询记录, Art. 39): the canonical leaf, its digest, and the columns derived from it.
 
 The leaf is UTF-8 JSON with sorted keys and no blanks: the same facts give the same bytes, and whoever holds the leaf
-can recompute every other column. It names the subject by keyed token only.
+can recompute every other column. It names the subject by keyed token only. Its salt, 16 random bytes, goes with it at
+the end of its retention: the digest stays, and nobody can try who it was about.
 """
 
 import datetime
@@ -24,6 +25,7 @@ COLUMNS: Final = (
     *("matter", "outcome", "kind", "subject_token"),
 )
 """Columns that are derived from a record, by their names in `InquiryRow`."""
+SALT_BYTES: Final = 16
 _NO_KINDS: Final = "-"
 """Stands for a caller that is of no implementer kind: an empty field would be left out, which means any."""
 

@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import itertools
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from lanjie_gateway.adapters.segments import is_closed, read_records, segments
 from lanjie_gateway.domain.access import Principal, Role, not_granted
 from lanjie_gateway.domain.errors import invalid_argument
 from lanjie_gateway.domain.grants import Mode
-from lanjie_gateway.domain.records import VERSION, instant, leaf
+from lanjie_gateway.domain.records import SALT_BYTES, VERSION, instant, leaf
 from lanjie_gateway.domain.spool_chain import UNCHAINED, Block, judge
 from lanjie_gateway.services.grants import GrantService
 from lanjie_gateway.services.own_records import OwnRecords
@@ -192,6 +193,7 @@ def _local_row(asker: Principal, each: UploadedPass, told: Mapping[str, Any]) ->
         leaf(
             {
                 "v": VERSION,
+                "salt": os.urandom(SALT_BYTES).hex(),
                 "id": f"{told['spool'][:12]}-{each.sequence}",
                 "kind": "local",
                 **told,

@@ -1,12 +1,13 @@
 """Inquiry records that control leaves itself, of what it answers without a worker (Art. 39)."""
 
 import datetime
+import os
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from lanjie_gateway.adapters.ledger import InquiryRow, Ledger, LedgerThread
-from lanjie_gateway.domain.records import VERSION, instant, leaf
+from lanjie_gateway.domain.records import SALT_BYTES, VERSION, instant, leaf
 from lanjie_matcher.masking import masked_text
 
 
@@ -53,6 +54,7 @@ class OwnRecords:
             {
                 **_without_persons(fields),
                 "v": VERSION,
+                "salt": os.urandom(SALT_BYTES).hex(),
                 "id": f"{self._name}-{self._sequence}",
                 "kind": kind,
                 "at": instant(at or self._clock()),

@@ -1,6 +1,7 @@
 """Checks (比对): the numbered steps of one answer, free of transport."""
 
 import datetime
+import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -13,7 +14,7 @@ from lanjie_gateway.domain.departments import asking
 from lanjie_gateway.domain.errors import Refused, Unanswerable, invalid_argument
 from lanjie_gateway.domain.grants import Mode
 from lanjie_gateway.domain.packed import PackedListing, unpack_bucket
-from lanjie_gateway.domain.records import VERSION, about, digest, instant, leaf
+from lanjie_gateway.domain.records import SALT_BYTES, VERSION, about, digest, instant, leaf
 from lanjie_gateway.services.person_gate import PersonGate
 from lanjie_matcher.catalogues import APPLICANT, CatalogueSet, Matter
 from lanjie_matcher.civil_time import day_of
@@ -449,6 +450,7 @@ class ScreeningService:
         record = leaf(
             {
                 "v": VERSION,
+                "salt": os.urandom(SALT_BYTES).hex(),
                 "id": decision_id,
                 "replaces": replaces,
                 "at": instant(now),

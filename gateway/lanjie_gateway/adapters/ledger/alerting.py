@@ -11,6 +11,7 @@
 """
 
 import datetime
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -34,7 +35,7 @@ from lanjie_gateway.adapters.ledger.tables import (
 from lanjie_gateway.domain import alerts, packed
 from lanjie_gateway.domain.alerts import Alert, AlertKind, Borne, Known, Watch
 from lanjie_gateway.domain.history import state_at
-from lanjie_gateway.domain.records import VERSION, instant, leaf
+from lanjie_gateway.domain.records import SALT_BYTES, VERSION, instant, leaf
 from lanjie_gateway.domain.retention import erased
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.civil_time import day_of, start_of
@@ -413,6 +414,7 @@ class Alerting:
         record = leaf(
             {
                 "v": VERSION,
+                "salt": os.urandom(SALT_BYTES).hex(),
                 "id": f"alert-{alert.department}-{number}",
                 "kind": "alert",
                 "at": instant(self._order.now),
