@@ -7,16 +7,19 @@ import sys
 import threading
 from collections.abc import MutableMapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import structlog
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from lanjie_gateway.domain.record_retention import Periods
 from lanjie_matcher.masking import masked_line
 
 MOST_OF_A_SOCKET: Final = 107
 """Bytes that the path of a unix socket may have."""
+_KEPT: Final = Periods()
+_LONGEST: Final = 36_525
 
 
 class Settings(BaseSettings):
@@ -84,6 +87,21 @@ class Settings(BaseSettings):
         le=3_650,
         description="How far back passes are looked for when a listing comes; 0: not at all.",
     )
+    retain_effects_days: int = Field(
+        default=_KEPT.effects,
+        le=_LONGEST,
+        description="Days that records of effects are kept for.",
+    )
+    retain_passes_days: int = Field(default=_KEPT.passes, le=_LONGEST, description="The same for passes.")
+    retain_person_passes_days: int = Field(
+        default=_KEPT.person_passes, le=_LONGEST, description="The same for passes about persons who are not listed."
+    )
+    retain_rights_days: int = Field(
+        default=_KEPT.rights,
+        le=_LONGEST,
+        description="The same for authorisations, complaints, watches and closed cases, from their end.",
+    )
+    erase_archived_only: bool = Field(default=False, description="Erase no record that no archive holds.")
     deadlines: Path | None = Field(default=None, description="TOML file with periods that other texts set.")
     log_level: str = Field(default="warning", description="Least level that is logged: debug, info, warning, error.")
 
@@ -96,6 +114,22 @@ class Settings(BaseSettings):
             if file and not values.get(name):
                 values[name] = Path(file).read_text().strip()
         return values
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> Self:
+        """See that nothing is kept for less than it must be, whichever process reads the settings."""
+        self.retention.require(self.retro_days)
+        return self
+
+    @property
+    def retention(self) -> Periods:
+        """How long records are kept."""
+        return Periods(
+            effects=self.retain_effects_days,
+            passes=self.retain_passes_days,
+            person_passes=self.retain_person_passes_days,
+            rights=self.retain_rights_days,
+        )
 
     @property
     def tls(self) -> tuple[Path, Path, Path] | None:

@@ -330,6 +330,9 @@ class Paths:
         export = ("--export", str(self.made / "records.jsonl"))
         key = next(iter(json.loads(self.file.read_text())["trusted_keys"].values()))
         self.run("audit", "verify", *export, "--key", key)
+        self.run("audit", "archive", "-o", str(self.made / "archive.jsonl"), "--until", "2099-01-01", *purpose)
+        self.run("audit", "erase", "--dry-run")
+        self.run("audit", "erase", "--json")
 
     def files(self) -> None:
         """Use the commands that work on files alone, with files that are not what they should be."""

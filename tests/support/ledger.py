@@ -182,6 +182,8 @@ TABLES_SINCE = (
     "limit_day",
     "feedback",
     "usage",
+    "retention",
+    "record_held",
 )
 NEW_TABLES = ("duty", "proposal", "delivery", "year_file", *TABLES_SINCE)
 NEW_COLUMNS = {

@@ -1,6 +1,7 @@
 """Every setting says what it is for, and the operator's page lists it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,3 +21,18 @@ def test_a_wrong_setting_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(ValueError, match="workers") as caught:
         Settings(state=Path("x"))
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["effects", "passes", "person_passes", "rights"])
+def test_records_are_kept_for_180_days_at_least_and_as_long_as_passes_are_looked_back_at(name: str) -> None:
+    days = f"retain_{name}_days"
+
+    def made(count: int, retro: int = 90) -> Settings:
+        values: dict[str, Any] = {"state": Path("x"), "retro_days": retro, days: count}
+        return Settings(**values)
+
+    with pytest.raises(ValueError, match=f"{days}.*rule retain-floor"):
+        made(179)
+    assert getattr(made(180).retention, name) == 180
+    with pytest.raises(ValueError, match=f"{days}.*rule retain-retro"):
+        made(180, retro=181)

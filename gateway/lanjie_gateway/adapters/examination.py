@@ -79,6 +79,9 @@ def examine(
     now: tree.TreeState = yield Wanted(tree.state, state.size, state.size)
     if behind and now.size == state.size:
         verifier.feed(behind)
+    # What was erased while the records were read is told behind them.
+    for each in (yield Wanted(functools.partial(tree.erasures, start=state.size), state.size, state.size)):
+        verifier.note_erasure(each.index, each.record)
     without = yield Wanted(tree.unplaced, state.size, state.size)
     if without:
         text = f"{without:,} records have no place in the tree"

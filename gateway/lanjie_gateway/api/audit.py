@@ -13,6 +13,7 @@ from lanjie_gateway.domain.explanation import Answered, Explanation, Step
 from lanjie_gateway.domain.verification import Finding, Report
 from lanjie_gateway.services.explaining import ExplanationService
 from lanjie_gateway.services.records import RecordService
+from lanjie_gateway.services.retention import ArchiveHead, Ending, RetentionService
 from lanjie_matcher.listings import Listing
 
 
@@ -22,14 +23,20 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
     Args:
         service: explains answers.
         records: keeps and reads the records.
+        retention: ends and archives them.
         spool_faults: counts gaps and breaks in the spools of SDKs.
     """
 
     def __init__(
-        self, service: ExplanationService, records: RecordService, spool_faults: Callable[[], int] = lambda: 0
+        self,
+        service: ExplanationService,
+        records: RecordService,
+        retention: RetentionService,
+        spool_faults: Callable[[], int] = lambda: 0,
     ) -> None:
         self._service = service
         self._records = records
+        self._retention = retention
         self._spool_faults = spool_faults
 
     async def Explain(self, request: pb.ExplainRequest, context: Any) -> pb.ExplainResponse:
@@ -55,12 +62,17 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         """Say how the records are."""
         del request
         size, signed = await self._records.status(caller(context))
+        held, archived = await self._retention.status()
         message = pb.GetRecordStatusResponse(
             size=size,
             checkpoint_size=signed,
             findings=map(_finding, self._records.findings),
             spool_faults=self._spool_faults(),
+            held=held,
+            archived=archived,
         )
+        if self._retention.ended_at is not None:
+            message.retention_time.CopyFrom(timestamp(self._retention.ended_at))
         if self._records.checked_at is not None:
             message.checked_time.CopyFrom(timestamp(self._records.checked_at))
         return message
@@ -100,6 +112,47 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
                     for one in each
                 ]
             )
+
+    async def EndRetention(
+        self, request: pb.EndRetentionRequest, context: Any
+    ) -> AsyncIterator[pb.EndRetentionResponse]:
+        """End what has ended, or tell what would go."""
+        async for each in self._retention.end(caller(context), dry=request.dry_run):
+            yield pb.EndRetentionResponse(ended=map(_ended, each))
+
+    async def ArchiveRecords(
+        self, request: pb.ArchiveRecordsRequest, context: Any
+    ) -> AsyncIterator[pb.ArchiveRecordsResponse]:
+        """Send records for an archive."""
+        start = request.start if request.HasField("start") else None
+        until = request.until_time.ToDatetime(datetime.UTC) if request.HasField("until_time") else None
+        async for each in self._retention.archive(caller(context), request.purpose, start, until):
+            if isinstance(each, ArchiveHead):
+                head = pb.ArchiveHead(note=each.note, start=each.start, edge=each.edge)
+                yield pb.ArchiveRecordsResponse(head=head)
+                continue
+            yield pb.ArchiveRecordsResponse(
+                records=[pb.ExportedRecord(index=one.index, record=one.record, digest=one.digest) for one in each]
+            )
+
+    async def NoteArchive(self, request: pb.NoteArchiveRequest, context: Any) -> pb.NoteArchiveResponse:
+        """Take an archive as made."""
+        archived, own = await self._retention.archived(
+            caller(context), request.purpose, request.start, request.end, request.sha256
+        )
+        return pb.NoteArchiveResponse(archived=archived, record_id=own)
+
+
+def _ended(each: Ending) -> pb.EndedRecords:
+    return pb.EndedRecords(
+        rule=each.rule,
+        days=each.days,
+        before_time=timestamp(each.before),
+        count=each.count,
+        held=each.held,
+        unarchived=each.unarchived,
+        kinds=each.kinds,
+    )
 
 
 def _micros(request: pb.SearchRecordsRequest, name: str) -> int:

@@ -96,6 +96,7 @@ if TYPE_CHECKING:
 from lanjie_gateway.services.pruning import PruningService
 from lanjie_gateway.services.publisher import IndexPublisher
 from lanjie_gateway.services.records import RecordService
+from lanjie_gateway.services.retention import RetentionService
 from lanjie_gateway.services.rights import RightsService
 from lanjie_gateway.services.rotation import RotationService
 from lanjie_gateway.services.statistics import StatisticsService
@@ -246,6 +247,12 @@ class Control:
         pruning = PruningService(*shared)
         pruning.start()
         self._stack.push_async_callback(pruning.close)
+        self.retention = RetentionService(
+            *(self.ledger, self._settings.retention, self._clock, self.records.checkpoint),
+            archived_only=self._settings.erase_archived_only,
+        )
+        self.retention.start()
+        self._stack.push_async_callback(self.retention.close)
 
     def _open_door(self, token_key: bytes) -> None:
         """Know who calls, and show who we are."""
@@ -314,7 +321,7 @@ class Control:
         access_pb2_grpc.add_AccessServiceServicer_to_server(AccessServicer(self.grants), admin)
         statistics_pb2_grpc.add_StatisticsServiceServicer_to_server(StatisticsServicer(self.statistics), admin)
         audit_pb2_grpc.add_AuditServiceServicer_to_server(
-            AuditServicer(self.explanations, self.records, lambda: self.inquiries.spool_faults), admin
+            AuditServicer(self.explanations, self.records, self.retention, lambda: self.inquiries.spool_faults), admin
         )
         self.admin = await self._listen(
             *(

@@ -3,7 +3,9 @@
 import base64
 import contextlib
 import datetime
+import hashlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -20,13 +22,15 @@ from lanjie_gateway.cli.gateway_file import (
     Target,
     TokenFile,
 )
+from lanjie_gateway.cli.private_files import replacing
 
 if TYPE_CHECKING:
+    from lanjie.v1 import audit_pb2
     from lanjie_gateway.domain.verification import Report
 
 BROKEN: Final = 1
 LONG_SECONDS: Final = 86_400.0
-app = typer.Typer(help="Verify, search and export the inquiry records (Art. 39).", no_args_is_help=True)
+app = typer.Typer(help="Verify, search, export, archive and end the inquiry records (Art. 39).", no_args_is_help=True)
 
 Purpose = Annotated[str, typer.Option("--purpose", help="Why it is asked (Art. 24), 1 to 200 characters.")]
 
@@ -41,7 +45,9 @@ def verify(
     key: Annotated[str | None, typer.Option("--key", help="Public signing key, hexadecimal.")] = None,
     since: Annotated[int, typer.Option("--since", min=0, help="Begin at the checkpoint with so many records.")] = 0,
     witnessed: Annotated[Path | None, typer.Option("--witnessed", help="A checkpoint that a witness kept.")] = None,
-    export_file: Annotated[Path | None, typer.Option("--export", help="A file of `lanjie audit export`.")] = None,
+    export_file: Annotated[
+        Path | None, typer.Option("--export", help="A file of `audit export` or `audit archive`.")
+    ] = None,
     gateway_file: GatewayFile = None,
     address: Address = None,
     token_file: TokenFile = None,
@@ -183,56 +189,176 @@ def export(
 
     target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     request = audit_pb2.ExportRecordsRequest(purpose=purpose, start=start, end=end)
-    try:
-        file = output.open("x", encoding="utf-8")
-    except OSError as error:
-        raise CommandError(f"{output}: {error.strerror}") from None
-    with file, connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
+    _not_there(output)
+    with replacing(output) as file, connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
         for answer in admin.stream(admin.audit.ExportRecords, request, seconds=LONG_SECONDS):
             if answer.note:
                 file.write(json.dumps({"checkpoint": answer.note}, ensure_ascii=False) + "\n")
             for each in answer.records:
-                proof = [base64.b64encode(step).decode() for step in each.proof]
-                line = {"index": each.index, "digest": each.digest.hex(), "proof": proof}
-                if each.record:
-                    line["record"] = each.record.decode()
+                line = _line(each)
+                line["proof"] = [base64.b64encode(step).decode() for step in each.proof]
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def _verify_export(path: Path, key: str | None, *, as_json: bool) -> None:
-    """Say whether every record of an export is in the tree of its checkpoint, and that one signed."""
-    from lanjie_gateway.domain.checkpoints import Checkpoint, NoteError
-    from lanjie_gateway.domain.merkle import leaf_hash, root_of_inclusion
+@app.command()
+def archive(
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write, JSON lines.")],
+    purpose: Purpose,
+    until: Annotated[
+        datetime.datetime | None,
+        typer.Option("--until", help="Records from before this day; those that end within 31 days when left out."),
+    ] = None,
+    start: Annotated[
+        int | None, typer.Option("--start", min=0, help="First place; where the archives before end when left out.")
+    ] = None,
+    gateway_file: GatewayFile = None,
+    address: Address = None,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write records before they end: `lanjie audit verify --export FILE --key HEX` needs no gateway."""
+    from lanjie.v1 import audit_pb2
+    from lanjie_gateway.adapters.keys import sync_directory
+    from lanjie_gateway.cli.admin import connect
+    from lanjie_matcher.civil_time import start_of
 
-    public = _public(None, key)
-    found, bad, erased, last = 0, None, 0, -1
+    request = audit_pb2.ArchiveRecordsRequest(purpose=purpose, start=start)
+    if until is not None:
+        request.until_time.FromDatetime(start_of(until.date()))
+    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
+    _not_there(output)
+    with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
+        with replacing(output) as file:
+            answers = admin.stream(admin.audit.ArchiveRecords, request, seconds=LONG_SECONDS)
+            head = next(answers).head
+            edge = [base64.b64encode(step).decode() for step in head.edge]
+            facts = {"checkpoint": head.note, "start": head.start, "edge": edge}
+            file.write(json.dumps(facts, ensure_ascii=False) + "\n")
+            for answer in answers:
+                for each in answer.records:
+                    file.write(json.dumps(_line(each), ensure_ascii=False) + "\n")
+            # The gateway erases what it is told of: it must be on the disk by then, and be what it says.
+            file.flush()
+            os.fsync(file.fileno())
+        sync_directory(output.absolute().parent)
+        found = _read_export(output, None)
+        if found["first_bad"] is not None:
+            raise CommandError(f"{output} is not whole from {found['first_bad']} on; nothing was archived", BROKEN)
+        with output.open("rb") as written:
+            sha256 = hashlib.file_digest(written, "sha256").digest()
+        told = audit_pb2.NoteArchiveRequest(purpose=purpose, start=head.start, end=found["size"], sha256=sha256)
+        noted = admin.call(admin.audit.NoteArchive, told)
+    shown = {**found, "sha256": sha256.hex(), "archived": noted.archived}
+    render.emit(shown) if as_json else render.console().print(render.facts_panel("archive", shown))
+
+
+@app.command()
+def erase(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Erase nothing, and tell what would go.")] = False,
+    gateway_file: GatewayFile = None,
+    address: Address = None,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Erase what records say whose retention has ended, as the gateway does every day."""
+    from lanjie.v1 import audit_pb2
+    from lanjie_gateway.cli.admin import connect
+
+    request = audit_pb2.EndRetentionRequest(dry_run=dry_run)
+    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
+    with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
+        *_, last = admin.stream(admin.audit.EndRetention, request, seconds=LONG_SECONDS)
+    if as_json:
+        render.emit(render.message_dict(last))
+        return
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("rule", "days", "from before", "would go" if dry_run else "erased", "held", "to be archived first"):
+        table.add_column(heading, overflow="fold")
+    for each in last.ended:
+        day = render.local_time(each.before_time.ToDatetime(datetime.UTC))
+        table.add_row(each.rule, *map(str, (each.days, day, each.count, each.held, each.unarchived)))
+    render.console().print(table)
+
+
+def _not_there(output: Path) -> None:
+    if output.exists():
+        raise CommandError(f"{output} is there: give a new name")
+
+
+def _line(each: "audit_pb2.ExportedRecord") -> dict[str, Any]:
+    line: dict[str, Any] = {"index": each.index, "digest": each.digest.hex()}
+    if each.record:
+        line["record"] = each.record.decode()
+    return line
+
+
+def _verify_export(path: Path, key: str | None, *, as_json: bool) -> None:
+    """Say whether every record of an export or an archive is in the tree of its checkpoint, and that one signed."""
+    facts = _read_export(path, _public(None, key))
+    render.emit(facts) if as_json else render.console().print(render.facts_panel("export", facts))
+    if facts["first_bad"] is not None:
+        raise typer.Exit(BROKEN)
+
+
+def _read_export(path: Path, public: bytes | None) -> dict[str, Any]:
+    """Return what a file holds, and the first place that is wrong.
+
+    Args:
+        path: of the file.
+        public: key that must have signed its checkpoint; `None` to look at no signature.
+
+    Raises:
+        CommandError: it has no such checkpoint.
+    """
+    from lanjie_gateway.domain.checkpoints import Checkpoint, NoteError
+    from lanjie_gateway.domain.merkle import Range, leaf_hash, root_of_inclusion
+
+    found, bad, erased = 0, None, 0
     with path.open(encoding="utf-8") as file:
         try:
-            note = json.loads(file.readline())["checkpoint"]
-            checkpoint = Checkpoint.open(note, note.partition("\n")[0], public)
+            head = json.loads(file.readline())
+            note = head["checkpoint"]
+            checkpoint = Checkpoint.read(note) if public is None else Checkpoint.open(note, note.split("\n")[0], public)
+            # An archive has no proofs: all of it, behind what came before, is the tree of the checkpoint.
+            tree = None
+            if "edge" in head:
+                tree = Range(head["start"], [base64.b64decode(step, validate=True) for step in head["edge"]])
+            begun = tree.size if tree is not None else None
         except (ValueError, KeyError, TypeError, AttributeError, NoteError) as error:
             raise CommandError(f"{path} has no checkpoint signed with that key: {type(error).__name__}", 1) from None
+        following = begun
         for number, line in enumerate(file):
+            index = number if following is None else following
             try:
                 each = json.loads(line)
                 digest = bytes.fromhex(each["digest"])
-                proof = [base64.b64decode(step, validate=True) for step in each["proof"]]
-                right = root_of_inclusion(each["index"], checkpoint.size, digest, proof) == checkpoint.root
+                right = following in (None, each["index"])
                 if "record" in each:
                     right = right and leaf_hash(each["record"].encode()) == digest
                 else:
                     erased += 1
-                index = each["index"]
-                following = found == 0 or index == last + 1
+                if tree is not None:
+                    tree.append(digest)
+                else:
+                    proof = [base64.b64decode(step, validate=True) for step in each["proof"]]
+                    right = (
+                        right and root_of_inclusion(each["index"], checkpoint.size, digest, proof) == checkpoint.root
+                    )
+                index = each["index"] if following is None else following
             except (ValueError, KeyError, TypeError):
-                right, following, index = False, True, number
-            if not (right and following) and bad is None:
-                bad = last + 1 if right else index
-            last, found = index, found + 1
-    facts = {"records": found, "erased": erased, "size": checkpoint.size, "first_bad": bad}
-    render.emit(facts) if as_json else render.console().print(render.facts_panel("export", facts))
-    if bad is not None:
-        raise typer.Exit(BROKEN)
+                right = False
+            if not right and bad is None:
+                bad = index
+            following, found = index + 1, found + 1
+    if tree is not None and bad is None and (tree.size, tree.root()) != (checkpoint.size, checkpoint.root):
+        # Which record it is cannot be told: whoever altered it made its digest fit.
+        bad = begun
+    return {"records": found, "erased": erased, "size": checkpoint.size, "first_bad": bad}
 
 
 def _online(target: Target, since: int, note: str, told: Any) -> dict[str, Any]:

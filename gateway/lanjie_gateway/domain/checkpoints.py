@@ -88,13 +88,9 @@ class Checkpoint:
         Raises:
             NoteError: it cannot be read, is of another ledger, or bears no signature of that key.
         """
-        if len(note) > _MOST_BYTES:
-            raise NoteError("a checkpoint is shorter than 64 KiB")
-        text, blank, signatures = note.partition("\n\n")
-        if not blank:
-            raise NoteError("it is no signed note")
+        found = cls.read(note)
+        text, _, signatures = note.partition("\n\n")
         text += "\n"
-        found = cls._read(text)
         if found.origin != origin:
             raise NoteError("it is a checkpoint of another ledger")
         key_id = _key_id(origin, public)
@@ -105,7 +101,17 @@ class Checkpoint:
         raise NoteError("it is not signed with the key of this ledger")
 
     @classmethod
-    def _read(cls, text: str) -> Self:
+    def read(cls, note: str) -> Self:
+        """Read a note without looking at who signed it.
+
+        Raises:
+            NoteError: it cannot be read.
+        """
+        if len(note) > _MOST_BYTES:
+            raise NoteError("a checkpoint is shorter than 64 KiB")
+        text, blank, _ = note.partition("\n\n")
+        if not blank:
+            raise NoteError("it is no signed note")
         try:
             origin, size, root, *extensions = text.splitlines()
             (said,) = filter(None, map(_EXTENSION.fullmatch, extensions))

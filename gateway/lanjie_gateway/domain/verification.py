@@ -9,24 +9,29 @@ The steps, whose numbers stand at the blocks of `Verifier`:
    signed: else *altered*, *forked*, *signature*.
 5. There are as many records as the ledger says, and as many as the newest checkpoint anywhere says: else *truncated*,
    *rolled-back*. What a restore lost is told, and is no fault: its first checkpoint is signed.
-6. A record without content was erased by an erasure that is a record itself: else *erased*.
+6. A record without content was erased by an erasure that is a record itself, of a range that a signed checkpoint had
+   vouched for 180 days before, and nothing else of it is left (`record_retention`): else *erased*, *altered*.
 """
 
+import bisect
 import datetime
 import enum
+import itertools
 import json
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from lanjie_gateway.domain import packed
 from lanjie_gateway.domain.checkpoints import Checkpoint, NoteError
 from lanjie_gateway.domain.merkle import HASH_BYTES, Range, leaf_hash
+from lanjie_gateway.domain.record_retention import ERASED, ERASURE, FLOOR
 from lanjie_gateway.domain.records import COLUMNS, row_fields
 
 MOST_FINDINGS: Final = 20
-ERASURE: Final = "erasure"
-"""Kind of the record of an erasure."""
+_LEFT: Final = {"matter": "", "outcome": ERASED, "subject_token": b""}
+"""What an erased record has in columns that said something."""
 
 
 class Fault(enum.StrEnum):
@@ -147,8 +152,11 @@ class Verifier:
     _findings: list[Finding] = field(default_factory=list)
     _notes: list[str] = field(default_factory=list)
     _blind: bool = False
-    _erased: list[list[int]] = field(default_factory=list)
-    _erasures: list[tuple[int, int]] = field(default_factory=list)
+    _erased: "array[int]" = field(default_factory=lambda: array("Q"))
+    _erasures: "array[int]" = field(default_factory=lambda: array("Q"))
+    _early: "array[int]" = field(default_factory=lambda: array("Q"))
+    _signed: list[tuple[int, datetime.datetime]] = field(default_factory=list)
+    _by_then: list[datetime.datetime] = field(default_factory=list)
     _proven: int = 0
     _compared: int = 0
     _beyond: bool = False
@@ -186,7 +194,9 @@ class Verifier:
             kept = min((later.size for later in restored if later.epoch > at.epoch), default=None)
             if kept is not None and at.size > kept:
                 self._lost = max(self._lost, at.size - kept)
-            elif at.size > self.size:  # (5)
+                continue
+            self._signed.append((at.size, at.at))
+            if at.size > self.size:  # (5)
                 where = " and ".join(sorted(each.sources))
                 rolled = Source.LEDGER not in each.sources
                 fault = Fault.ROLLED_BACK if rolled else Fault.TRUNCATED
@@ -195,6 +205,9 @@ class Verifier:
             elif at.size >= self._start:
                 self._due.append(each)
         self._due.sort(key=lambda each: -each.checkpoint.size)
+        self._signed.sort()
+        # A clock may have been set back: an instant of a checkpoint, or of a later one, whichever is earlier.
+        self._by_then = list(itertools.accumulate((at for _, at in reversed(self._signed)), min))[::-1]
         if self.written > self.size and not any(each.fault is Fault.ROLLED_BACK for each in self._findings):
             text = f"digests of {self.written:,} records were written down outside, the ledger has {self.size:,}"
             self._find(self.size, self.written - 1, Fault.ROLLED_BACK, text)
@@ -237,15 +250,18 @@ class Verifier:
         found = leaf.digest
         if leaf.record:
             found = leaf_hash(leaf.record)
-            if text := _fault(leaf, found):  # (2)
+            if text := fault_of(leaf, found):  # (2)
                 self._find(at, at, Fault.ALTERED, text)
                 outside = b""
             if b'"kind":"erasure"' in leaf.record:
-                self._note_erasure(leaf.record)
-        elif self._erased and self._erased[-1][1] == at:
-            self._erased[-1][1] = at + 1
+                self.note_erasure(at, leaf.record)
         else:
-            self._erased.append([at, at + 1])
+            if self._erased and self._erased[-1] == at:
+                self._erased[-1] = at + 1
+            else:
+                self._erased.extend((at, at + 1))
+            if any(kept != _LEFT.get(name, kept) for name, kept in zip(COLUMNS, leaf.columns, strict=True)):
+                self._find(at, at, Fault.ALTERED, "the record was erased, and a column still says something")
         if outside and outside != found:  # (3)
             fault, text = Fault.ALTERED, "the digest is not the one that was written down outside the database"
             if found == following:
@@ -315,7 +331,7 @@ class Verifier:
         return Report(
             start=self._start,
             size=self.size,
-            erased=sum(end - start for start, end in self._erased),
+            erased=sum(end - start for start, end in _pairs(self._erased)),
             checkpoints=self._compared,
             proven=self._proven,
             newest=newest.note if newest else "",
@@ -323,23 +339,36 @@ class Verifier:
             notes=tuple(self._notes),
         )
 
-    def _note_erasure(self, record: bytes) -> None:
+    def note_erasure(self, at: int, record: bytes) -> None:
+        """Take the record of an erasure, at its place in the tree (6).
+
+        One that stands behind the records which are verified tells of what was erased while they were.
+        """
         try:
             fields = json.loads(record)
-            if fields["kind"] == ERASURE:
-                self._erasures += [(int(start), int(end)) for start, end in fields["erased"]]
+            if fields["kind"] != ERASURE:
+                return
+            told = datetime.datetime.fromisoformat(fields["at"])
+            erased = [(int(start), int(end)) for start, end in fields["erased"]]
         except (ValueError, KeyError, TypeError):
             return
+        # Whoever says so is vouched for by the next checkpoint, and cannot have said it later than that.
+        after = bisect.bisect_right(self._signed, at, key=lambda each: each[0])
+        by = min([told, *(instant for _, instant in self._signed[after : after + 1])]) - FLOOR
+        old = bisect.bisect_right(self._by_then, by)
+        grown = self._signed[old - 1][0] if old else 0
+        for each in erased:
+            (self._erasures if each[1] <= grown else self._early).extend(each)
 
     def _judge_erasures(self) -> None:
-        """What holds no content was erased openly (6)."""
-        for start, end in self._erased:
-            at = start
-            for first, behind in sorted(self._erasures):
-                if first <= at < behind:
-                    at = min(behind, end)
-            if at < end:
-                self._find(at, end - 1, Fault.ERASED, "the content is gone, and no record says that it was erased")
+        """What holds no content was erased openly, and not too early (6)."""
+        allowed = _merged(self._erasures)
+        early = [start for start, _ in _merged(self._early)]
+        for start, end in _without(_pairs(self._erased), allowed):
+            text = "the content is gone, and no record says that it was erased"
+            if early and early[0] < end:
+                text += f", but one that says so of records that were not {FLOOR.days} days old"
+            self._find(start, end - 1, Fault.ERASED, text)
 
     def _find(self, index: int, last: int, fault: Fault, text: str, **digests: bytes) -> None:
         if len(self._findings) < 50 * MOST_FINDINGS:
@@ -347,6 +376,36 @@ class Verifier:
 
 
 _OF_A_RECORD: Final = frozenset({Fault.ALTERED, Fault.DELETED})
+
+
+def _pairs(flat: "array[int]") -> Iterator[tuple[int, int]]:
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+def _merged(flat: "array[int]") -> list[tuple[int, int]]:
+    """Return ranges in order, those that meet as one."""
+    found: list[tuple[int, int]] = []
+    for start, end in sorted(_pairs(flat)):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((start, end))
+    return found
+
+
+def _without(ranges: Iterator[tuple[int, int]], other: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield what of ascending ranges is in none of the others, which are ascending too."""
+    place = 0
+    for start, end in ranges:
+        at = start
+        while place < len(other) and other[place][1] <= at:
+            place += 1
+        for first, behind in itertools.takewhile(lambda each: each[0] < end, itertools.islice(other, place, None)):  # noqa: B023
+            if at < first:
+                yield at, first
+            at = max(at, behind)
+        if at < end:
+            yield at, end
 
 
 def _named(finding: Finding, place_of: Callable[[bytes], int | None]) -> Finding:
@@ -358,7 +417,7 @@ def _named(finding: Finding, place_of: Callable[[bytes], int | None]) -> Finding
     return finding
 
 
-def _fault(leaf: KeptLeaf, digest: bytes) -> str:
+def fault_of(leaf: KeptLeaf, digest: bytes) -> str:
     """Return what of a record is not as its canonical bytes say; empty for nothing (2)."""
     if digest != leaf.digest:
         return "the record is not the one that its digest was made of"

@@ -11,6 +11,7 @@ from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.check_receipt import Item
 from lanjie_gateway.domain.errors import invalid_argument, not_found
 from lanjie_gateway.domain.history import state_at
+from lanjie_gateway.domain.record_retention import ENDED, ERASED
 from lanjie_gateway.domain.records import digest, instant
 from lanjie_gateway.domain.retention import erased
 from lanjie_gateway.services.own_records import OwnRecords
@@ -95,6 +96,8 @@ class CheckReceiptService:
     def _item(self, row: InquiryRow | None, text: str) -> Item:
         if row is None:
             raise not_found("no such decision")
+        if row.outcome == ERASED:
+            raise not_found(ENDED)
         fields = check_receipt.fields_of(row.record)
         identifier = _parsed(text)
         if not self._is_about(fields, identifier):

@@ -15,6 +15,7 @@ from lanjie_gateway.domain.errors import Refused, Unanswerable, invalid_argument
 from lanjie_gateway.domain.explanation import Answered, Explanation, answered, differences, recorded, steps_of
 from lanjie_gateway.domain.history import in_view_at, state_at
 from lanjie_gateway.domain.packed import PackedListing
+from lanjie_gateway.domain.record_retention import ENDED, ERASED
 from lanjie_gateway.domain.records import VERSION, Asked, digest, replay, row_fields
 from lanjie_gateway.domain.retention import erased
 from lanjie_gateway.services.own_records import OwnRecords
@@ -93,6 +94,7 @@ class ExplanationService:
 
     async def _explained(self, row: InquiryRow) -> Explanation:
         fields = _fields(row.record)
+        ended = row.outcome == ERASED and not row.record
         found = Explanation(
             decision_id=row.decision_id,
             kind=row.kind,
@@ -106,9 +108,9 @@ class ExplanationService:
             epoch=_number(fields.get("epoch")),
             revision=_number(fields.get("revision")),
             recorded=recorded(fields),
-            differences=tuple(_changed(row)),
+            differences=() if ended else tuple(_changed(row)),
         )
-        obstacles = await self._in_the_way(found)
+        obstacles = [ENDED] if ended else await self._in_the_way(found)
         if obstacles:
             return _with(found, obstacles=obstacles)
         if found.epoch != self._ledger.epoch:  # (3)

@@ -14,6 +14,7 @@ from lanjie_gateway.domain import feedback
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.errors import Refused, Unanswerable, invalid_argument, not_found
 from lanjie_gateway.domain.feedback import Alarm, Asked, Report, Settled
+from lanjie_gateway.domain.record_retention import ENDED, ERASED
 from lanjie_gateway.services.calendar import CalendarService
 from lanjie_gateway.services.own_records import OwnRecords
 from lanjie_matcher.civil_time import day_of, start_of
@@ -143,6 +144,8 @@ class FeedbackService:
         mine = [row for row in rows if row.kind == "gateway" and row.department == principal.department]
         if not mine:
             raise not_found("no such decision")
+        if mine[0].outcome == ERASED:
+            raise not_found(ENDED)
         return mine[0]
 
     async def _asked(self, answer: InquiryRow) -> Sequence[Asked]:

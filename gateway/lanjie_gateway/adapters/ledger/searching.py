@@ -9,8 +9,11 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from lanjie_gateway.adapters.ledger.tables import INQUIRY
+from lanjie_gateway.domain import packed
+from lanjie_gateway.domain.records import instant
 
 _SLICE: Final = 500
+_LEFT: Final = ("decision_id", "kind", "department", "outcome")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +51,8 @@ class Wanted:
 
 def find(connection: sa.Connection, wanted: Wanted) -> tuple[list[tuple[int, Mapping[str, Any]]], int]:
     """Return (place, fields) of the records of a page, and the place to go on at; 0 for the end."""
-    query = sa.select(INQUIRY.c.tree_index, INQUIRY.c.record).order_by(INQUIRY.c.tree_index)
+    columns = (INQUIRY.c.tree_index, INQUIRY.c.record, *(INQUIRY.c[name] for name in _LEFT), INQUIRY.c.decided_at)
+    query = sa.select(*columns).order_by(INQUIRY.c.tree_index)
     for name in ("department", "matter", "outcome", "kind", "decision_id"):
         if value := getattr(wanted, name):
             query = query.where(INQUIRY.c[name] == value)
@@ -65,12 +69,21 @@ def find(connection: sa.Connection, wanted: Wanted) -> tuple[list[tuple[int, Map
         for row in rows:
             if len(found) == wanted.most:
                 return found, row.tree_index
-            fields = _fields(row.record)
+            fields = _fields(row.record) if row.record else _left(row)
             if not wanted.person or fields.get("person") == wanted.person:
                 found.append((row.tree_index, fields))
             after = row.tree_index + 1
         if len(rows) < _SLICE:
             return found, 0
+
+
+def _left(row: Any) -> Mapping[str, Any]:
+    """Return what is left of a record that was erased."""
+    return {
+        "id": row.decision_id,
+        "at": instant(packed.instant(row.decided_at)),
+        **{name: getattr(row, name) for name in ("kind", "department", "outcome")},
+    }
 
 
 def _fields(record: bytes) -> Mapping[str, Any]:

@@ -17,9 +17,11 @@
   once. ``complaint`` is a subject's, its text and the reply sealed. All three name the subject by keyed hash.
 * ``year_file`` holds the working days of a year; of one year the newest counts.
 * ``inquiry.tree_index`` is the place of a record in the hash tree, without gaps from 0, in the order of commits. A
-  record whose retention has ended is empty, and keeps place and digest.
+  record whose retention has ended is empty, and keeps place, digest, id, day, department and kind.
 * ``record_tree`` is the tree's size and edge; ``record_node`` the roots of its complete subtrees from level 8 on, by
   the number of leaves up to their end. Both follow from the digests. ``checkpoint`` holds signed notes.
+* ``retention.position`` is the place up to which records were looked at by a rule, or put into an archive.
+  ``record_held`` has those that were to be erased and could not be: something about them is open, or wrong.
 * ``inquiry_source.chain`` is the hash of the chain of a spool up to ``position``.
 
 Tokens are keyed hashes (16 bytes), instants microseconds since 1970 UTC.
@@ -323,6 +325,19 @@ CHECKPOINT: Final = sa.Table(
     sa.Column("epoch", _Id, primary_key=True, autoincrement=False),
     sa.Column("size", _Id, primary_key=True),
     sa.Column("note", sa.String, nullable=False),
+)
+RETENTION: Final = sa.Table(
+    "retention",
+    METADATA,
+    sa.Column("rule", sa.String(16), primary_key=True),
+    sa.Column("position", _Id, nullable=False),
+)
+RECORD_HELD: Final = sa.Table(
+    "record_held",
+    METADATA,
+    sa.Column("rule", sa.String(16), primary_key=True),
+    sa.Column("tree_index", _Id, primary_key=True),
+    sqlite_with_rowid=False,
 )
 FEEDBACK: Final = sa.Table(
     "feedback",

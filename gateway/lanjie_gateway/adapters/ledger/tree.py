@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from lanjie_gateway.adapters.ledger.tables import CHECKPOINT, HEAD, INQUIRY, RECORD_NODE, RECORD_TREE
 from lanjie_gateway.domain.checkpoints import Checkpoint
 from lanjie_gateway.domain.merkle import HASH_BYTES, Node, Range
+from lanjie_gateway.domain.record_retention import ERASURE
 from lanjie_gateway.domain.verification import KeptLeaf
 
 STORED_LEVEL: Final = 8
@@ -59,19 +60,27 @@ def state(connection: sa.Connection) -> TreeState:
 def leaves(connection: sa.Connection, start: int, most: int) -> list[KeptLeaf]:
     """Return records in the order of their places, from a place on; those without one come first of all."""
     query = sa.select(INQUIRY).where(INQUIRY.c.tree_index >= start).order_by(INQUIRY.c.tree_index).limit(most)
-    return [
-        KeptLeaf(
-            index=row.tree_index,
-            source=row.source,
-            columns=(
-                *(row.sequence, row.decision_id, row.decided_at, row.department),
-                *(row.matter, row.outcome, row.kind, row.subject_token),
-            ),
-            record=row.record,
-            digest=row.digest,
-        )
-        for row in connection.execute(query)
-    ]
+    return [leaf_of(row) for row in connection.execute(query)]
+
+
+def erasures(connection: sa.Connection, start: int) -> list[KeptLeaf]:
+    """Return the records of erasures from a place on."""
+    told = sa.select(INQUIRY).where(INQUIRY.c.tree_index >= start, INQUIRY.c.kind == ERASURE)
+    return [leaf_of(row) for row in connection.execute(told.order_by(INQUIRY.c.tree_index))]
+
+
+def leaf_of(row: Any) -> KeptLeaf:
+    """Return the record of a row of the table."""
+    return KeptLeaf(
+        index=row.tree_index,
+        source=row.source,
+        columns=(
+            *(row.sequence, row.decision_id, row.decided_at, row.department),
+            *(row.matter, row.outcome, row.kind, row.subject_token),
+        ),
+        record=row.record,
+        digest=row.digest,
+    )
 
 
 def unplaced(connection: sa.Connection) -> int:
@@ -137,6 +146,26 @@ def newest_checkpoint(connection: sa.Connection, at_most: int | None = None) -> 
     if at_most is not None:
         query = query.where(CHECKPOINT.c.size <= at_most)
     return connection.execute(query).scalar()
+
+
+def signed_by(connection: sa.Connection, until: datetime.datetime, opened: Callable[[str], Checkpoint]) -> int:
+    """Return how many records a checkpoint of an instant, or one before it, vouches for; 0 for none.
+
+    Args:
+        connection: of the ledger.
+        until: aware instant.
+        opened: reads a signed note; raises `NoteError` for one that is none.
+    """
+    found, low, high = 0, 0, state(connection).size
+    while low < high:
+        middle = (low + high + 1) // 2
+        note = newest_checkpoint(connection, at_most=middle)
+        made = opened(note) if note else None
+        if made is None or made.at <= until:
+            found, low = made.size if made else found, middle
+        else:
+            high = made.size - 1
+    return found
 
 
 def checkpoint(

@@ -329,12 +329,19 @@ class GetRecordStatusResponse(google.protobuf.message.Message):
     CHECKED_TIME_FIELD_NUMBER: builtins.int
     FINDINGS_FIELD_NUMBER: builtins.int
     SPOOL_FAULTS_FIELD_NUMBER: builtins.int
+    HELD_FIELD_NUMBER: builtins.int
+    ARCHIVED_FIELD_NUMBER: builtins.int
+    RETENTION_TIME_FIELD_NUMBER: builtins.int
     size: builtins.int
     """Number of records."""
     checkpoint_size: builtins.int
     """Records that the newest checkpoint vouches for."""
     spool_faults: builtins.int
     """Gaps and breaks in the spools of SDKs since the start."""
+    held: builtins.int
+    """Records that are kept though their retention has ended: something about them is open, or wrong."""
+    archived: builtins.int
+    """Number of records, from the first on, that archives hold."""
     @property
     def checked_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When the last check ended; absent before the first."""
@@ -342,6 +349,10 @@ class GetRecordStatusResponse(google.protobuf.message.Message):
     @property
     def findings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RecordFinding]:
         """What it found; none when all was sound."""
+
+    @property
+    def retention_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When retention was carried out last since the start; absent before."""
 
     def __init__(
         self,
@@ -351,9 +362,12 @@ class GetRecordStatusResponse(google.protobuf.message.Message):
         checked_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         findings: collections.abc.Iterable[global___RecordFinding] | None = ...,
         spool_faults: builtins.int = ...,
+        held: builtins.int = ...,
+        archived: builtins.int = ...,
+        retention_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["checked_time", b"checked_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["checked_time", b"checked_time", "checkpoint_size", b"checkpoint_size", "findings", b"findings", "size", b"size", "spool_faults", b"spool_faults"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["checked_time", b"checked_time", "retention_time", b"retention_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["archived", b"archived", "checked_time", b"checked_time", "checkpoint_size", b"checkpoint_size", "findings", b"findings", "held", b"held", "retention_time", b"retention_time", "size", b"size", "spool_faults", b"spool_faults"]) -> None: ...
 
 global___GetRecordStatusResponse = GetRecordStatusResponse
 
@@ -612,6 +626,244 @@ class ExportedRecord(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["digest", b"digest", "index", b"index", "proof", b"proof", "record", b"record"]) -> None: ...
 
 global___ExportedRecord = ExportedRecord
+
+@typing.final
+class EndRetentionRequest(google.protobuf.message.Message):
+    """Whether to erase or to look."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DRY_RUN_FIELD_NUMBER: builtins.int
+    dry_run: builtins.bool
+    """Erase nothing, and tell what would go."""
+    def __init__(
+        self,
+        *,
+        dry_run: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dry_run", b"dry_run"]) -> None: ...
+
+global___EndRetentionRequest = EndRetentionRequest
+
+@typing.final
+class EndRetentionResponse(google.protobuf.message.Message):
+    """How far it is; each message repeats what the one before told."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ENDED_FIELD_NUMBER: builtins.int
+    @property
+    def ended(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___EndedRecords]:
+        """By rule, in the order in which they are carried out."""
+
+    def __init__(
+        self,
+        *,
+        ended: collections.abc.Iterable[global___EndedRecords] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ended", b"ended"]) -> None: ...
+
+global___EndRetentionResponse = EndRetentionResponse
+
+@typing.final
+class EndedRecords(google.protobuf.message.Message):
+    """What one rule ends."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class KindsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    RULE_FIELD_NUMBER: builtins.int
+    DAYS_FIELD_NUMBER: builtins.int
+    BEFORE_TIME_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
+    HELD_FIELD_NUMBER: builtins.int
+    UNARCHIVED_FIELD_NUMBER: builtins.int
+    KINDS_FIELD_NUMBER: builtins.int
+    rule: builtins.str
+    """`person-passes`, `passes`, `effects`, or `rights` for authorisations, complaints, watches and closed cases."""
+    days: builtins.int
+    """Days for which it keeps."""
+    count: builtins.int
+    """How many are erased, or would be."""
+    held: builtins.int
+    """How many are kept, because something about them is open or wrong."""
+    unarchived: builtins.int
+    """Records that are to be archived before they may be erased."""
+    @property
+    def before_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """What was there by this instant has ended."""
+
+    @property
+    def kinds(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Of `rights`, how many of each kind."""
+
+    def __init__(
+        self,
+        *,
+        rule: builtins.str = ...,
+        days: builtins.int = ...,
+        before_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        count: builtins.int = ...,
+        held: builtins.int = ...,
+        unarchived: builtins.int = ...,
+        kinds: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["before_time", b"before_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["before_time", b"before_time", "count", b"count", "days", b"days", "held", b"held", "kinds", b"kinds", "rule", b"rule", "unarchived", b"unarchived"]) -> None: ...
+
+global___EndedRecords = EndedRecords
+
+@typing.final
+class ArchiveRecordsRequest(google.protobuf.message.Message):
+    """Which records are to be archived."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PURPOSE_FIELD_NUMBER: builtins.int
+    START_FIELD_NUMBER: builtins.int
+    UNTIL_TIME_FIELD_NUMBER: builtins.int
+    purpose: builtins.str
+    """Why (Art. 24), 1 to 200 characters."""
+    start: builtins.int
+    """First place in the tree; where the archives before end, when absent."""
+    @property
+    def until_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Records that a checkpoint vouched for by this instant; when absent, those that end within 31 days."""
+
+    def __init__(
+        self,
+        *,
+        purpose: builtins.str = ...,
+        start: builtins.int | None = ...,
+        until_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_start", b"_start", "start", b"start", "until_time", b"until_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_start", b"_start", "purpose", b"purpose", "start", b"start", "until_time", b"until_time"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_start", b"_start"]) -> typing.Literal["start"] | None: ...
+
+global___ArchiveRecordsRequest = ArchiveRecordsRequest
+
+@typing.final
+class ArchiveRecordsResponse(google.protobuf.message.Message):
+    """Some records; the first message holds the head."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HEAD_FIELD_NUMBER: builtins.int
+    RECORDS_FIELD_NUMBER: builtins.int
+    @property
+    def head(self) -> global___ArchiveHead:
+        """First message only."""
+
+    @property
+    def records(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ExportedRecord]:
+        """In the order of the tree, without a gap; no proofs."""
+
+    def __init__(
+        self,
+        *,
+        head: global___ArchiveHead | None = ...,
+        records: collections.abc.Iterable[global___ExportedRecord] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["head", b"head"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["head", b"head", "records", b"records"]) -> None: ...
+
+global___ArchiveRecordsResponse = ArchiveRecordsResponse
+
+@typing.final
+class ArchiveHead(google.protobuf.message.Message):
+    """What proves an archive."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NOTE_FIELD_NUMBER: builtins.int
+    START_FIELD_NUMBER: builtins.int
+    EDGE_FIELD_NUMBER: builtins.int
+    note: builtins.str
+    """Signed note of the checkpoint with as many records as the archive ends at."""
+    start: builtins.int
+    """Place it begins at."""
+    @property
+    def edge(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
+        """Roots of the complete subtrees before that place, the largest first, 32 bytes each."""
+
+    def __init__(
+        self,
+        *,
+        note: builtins.str = ...,
+        start: builtins.int = ...,
+        edge: collections.abc.Iterable[builtins.bytes] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["edge", b"edge", "note", b"note", "start", b"start"]) -> None: ...
+
+global___ArchiveHead = ArchiveHead
+
+@typing.final
+class NoteArchiveRequest(google.protobuf.message.Message):
+    """An archive that was made."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PURPOSE_FIELD_NUMBER: builtins.int
+    START_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
+    purpose: builtins.str
+    """Why (Art. 24), 1 to 200 characters."""
+    start: builtins.int
+    """Place it begins at; none is left out between the archives."""
+    end: builtins.int
+    """Behind the last place."""
+    sha256: builtins.bytes
+    """SHA-256 of the file, 32 bytes."""
+    def __init__(
+        self,
+        *,
+        purpose: builtins.str = ...,
+        start: builtins.int = ...,
+        end: builtins.int = ...,
+        sha256: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["end", b"end", "purpose", b"purpose", "sha256", b"sha256", "start", b"start"]) -> None: ...
+
+global___NoteArchiveRequest = NoteArchiveRequest
+
+@typing.final
+class NoteArchiveResponse(google.protobuf.message.Message):
+    """What archives hold now."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ARCHIVED_FIELD_NUMBER: builtins.int
+    RECORD_ID_FIELD_NUMBER: builtins.int
+    archived: builtins.int
+    """Number of records, from the first on."""
+    record_id: builtins.str
+    """Id of the inquiry record that this left."""
+    def __init__(
+        self,
+        *,
+        archived: builtins.int = ...,
+        record_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["archived", b"archived", "record_id", b"record_id"]) -> None: ...
+
+global___NoteArchiveResponse = NoteArchiveResponse
 
 @typing.final
 class ExplainRequest(google.protobuf.message.Message):

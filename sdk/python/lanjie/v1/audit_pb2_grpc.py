@@ -141,6 +141,21 @@ class AuditServiceStub(object):
                 request_serializer=lanjie_dot_v1_dot_audit__pb2.ExportRecordsRequest.SerializeToString,
                 response_deserializer=lanjie_dot_v1_dot_audit__pb2.ExportRecordsResponse.FromString,
                 _registered_method=True)
+        self.EndRetention = channel.unary_stream(
+                '/lanjie.v1.AuditService/EndRetention',
+                request_serializer=lanjie_dot_v1_dot_audit__pb2.EndRetentionRequest.SerializeToString,
+                response_deserializer=lanjie_dot_v1_dot_audit__pb2.EndRetentionResponse.FromString,
+                _registered_method=True)
+        self.ArchiveRecords = channel.unary_stream(
+                '/lanjie.v1.AuditService/ArchiveRecords',
+                request_serializer=lanjie_dot_v1_dot_audit__pb2.ArchiveRecordsRequest.SerializeToString,
+                response_deserializer=lanjie_dot_v1_dot_audit__pb2.ArchiveRecordsResponse.FromString,
+                _registered_method=True)
+        self.NoteArchive = channel.unary_unary(
+                '/lanjie.v1.AuditService/NoteArchive',
+                request_serializer=lanjie_dot_v1_dot_audit__pb2.NoteArchiveRequest.SerializeToString,
+                response_deserializer=lanjie_dot_v1_dot_audit__pb2.NoteArchiveResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer(object):
@@ -191,6 +206,29 @@ class AuditServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EndRetention(self, request, context):
+        """Erases what records say whose retention has ended, or tells what would go. Role `agency`; each step leaves a record.
+        The last message tells all of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ArchiveRecords(self, request, context):
+        """Sends records for an archive, which is verified by its checkpoint alone. Role `agency`, purpose required; leaves a
+        record.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def NoteArchive(self, request, context):
+        """Takes an archive as made and kept: what it holds may be erased. Role `agency`, purpose required; leaves a record.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -223,6 +261,21 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.ExportRecords,
                     request_deserializer=lanjie_dot_v1_dot_audit__pb2.ExportRecordsRequest.FromString,
                     response_serializer=lanjie_dot_v1_dot_audit__pb2.ExportRecordsResponse.SerializeToString,
+            ),
+            'EndRetention': grpc.unary_stream_rpc_method_handler(
+                    servicer.EndRetention,
+                    request_deserializer=lanjie_dot_v1_dot_audit__pb2.EndRetentionRequest.FromString,
+                    response_serializer=lanjie_dot_v1_dot_audit__pb2.EndRetentionResponse.SerializeToString,
+            ),
+            'ArchiveRecords': grpc.unary_stream_rpc_method_handler(
+                    servicer.ArchiveRecords,
+                    request_deserializer=lanjie_dot_v1_dot_audit__pb2.ArchiveRecordsRequest.FromString,
+                    response_serializer=lanjie_dot_v1_dot_audit__pb2.ArchiveRecordsResponse.SerializeToString,
+            ),
+            'NoteArchive': grpc.unary_unary_rpc_method_handler(
+                    servicer.NoteArchive,
+                    request_deserializer=lanjie_dot_v1_dot_audit__pb2.NoteArchiveRequest.FromString,
+                    response_serializer=lanjie_dot_v1_dot_audit__pb2.NoteArchiveResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -388,6 +441,87 @@ class AuditService(object):
             '/lanjie.v1.AuditService/ExportRecords',
             lanjie_dot_v1_dot_audit__pb2.ExportRecordsRequest.SerializeToString,
             lanjie_dot_v1_dot_audit__pb2.ExportRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndRetention(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lanjie.v1.AuditService/EndRetention',
+            lanjie_dot_v1_dot_audit__pb2.EndRetentionRequest.SerializeToString,
+            lanjie_dot_v1_dot_audit__pb2.EndRetentionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ArchiveRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lanjie.v1.AuditService/ArchiveRecords',
+            lanjie_dot_v1_dot_audit__pb2.ArchiveRecordsRequest.SerializeToString,
+            lanjie_dot_v1_dot_audit__pb2.ArchiveRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def NoteArchive(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lanjie.v1.AuditService/NoteArchive',
+            lanjie_dot_v1_dot_audit__pb2.NoteArchiveRequest.SerializeToString,
+            lanjie_dot_v1_dot_audit__pb2.NoteArchiveResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -93,6 +93,28 @@ class AuditServiceStub:
     a record of its own.
     """
 
+    EndRetention: grpc.UnaryStreamMultiCallable[
+        lanjie.v1.audit_pb2.EndRetentionRequest,
+        lanjie.v1.audit_pb2.EndRetentionResponse,
+    ]
+    """Erases what records say whose retention has ended, or tells what would go. Role `agency`; each step leaves a record.
+    The last message tells all of it.
+    """
+
+    ArchiveRecords: grpc.UnaryStreamMultiCallable[
+        lanjie.v1.audit_pb2.ArchiveRecordsRequest,
+        lanjie.v1.audit_pb2.ArchiveRecordsResponse,
+    ]
+    """Sends records for an archive, which is verified by its checkpoint alone. Role `agency`, purpose required; leaves a
+    record.
+    """
+
+    NoteArchive: grpc.UnaryUnaryMultiCallable[
+        lanjie.v1.audit_pb2.NoteArchiveRequest,
+        lanjie.v1.audit_pb2.NoteArchiveResponse,
+    ]
+    """Takes an archive as made and kept: what it holds may be erased. Role `agency`, purpose required; leaves a record."""
+
 class AuditServiceAsyncStub:
     """What was answered, and why (Art. 39, 65; PIPL 24). Served on the admin listener."""
 
@@ -135,6 +157,28 @@ class AuditServiceAsyncStub:
     """Sends inquiry records with proofs that they are in the tree of a checkpoint. Role `agency`, purpose required; leaves
     a record of its own.
     """
+
+    EndRetention: grpc.aio.UnaryStreamMultiCallable[
+        lanjie.v1.audit_pb2.EndRetentionRequest,
+        lanjie.v1.audit_pb2.EndRetentionResponse,
+    ]
+    """Erases what records say whose retention has ended, or tells what would go. Role `agency`; each step leaves a record.
+    The last message tells all of it.
+    """
+
+    ArchiveRecords: grpc.aio.UnaryStreamMultiCallable[
+        lanjie.v1.audit_pb2.ArchiveRecordsRequest,
+        lanjie.v1.audit_pb2.ArchiveRecordsResponse,
+    ]
+    """Sends records for an archive, which is verified by its checkpoint alone. Role `agency`, purpose required; leaves a
+    record.
+    """
+
+    NoteArchive: grpc.aio.UnaryUnaryMultiCallable[
+        lanjie.v1.audit_pb2.NoteArchiveRequest,
+        lanjie.v1.audit_pb2.NoteArchiveResponse,
+    ]
+    """Takes an archive as made and kept: what it holds may be erased. Role `agency`, purpose required; leaves a record."""
 
 class AuditServiceServicer(metaclass=abc.ABCMeta):
     """What was answered, and why (Art. 39, 65; PIPL 24). Served on the admin listener."""
@@ -190,5 +234,33 @@ class AuditServiceServicer(metaclass=abc.ABCMeta):
         """Sends inquiry records with proofs that they are in the tree of a checkpoint. Role `agency`, purpose required; leaves
         a record of its own.
         """
+
+    @abc.abstractmethod
+    def EndRetention(
+        self,
+        request: lanjie.v1.audit_pb2.EndRetentionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[lanjie.v1.audit_pb2.EndRetentionResponse], collections.abc.AsyncIterator[lanjie.v1.audit_pb2.EndRetentionResponse]]:
+        """Erases what records say whose retention has ended, or tells what would go. Role `agency`; each step leaves a record.
+        The last message tells all of it.
+        """
+
+    @abc.abstractmethod
+    def ArchiveRecords(
+        self,
+        request: lanjie.v1.audit_pb2.ArchiveRecordsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[lanjie.v1.audit_pb2.ArchiveRecordsResponse], collections.abc.AsyncIterator[lanjie.v1.audit_pb2.ArchiveRecordsResponse]]:
+        """Sends records for an archive, which is verified by its checkpoint alone. Role `agency`, purpose required; leaves a
+        record.
+        """
+
+    @abc.abstractmethod
+    def NoteArchive(
+        self,
+        request: lanjie.v1.audit_pb2.NoteArchiveRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[lanjie.v1.audit_pb2.NoteArchiveResponse, collections.abc.Awaitable[lanjie.v1.audit_pb2.NoteArchiveResponse]]:
+        """Takes an archive as made and kept: what it holds may be erased. Role `agency`, purpose required; leaves a record."""
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
