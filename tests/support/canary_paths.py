@@ -374,9 +374,10 @@ class Paths:
             away = ("--address", "127.0.0.1:1", "--token-file", str(state / "tokens" / f"{name}.token"))
             self.run("check", ASKED, *SUPPLIER, "--name", TYPED_NAME, *away, code=None)
         if url.startswith("sqlite"):
-            self.run("migrate", "--state", str(state))
             self.run("audit", "verify", "--state", str(state), "--json")
-        self.run("restore", str(self.folder / "backup" / "b.tar"), "--state", str(self.folder / "restored"))
+        restored = str(self.folder / "restored")
+        self.run("restore", str(self.folder / "backup" / "b.tar"), "--state", restored)
+        self.run("migrate", "--state", restored)
 
     def drive(self, sdk: Path) -> None:
         """Take every path of a gateway that runs.

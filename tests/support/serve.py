@@ -20,7 +20,7 @@ from lanjie_gateway.cli import main
 
 _commands = functools.cache(typer.main.get_command)
 LANJIE = [sys.executable, "-m", "lanjie_gateway.cli"]
-READY_SECONDS = 30.0
+READY_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
