@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from lanjie_matcher.civil_time import day_of
 from tests.integration.test_answers import DATA, NOW, PURPOSE, row
 from tests.integration.test_prefork import Ground, free_port
 from tests.support.gateway import running
@@ -101,7 +102,7 @@ def test_a_tender_is_judged_as_at_its_opening(tmp_path: Path, bidders: int) -> N
 
         assert intercepted(opening) == by_file() == listed
         gateway.clock.at += datetime.timedelta(days=2)
-        day = (NOW + datetime.timedelta(days=1)).date().isoformat()
+        day = day_of(NOW + datetime.timedelta(days=1)).isoformat()
         receipt = gateway.import_rows([row(later, "COURT", served_date=day, listed_on=day)])
         assert intercepted(opening) == by_file() == listed
         now = client.check(later, matter=MATTER, purpose=PURPOSE, at_least_revision=receipt.revision)
