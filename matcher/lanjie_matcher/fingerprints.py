@@ -7,6 +7,7 @@ against whoever holds key and set and can enumerate numbers, which is why person
 """
 
 import hashlib
+from collections.abc import Iterable
 from typing import Final
 
 PRF_BLAKE2B_64: Final = "blake2b-64"
@@ -44,32 +45,55 @@ class ViewKey:
     Args:
         key: 32 secret bytes.
         bits: width of a fingerprint, 24 to 56.
+
+    Attributes:
+        bits: the same.
+        shift: how many bits of a digest are not of the fingerprint.
     """
 
-    __slots__ = ("_keyed", "_shift", "bits")
+    __slots__ = ("_copy", "_copy_of_organisations", "bits", "shift")
 
     def __init__(self, key: bytes, bits: int) -> None:
         if len(key) != KEY_BYTES:
             raise ValueError(f"a view key has {KEY_BYTES} bytes")
         if not 24 <= bits <= 56:
             raise ValueError("a fingerprint has 24 to 56 bits")
-        self._keyed = hashlib.blake2b(key=key, digest_size=8)
-        self._shift = 64 - bits
+        self._copy = hashlib.blake2b(key=key, digest_size=8).copy
+        begun = self._copy()
+        begun.update(b"org:")
+        self._copy_of_organisations = begun.copy
+        self.shift = 64 - bits
         self.bits = bits
 
-    def digest64(self, key: str) -> int:
-        """Return the 64-bit keyed digest of a canonical key: what an inquiry record of a local pass names."""
-        keyed = self._keyed.copy()
+    def digest(self, key: str) -> bytes:
+        """Return the keyed digest of a canonical key, eight bytes: what an inquiry record of a local pass names."""
+        keyed = self._copy()
         keyed.update(key.encode())
-        return int.from_bytes(keyed.digest(), "big")
+        return keyed.digest()
+
+    def digests(self, organisations: Iterable[bytes]) -> list[bytes]:
+        """Return `digest` for the canonical key of each of many organisation codes; empty for an empty one."""
+        copy, found = self._copy_of_organisations, []
+        for organisation in organisations:
+            if organisation:
+                keyed = copy()
+                keyed.update(organisation)
+                found.append(keyed.digest())
+            else:
+                found.append(organisation)
+        return found
+
+    def digest64(self, key: str) -> int:
+        """Return `digest` as a number, its first byte the highest."""
+        return int.from_bytes(self.digest(key), "big")
 
     def fingerprint(self, key: str) -> int:
         """Return the fingerprint of a canonical key: the top bits of `digest64`."""
-        return self.digest64(key) >> self._shift
+        return self.digest64(key) >> self.shift
 
     def narrow(self, digest64: int) -> int:
         """Return the fingerprint that a digest of `digest64` holds."""
-        return digest64 >> self._shift
+        return digest64 >> self.shift
 
     def key_check(self) -> bytes:
         """Return the eight bytes that prove two sides hold the same key; a wrong one would miss everything."""

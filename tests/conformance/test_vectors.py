@@ -130,12 +130,12 @@ def test_positions_in_the_bloom_filter(case):
         assert fingerprint not in bloom
         bloom.add_some(iter([fingerprint]), 1)
         assert fingerprint in bloom
-        assert all(bloom._bits[position] for position in positions)
+        assert all(bloom.bits[position] for position in positions)
         assert all(
             place * case["bits_per_slice"] <= each < (place + 1) * case["bits_per_slice"]
             for place, each in enumerate(positions)
         )
-        assert len(bloom._bits) == case["slices"] * case["bits_per_slice"]
+        assert len(bloom.bits) == case["slices"] * case["bits_per_slice"]
 
 
 def real_codes():

@@ -40,7 +40,7 @@ from lanjie_matcher.shards import SHARDS, RefusedError, Shards, decode_values, e
 _CURRENT_MAGIC: Final = b"LJVIEW01"
 _BASE_MAGIC: Final = b"LJBASE01"
 _BASE: Final = struct.Struct(f"<8sI{SHARDS}I")
-_BLOOM_MAGIC: Final = b"LJBLOOM1"
+_BLOOM_MAGIC: Final = b"LJBLOOM2"
 _BLOOM: Final = struct.Struct("<8sQQ32s8x")
 _BEAT: Final = struct.Struct("<QdI")
 _BEAT_BYTES: Final = 64

@@ -24,7 +24,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getpid", lambda: counter.FUSE.pid)
     monkeypatch.setattr(_runtime, "Spool", counter.MemorySpool)
     monkeypatch.setattr(_keeper, "time", types.SimpleNamespace(sleep=lambda seconds: None))
-    monkeypatch.setattr(ViewKey, "digest64", subjects.colliding_digest64)
+    monkeypatch.setattr(ViewKey, "digest", subjects.colliding_digest)
     monkeypatch.setattr(view, "encode_shard", _encode_shard)
     monkeypatch.setattr(_keeper, "decode_shard", _decode_shard)
 

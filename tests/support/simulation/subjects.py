@@ -28,7 +28,11 @@ def _twins() -> dict[str, str]:
     return {identifier(2 * pair + 1).key: identifier(2 * pair).key for pair in range(COLLIDING // 2)}
 
 
-_digest64 = ViewKey.digest64
+_digest = ViewKey.digest
+
+
+def _digest64(key: ViewKey, text: str) -> int:
+    return int.from_bytes(_digest(key, text), "big")
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -50,11 +54,11 @@ def digest(generation: int, number: int) -> int:
     return _of(view_key(generation), identifier(number).key)
 
 
-def colliding_digest64(key: ViewKey, text: str) -> int:
-    """What stands for `ViewKey.digest64`: the same, but some subjects collide on purpose."""
+def colliding_digest(key: ViewKey, text: str) -> bytes:
+    """What stands for `ViewKey.digest`: the same, but some subjects collide on purpose."""
     own = _digest64(key, text)
     twin = _twins().get(text)
-    return own if twin is None else _digest64(key, twin) & ~_LOW | own & _LOW
+    return (own if twin is None else _digest64(key, twin) & ~_LOW | own & _LOW).to_bytes(8, "big")
 
 
 @functools.cache
