@@ -65,7 +65,8 @@ def test_a_spool_keeps_its_chain_over_segments_and_a_takeover(tmp_path):
     spool = Spool.create(tmp_path, lineage, segment_bytes=8_192)
     uploader = Uploader(gateway.upload)
     for turn in range(6):
-        spool.append(turn, range(turn * 100, turn * 100 + 100), basis, b"")
+        digests = (number.to_bytes(8, "big") for number in range(turn * 100, turn * 100 + 100))
+        spool.append_many(turn, b"".join(digests), basis, b"")
         if turn == 3:
             assert uploader.drain(spool, 9)
     spool.abandon()

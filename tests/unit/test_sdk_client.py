@@ -191,7 +191,7 @@ def test_a_stale_pass_still_obeys_every_other_rule(tmp_path):
     with pytest.raises(lanjie.InvalidArgument):
         counter.client.check_many([uscc(1)], **ask, mode=lanjie.InquiryMode.AUTHORISED)
     spool: Any = counter.runtime._spool
-    spool._segments.clear()
+    spool._tail = None
     assert letter(counter.client.check(uscc(1), **ask)) == "N"
     counter.client.close()
 
@@ -229,7 +229,7 @@ def test_nobody_answers_is_undetermined_and_the_same_for_hit_person_and_stale_mi
 
 def test_a_batch_asks_the_age_of_its_set_again_for_every_slice(counter, monkeypatch):
     counter.poll()
-    monkeypatch.setattr("lanjie._batch._SLICE", 1)
+    monkeypatch.setattr("lanjie._batch.SLICE", 1)
     monotonic = counter.runtime.core._monotonic
     counter.runtime.core._monotonic = lambda: counter.clock.advance(25) or monotonic()
     many = counter.client.check_many([uscc(number) for number in range(1, 4)], **ASK)

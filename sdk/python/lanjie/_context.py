@@ -23,6 +23,9 @@ class InquiryMode(enum.Enum):
     AUTHORISED = "authorised"
     SELF = "self"
 
+    # That of an Enum is a call into Python.
+    __hash__ = object.__hash__
+
 
 @dataclass(frozen=True, slots=True)
 class OfficerClaim:
@@ -84,6 +87,12 @@ class Inquiry(NamedTuple):
     as_of: datetime.datetime | None = None
     authorisation_id: str = ""
     request_id: str = ""
+
+
+InquiryFields = tuple[
+    str, str, str, str, str, InquiryMode, str | OfficerClaim | None, datetime.datetime | None, str, str
+]
+"""The fields of an `Inquiry`, in their order: what it is looked up by."""
 
 
 def make_context(inquiry: Inquiry) -> Context:

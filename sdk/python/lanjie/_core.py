@@ -19,17 +19,25 @@ A local pass is given only when all of this holds; otherwise the gateway is aske
 import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
-from lanjie._context import Context, Inquiry, bounded, make_context
-from lanjie._spool import Basis, Spool
+from lanjie._context import Context, Inquiry, InquiryFields, bounded, make_context
+from lanjie._spool import Spool
 from lanjie._view import LocalView, MatterRule
-from lanjie.decision import Decision, Outcome, Source, UndeterminedReason, decision_from
+from lanjie.decision import (
+    Decision,
+    Outcome,
+    Source,
+    UndeterminedReason,
+    decision_from,
+    instant_of,
+    local_pass,
+)
 from lanjie.errors import GatewayFault, InvalidIdentifier, PermissionDenied, UnknownMatter
 from lanjie.v1 import screening_pb2 as pb
 from lanjie.v1 import subject_pb2
 from lanjie_matcher.ages import Age
-from lanjie_matcher.identifiers import Identifier, IdentifierError, parse
+from lanjie_matcher.identifiers import Identifier, IdentifierError, parse, sound_organisation
 
 if TYPE_CHECKING:
     from lanjie.officers import OfficerSigner
@@ -37,15 +45,13 @@ if TYPE_CHECKING:
 RESOLVE_WITHIN: Final = datetime.timedelta(hours=24)
 RATE_LIMITED: Final = "rate-limited"
 """Warning of an answer that the gateway did not give because too much was asked in too short a time."""
-_MAX_NAME: Final = 256
+MAX_NAME: Final = 256
 _KNOWN_CONTEXTS: Final = 512
-_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _NANOS: Final = 1_000_000_000
-_EIGHT_HOURS: Final = 8 * 3_600
-_DAY_SECONDS: Final = 86_400
+_number: Final = int.from_bytes
+_FRESH: Final = Age.FRESH
 _CLAIM_SPAN: Final = 300
 """Seconds after which an officer's claim is signed anew."""
-_PASS: Final = "未发现适用于本事项的惩戒措施，按正常程序办理。"
 _UNAVAILABLE: Final = (
     "待核：暂时无法取得比对结果，请继续受理并稍后重新比对；"
     "仍无法比对的，由办理人员在规定时限内核实处理，不得据此拒绝办理。"
@@ -79,10 +85,10 @@ class Core:
         self._monotonic = monotonic
         self.unix_nanos = unix_nanos
         self._signer = signer
-        self._contexts: dict[Inquiry, Context] = {}
+        self._contexts: dict[InquiryFields, Context] = {}
         self._signed_in = 0
 
-    def context(self, inquiry: Inquiry) -> Context:
+    def context(self, inquiry: InquiryFields) -> Context:
         """Check and build a context; the same one again costs a look-up.
 
         Raises:
@@ -92,7 +98,7 @@ class Core:
             self._begin_claims()
         found = self._contexts.get(inquiry)
         if found is None:
-            found = make_context(self._claimed(inquiry))
+            found = make_context(self._claimed(Inquiry._make(inquiry)))
             if len(self._contexts) >= _KNOWN_CONTEXTS:
                 self._contexts.clear()
             self._contexts[inquiry] = found
@@ -113,6 +119,42 @@ class Core:
         said = (inquiry.officer, inquiry.matter, inquiry.case_no, inquiry.purpose)
         return inquiry._replace(officer=self._signer.sign(*said, expires))
 
+    def quick(
+        self, local: Local | None, asked: str | Identifier, inquiry: InquiryFields, at_least_revision: int
+    ) -> Decision | None:
+        """Return what `answer` would for the usual question, in half the time; `None`: go the long way.
+
+        That is a sound company in plain form, on a fresh set, in a context that was asked about today. Same conditions.
+        """
+        if local is None or not isinstance(asked, str):
+            return None
+        if self._signer is not None:
+            self._begin_claims()
+        context = self._contexts.get(inquiry)
+        organisation = sound_organisation(asked)  # (2)
+        if context is None or not organisation:
+            return None
+        view, wire = local.view, context.wire
+        scope, state = view.scope, view.state
+        head, key = state.manifest, state.key
+        standing = scope.known.get(wire)
+        unix_nanos, monotonic = self.unix_nanos(), self._monotonic()
+        if (
+            standing is None
+            or standing.rule is None  # (2), (3), (4)
+            or not standing.first <= unix_nanos < standing.end
+            or monotonic > view.fresh_until  # (1)
+            or head.revision < at_least_revision  # (5)
+        ):
+            return None
+        digest = key.digest("org:" + organisation)
+        if _number(digest, "big") >> key.shift in view.filter:  # (6)
+            return None
+        basis = head.epoch, head.generation, head.revision, int(monotonic - view.contact)
+        spool = local.spool
+        number = spool.append(unix_nanos, digest, basis, wire)  # (7)
+        return local_pass(asked, (), head, spool.sdk_id, number, unix_nanos) if number else None
+
     def answer(
         self, local: Local | None, identifier: Identifier, context: Context, at_least_revision: int
     ) -> Decision | None:
@@ -121,11 +163,11 @@ class Core:
         Raises:
             UnknownMatter: a fresh view says that no catalogue ever defined the matter.
         """
-        nanos = self.unix_nanos()
         if local is None:
             return None
-        age = self.may_answer(local.view, context, at_least_revision, nanos)
-        return None if age is None else self._pass(local, identifier, context, age, nanos)
+        now = self.now()
+        age = self.may_answer(local.view, context, at_least_revision, now)
+        return None if age is None else self._pass(local, identifier, context, age, now)
 
     def without_gateway(
         self, local: Local | None, identifier: Identifier, context: Context, at_least_revision: int
@@ -138,15 +180,16 @@ class Core:
         """
         passed = None
         if local is not None and local.view.state.manifest.revision >= at_least_revision:
-            view, nanos = local.view, self.unix_nanos()
-            age = view.age(self._monotonic())
+            view, now = local.view, self.now()
+            unix_nanos, monotonic = now
+            age = view.age(monotonic)
             if age is not Age.EXPIRED:
-                if fault := view.scope.fault(context, nanos // _NANOS):
+                if fault := view.scope.standing(context, unix_nanos).fault:
                     told = {"required": fault}
                     raise PermissionDenied("no grant covers this inquiry", reason="NOT_PERMITTED", metadata=told)
-                rule = _local_rule(view, context, nanos)
+                rule = _local_rule(view, context, unix_nanos)
                 if rule is not None and rule.stale_pass and not rule.high_consequence:
-                    passed = self._pass(local, identifier, context, age, nanos)
+                    passed = self._pass(local, identifier, context, age, now)
         return passed if passed is not None else self.unanswered(identifier)
 
     def question(
@@ -171,8 +214,14 @@ class Core:
         """Return the answer to an item of a batch that is no identifier."""
         return self._undetermined(UndeterminedReason.IDENTIFIER_INVALID, _UNREADABLE, "", (f"identifier-{rule}",))
 
-    def may_answer(self, view: LocalView, context: Context, at_least_revision: int, nanos: int) -> Age | None:
-        """Whether a company that the set does not hold may be passed on it, at `nanos` of the wall clock.
+    def now(self) -> tuple[int, float]:
+        """Return nanoseconds of the wall clock, and seconds of the one that the view's freshness is measured by."""
+        return self.unix_nanos(), self._monotonic()
+
+    def may_answer(
+        self, view: LocalView, context: Context, at_least_revision: int, now: tuple[int, float]
+    ) -> Age | None:
+        """Whether a company that the set does not hold may be passed on it, `now`.
 
         Returns:
             `Age.FRESH` or `Age.SOFT`, which flags the pass; `None`: ask the gateway.
@@ -180,34 +229,32 @@ class Core:
         Raises:
             UnknownMatter: the view is young and no catalogue ever defined the matter.
         """
-        age = Age.FRESH
-        monotonic = self._monotonic()
+        age = _FRESH
+        unix_nanos, monotonic = now
         if monotonic > view.fresh_until:  # (1)
             age = view.age(monotonic)
             if age is not Age.SOFT:
                 return None
         if view.state.manifest.revision < at_least_revision:  # (5)
             return None
-        rule = _local_rule(view, context, nanos)
+        rule = _local_rule(view, context, unix_nanos)
         if rule is None or (age is Age.SOFT and rule.high_consequence):  # (1)
             return None
         return age
 
-    def age_seconds(self, view: LocalView) -> float:
-        """Return the seconds since a set was last confirmed."""
-        return self._monotonic() - view.contact
-
-    def _pass(self, local: Local, identifier: Identifier, context: Context, age: Age, nanos: int) -> Decision | None:
+    def _pass(
+        self, local: Local, identifier: Identifier, context: Context, age: Age, now: tuple[int, float]
+    ) -> Decision | None:
         """Pass a company that is not in the set, its record first; `None` for a person, a hit, or a full spool."""
         if identifier.is_person:  # (2)
             return None
-        view = local.view
+        view, unix_nanos = local.view, now[0]
         key = view.state.key
-        digest = key.digest64(identifier.key)
-        if key.narrow(digest) in view.filter:  # (6)
+        digest = key.digest(identifier.key)
+        if key.narrow(int.from_bytes(digest, "big")) in view.filter:  # (6)
             return None
-        numbers = local.spool.append(nanos, (digest,), basis(view, self.age_seconds(view)), context.wire)  # (7)
-        return passed(identifier, local, numbers[0], instant_of(nanos), age) if numbers else None
+        number = local.spool.append(unix_nanos, digest, basis(view, now), context.wire)  # (7)
+        return passed(identifier, local, number, unix_nanos, age) if number else None
 
     def _undetermined(
         self, reason: UndeterminedReason, instruction: str, masked: str, warnings: tuple[str, ...]
@@ -260,7 +307,7 @@ def check_name(name: str) -> None:
     Raises:
         InvalidArgument: ``length``.
     """
-    bounded("name", name, _MAX_NAME)
+    bounded("name", name, MAX_NAME)
 
 
 def floor(local: Local | None, at_least_revision: int) -> int:
@@ -268,49 +315,22 @@ def floor(local: Local | None, at_least_revision: int) -> int:
     return max(at_least_revision, local.view.state.manifest.revision) if local is not None else at_least_revision
 
 
-def basis(view: LocalView, age_seconds: float) -> Basis:
-    """Return what a pass on a set rests on, for its record."""
+def basis(view: LocalView, now: tuple[int, float]) -> tuple[int, int, int, int]:
+    """Return what a pass on a set rests on, for its record, as `Basis`."""
     head = view.state.manifest
-    return Basis(head.epoch, head.generation, head.revision, int(age_seconds))
+    return head.epoch, head.generation, head.revision, int(now[1] - view.contact)
 
 
-def passed(identifier: Identifier, local: Local, number: int, instant: datetime.datetime, age: Age) -> Decision:
+def passed(identifier: Identifier, local: Local, number: int, unix_nanos: int, age: Age) -> Decision:
     """Return a local pass; `number` is that of its record in the spool."""
-    head = local.view.state.manifest
-    return Decision(
-        outcome=Outcome.PASS,
-        instruction=_PASS,
-        warnings=identifier.warnings if age is Age.FRESH else (*identifier.warnings, f"set-{age.value}"),
-        source=Source.LOCAL,
-        revision=head.revision,
-        epoch=head.epoch,
-        lineage=head.lineage,
-        as_of=instant,
-        decided_at=instant,
-        decision_id=f"{local.spool.sdk_id[:12]}-{number}",
-        masked_identifier=identifier.masked,
-    )
+    warnings = identifier.warnings if age is _FRESH else (*identifier.warnings, f"set-{age.value}")
+    return local_pass(identifier, warnings, local.view.state.manifest, local.spool.sdk_id, number, unix_nanos)
 
 
-def _local_rule(view: LocalView, context: Context, nanos: int) -> MatterRule | None:
+def _local_rule(view: LocalView, context: Context, unix_nanos: int) -> MatterRule | None:
     """Return what holds for the matter today, where the local path may answer: (2), (3), (4)."""
-    seconds = nanos // _NANOS
-    # First: whoever may not ask does not hear which matters there are.
-    if not context.local or view.scope.fault(context, seconds):
-        return None
-    try:
-        rule = view.scope.rule(context.matter, (seconds + _EIGHT_HOURS) // _DAY_SECONDS)
-    except KeyError:
-        _unknown(context.matter)
-    if rule is None or not view.scope.covers_companies:
-        return None
-    return rule if context.case_no or not rule.case_no_required else None
-
-
-def _unknown(matter: str) -> NoReturn:
-    raise UnknownMatter("no catalogue ever defined this matter", metadata={"matter": matter})
-
-
-def instant_of(nanos: int) -> datetime.datetime:
-    """Return the instant of nanoseconds since 1970, to the microsecond."""
-    return _EPOCH + datetime.timedelta(microseconds=nanos // 1_000)
+    standing = view.scope.standing(context, unix_nanos)
+    # Whoever may not ask does not hear which matters there are.
+    if not standing.defined and context.local and not standing.fault:
+        raise UnknownMatter("no catalogue ever defined this matter", metadata={"matter": context.matter})
+    return standing.rule

@@ -8,6 +8,7 @@ and makes its own when it asks.
 import contextlib
 import datetime
 import enum
+import functools
 import logging
 import random
 import secrets
@@ -17,13 +18,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from lanjie._core import Core, Local, instant_of
+from lanjie._core import Core, Local
 from lanjie._inquiries import Uploader
 from lanjie._keeper import SetKeeper
 from lanjie._options import Options
 from lanjie._spool import Spool
 from lanjie._sync import SyncDriver
 from lanjie._transport import AsyncTransport, Endpoint, GrpcAsyncTransport, GrpcTransport, Transport
+from lanjie.decision import instant_of
 from lanjie.errors import LanjieError, Unavailable
 from lanjie.v1 import feedback_pb2, receipt_pb2, screening_pb2, watch_pb2
 from lanjie_matcher.filters import SortedFilter
@@ -94,18 +96,18 @@ class SyncStatus:
     last_error: str = ""
 
 
-def _boot_seconds() -> float:
-    # Goes on while the machine sleeps, where the system can tell; a set does not stay fresh over a suspended night.
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seam:
     """What tests replace: the transport, the clocks, chance, the threads."""
 
     transport: Callable[[Endpoint], Transport] = GrpcTransport
     async_transport: Callable[[Endpoint], AsyncTransport] = GrpcAsyncTransport
-    monotonic: Callable[[], float] = _boot_seconds if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+    # Goes on while the machine sleeps, where the system can tell; a set does not stay fresh over a suspended night.
+    monotonic: Callable[[], float] = (
+        functools.partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+        if hasattr(time, "CLOCK_BOOTTIME")
+        else time.monotonic
+    )
     unix_nanos: Callable[[], int] = time.time_ns
     jitter: Callable[[], float] = random.random
     thread: bool = True

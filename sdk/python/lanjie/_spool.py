@@ -3,7 +3,7 @@
 Rules of this module:
 
 * a local pass leaves only after its record was written; where it cannot be written, the gateway is asked instead;
-* a record survives ``kill -9`` of the process: it goes into a mapped file, its length last, with a checksum;
+* a record survives ``kill -9`` of the process: it goes into a mapped file, with a checksum that tells a torn one;
 * records of one spool are numbered from 1 without a gap;
 * a spool belongs to one process at a time, which holds its lock; the spool of a dead process is taken over;
 * what is uploaded is a chain: each pass is hashed with the hash before it, from the name of the spool on, when it is
@@ -11,8 +11,10 @@ Rules of this module:
 * space is taken beforehand, so that a full disk is an error here and never a crash of a mapped write.
 
 Layout: ``ROOT/LINEAGE/spool/ID.lock`` and ``ROOT/LINEAGE/spool/ID/FIRST.segment``, all 0600, ID of 32 hexadecimal
-digits. A segment is a header and records ``length u32, crc32 u32, payload``; a length of 0 ends it. The context of a
-record is left out where it is that of the record before it in the segment.
+digits. A segment is a header and frames; a frame is a checksum, what passes of one instant share, their context, and
+their digests, eight bytes each. Its context is left out where it is that of the frame before it in the segment. A first
+number of 0 ends the segment. The checksum is Adler-32: in a frame of one pass it shows every changed byte, and every
+front or end that is missing.
 """
 
 import contextlib
@@ -24,8 +26,8 @@ import secrets
 import struct
 import threading
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -36,10 +38,14 @@ LIMIT_BYTES: Final = 64 * 1024 * 1024
 """Most a spool holds; with more, local passes stop."""
 _CHAIN_BYTES: Final = 32
 MAX_CONTEXT: Final = 0xFFFE
-_SAME_CONTEXT: Final = 0xFFFF
-_MAGIC: Final = b"LJSPOOL2"
-_FRAME: Final = struct.Struct("<II")
-_BODY: Final = struct.Struct("<QqQIIQIH")
+_SAME: Final = 0xFFFF
+DIGEST_BYTES: Final = 8
+_MAGIC: Final = b"LJSPOOL3"
+_CHECK: Final = struct.Struct("<I")
+_FRAME: Final = struct.Struct("<QqIIQIHH")
+"""First number, nanoseconds, epoch, generation, revision, age of the set, bytes of context, count."""
+_ONE: Final = struct.Struct(f"{_FRAME.format}{DIGEST_BYTES}s")
+"""A frame of one pass, without its context."""
 _HEX_NAME: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -85,6 +91,7 @@ class Spool:
         self._segment_bytes = segment_bytes
         self._mutex = threading.Lock()
         self._segments: list[_Segment] = []
+        self._tail: _Segment | None = None
         self._sequence = 0
         self._cursor = _Cursor()
         self.first_hash = hashlib.sha256(b"lanjie spool v1 " + self.sdk_id.encode()).digest()
@@ -111,7 +118,7 @@ class Spool:
         try:
             directory.mkdir(mode=0o700)
             spool = cls(directory, lineage, lock, limit_bytes, segment_bytes)
-            spool._segments.append(_Segment.create(directory, 1, segment_bytes))
+            spool._grow(1)
         except OSError:
             release_lock(lock)
             raise
@@ -141,16 +148,38 @@ class Spool:
         """Number of records written and not acknowledged, of this process."""
         return self._sequence - self._cursor.acknowledged
 
-    def append(self, unix_nanos: int, digests: Sequence[int], basis: Basis, context: bytes) -> range:
-        """Write records of local passes and return their numbers: fewer than `digests`, from the front, when full."""
-        first = self._sequence + 1
-        if len(context) > MAX_CONTEXT:
-            return range(first, first)
+    def append(self, unix_nanos: int, digest: bytes, basis: tuple[int, int, int, int], context: bytes) -> int:
+        """Write the record of one local pass and return its number, 0 when full; arguments as of `append_many`."""
+        epoch, generation, revision, age = basis
+        with self._mutex:
+            tail, number = self._tail, self._sequence + 1
+            if tail is not None and context == tail.context and tail.used <= tail.last:
+                # As `_Segment.write` does it, at once.
+                body = _pack_one(number, unix_nanos, epoch, generation, revision, age, _SAME, 1, digest)
+                used = tail.used
+                end = used + _ONE_BYTES
+                tail.map[used:end] = _pack_check(_checksum(body)) + body
+                tail.used, self._sequence = end, number
+                return number
+        return next(iter(self.append_many(unix_nanos, digest, basis, context)), 0)
+
+    def append_many(self, unix_nanos: int, digests: bytes, basis: tuple[int, int, int, int], context: bytes) -> range:
+        """Write records of local passes of one instant and return their numbers: fewer, from the front, when full.
+
+        Args:
+            unix_nanos: the instant.
+            digests: of the passes, one behind the other.
+            basis: as in `Basis`.
+            context: serialised `InquiryContext`.
+        """
         with self._mutex:
             first = self._sequence + 1
-            for digest in digests:
-                if not self._write(Record(self._sequence + 1, unix_nanos, digest, *basis, context)):
+            while digests and len(context) <= MAX_CONTEXT:
+                written = self._write(_Frame(self._sequence + 1, unix_nanos, *basis, context, digests))
+                if not written:
                     break
+                self._sequence += written
+                digests = digests[written * DIGEST_BYTES :]
             return range(first, self._sequence + 1)
 
     def pending(self, most: int) -> list[Record]:
@@ -165,13 +194,14 @@ class Spool:
         cursor = self._cursor
         for place, segment in enumerate(segments):
             start, context = (cursor.offset, cursor.context) if place == 0 else (_HEADER_BYTES, b"")
-            for record, _ in segment.records(start, context):
-                # A damaged record leaves a gap; what is behind it goes in an upload of its own.
-                if found and record.sequence != found[-1].sequence + 1:
-                    return found
-                found.append(record)
-                if len(found) == most:
-                    return found
+            for frame, _ in segment.frames(start, context):
+                for record in frame.records(cursor.acknowledged):
+                    # A damaged frame leaves a gap; what is behind it goes in an upload of its own.
+                    if found and record.sequence != found[-1].sequence + 1:
+                        return found
+                    found.append(record)
+                    if len(found) == most:
+                        return found
         return found
 
     def acknowledge(self, sequence: int, hashes: Mapping[int, bytes] | None = None) -> None:
@@ -185,10 +215,11 @@ class Spool:
         self.chain = known.get(sequence)
         while self._segments:
             segment = self._segments[0]
-            for record, after in segment.records(self._cursor.offset, self._cursor.context):
-                if record.sequence > sequence:
+            for frame, after in segment.frames(self._cursor.offset, self._cursor.context):
+                if frame.last > sequence:
+                    self._cursor = replace(self._cursor, acknowledged=max(self._cursor.acknowledged, sequence))
                     return
-                self._cursor = _Cursor(record.sequence, after, record.context)
+                self._cursor = _Cursor(frame.last, after, frame.context)
             with self._mutex:
                 if segment is self._segments[-1]:
                     return
@@ -202,9 +233,9 @@ class Spool:
         with self._mutex:
             if self._lock_descriptor is None:
                 return
-            segments, self._segments = self._segments, []
+            segments, self._segments, self._tail = self._segments, [], None
             start, context = self._cursor.offset, self._cursor.context
-            empty = len(segments) <= 1 and not any(True for each in segments for _ in each.records(start, context))
+            empty = len(segments) <= 1 and not any(True for each in segments for _ in each.frames(start, context))
             for segment in segments:
                 segment.delete() if empty else segment.release()
             if empty:
@@ -224,9 +255,9 @@ class Spool:
         if self._lock_descriptor is not None:
             release_lock(self._lock_descriptor)
             self._lock_descriptor = None
-        for segment in self._segments:
+        segments, self._segments, self._tail = self._segments, [], None
+        for segment in segments:
             segment.release()
-        self._segments = []
 
     def _keep_chain(self, behind: "_Segment", chain: bytes | None) -> None:
         """Keep the hash before a segment, before the one in front of it goes."""
@@ -248,24 +279,29 @@ class Spool:
             kept = b""
         self.chain = kept if len(kept) == _CHAIN_BYTES else None
 
-    def _write(self, record: Record) -> bool:
-        if not self._segments:
-            return False
-        if not self._segments[-1].write(record):
-            if len(self._segments) >= self._most:
-                return False
-            try:
-                segment = _Segment.create(self._directory, record.sequence, self._segment_bytes)
-            except OSError:
-                return False
-            self._segments.append(segment)
-            if not segment.write(record):
-                return False
-        self._sequence = record.sequence
-        return True
+    def _write(self, frame: "_Frame") -> int:
+        """Write what has room of a frame, in a new segment if need be; return how many passes of it."""
+        if self._tail is None:
+            return 0
+        written = self._tail.write(frame)
+        if not written and len(self._segments) < self._most:
+            with contextlib.suppress(OSError):
+                written = self._grow(frame.first).write(frame)
+        return written
+
+    def _grow(self, first: int) -> "_Segment":
+        self._tail = _Segment.create(self._directory, first, self._segment_bytes)
+        self._segments.append(self._tail)
+        return self._tail
 
 
 _HEADER_BYTES: Final = 32
+_MOST_DIGESTS: Final = 0xFFFF * DIGEST_BYTES
+_FRAME_BYTES: Final = _CHECK.size + _FRAME.size
+_ONE_BYTES: Final = _CHECK.size + _ONE.size
+_pack_one: Final = _ONE.pack
+_pack_check: Final = _CHECK.pack
+_checksum: Final = zlib.adler32
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,16 +313,47 @@ class _Cursor:
     context: bytes = b""
 
 
-class _Segment:
-    """One mapped file."""
+class _Frame(NamedTuple):
+    """Passes of one instant; fields as in `Record`, the first number and all digests in place of one."""
 
-    __slots__ = ("_context", "_map", "_used", "path")
+    first: int
+    unix_nanos: int
+    epoch: int
+    generation: int
+    revision: int
+    set_age: int
+    context: bytes
+    digests: bytes
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.digests) // DIGEST_BYTES - 1
+
+    def records(self, after: int) -> Iterator[Record]:
+        """Yield the passes behind a number."""
+        for place in range(max(after + 1 - self.first, 0), len(self.digests) // DIGEST_BYTES):
+            digest = int.from_bytes(self.digests[place * DIGEST_BYTES : (place + 1) * DIGEST_BYTES], "big")
+            yield Record(self.first + place, self.unix_nanos, digest, *self[2:6], self.context)
+
+
+class _Segment:
+    """One mapped file.
+
+    Attributes:
+        map: its bytes.
+        used: how many of them.
+        last: where the last frame of one pass may begin.
+        context: of the last frame; `None` before the first.
+    """
+
+    __slots__ = ("context", "last", "map", "path", "used")
 
     def __init__(self, path: Path, mapped: mmap.mmap) -> None:
         self.path = path
-        self._map = mapped
-        self._used = _HEADER_BYTES
-        self._context = b""
+        self.map = mapped
+        self.used = _HEADER_BYTES
+        self.last = len(mapped) - _ONE_BYTES
+        self.context: bytes | None = None
 
     @classmethod
     def create(cls, directory: Path, first: int, size: int) -> "_Segment":
@@ -312,48 +379,42 @@ class _Segment:
             raise ValueError("no segment")
         return cls(path, mapped)
 
-    def write(self, record: Record) -> bool:
-        """Append one record; `False` when it does not fit."""
-        context = record.context
-        same = context == self._context and self._used > _HEADER_BYTES
-        told = b"" if same else context
-        length = _BODY.size + len(told)
-        start = self._used + _FRAME.size
-        # Four zero bytes stay behind the last record: they end the segment.
-        if start + length + 4 > len(self._map):
-            return False
-        payload = _BODY.pack(*record[:7], _SAME_CONTEXT if same else len(told))
-        payload += told
-        self._map[start : start + length] = payload
-        self._map[self._used + 4 : start] = zlib.crc32(payload).to_bytes(4, "little")
-        # Only now is it a record.
-        self._map[self._used : self._used + 4] = length.to_bytes(4, "little")
-        self._used = start + length
-        self._context = context
-        return True
+    def write(self, frame: _Frame) -> int:
+        """Write what has room of a frame; return how many passes of it."""
+        same = frame.context == self.context
+        told = b"" if same else frame.context
+        room = len(self.map) - self.used - _FRAME_BYTES - len(told)
+        count = min(room, len(frame.digests), _MOST_DIGESTS) // DIGEST_BYTES
+        if count < 1:
+            return 0
+        body = _FRAME.pack(*frame[:6], _SAME if same else len(told), count)
+        body += told + frame.digests[: count * DIGEST_BYTES]
+        end = self.used + _CHECK.size + len(body)
+        self.map[self.used : end] = _pack_check(_checksum(body)) + body
+        self.used, self.context = end, frame.context
+        return count
 
-    def records(self, offset: int, context: bytes) -> Iterator[tuple[Record, int]]:
-        """Yield records with the offset behind each, up to the end or to the first that is damaged."""
-        size = len(self._map)
-        while offset + _FRAME.size <= size:
-            length, crc = _FRAME.unpack_from(self._map, offset)
-            start = offset + _FRAME.size
-            if length < _BODY.size or start + length > size:
+    def frames(self, offset: int, context: bytes) -> Iterator[tuple[_Frame, int]]:
+        """Yield frames with the offset behind each, up to the end or to the first that is damaged."""
+        size = len(self.map)
+        while offset + _FRAME_BYTES <= size:
+            (check,) = _CHECK.unpack_from(self.map, offset)
+            first, *fields, length, count = _FRAME.unpack_from(self.map, offset + _CHECK.size)
+            told = 0 if length == _SAME else length
+            end = offset + _FRAME_BYTES + told + count * DIGEST_BYTES
+            body = self.map[offset + _CHECK.size : end]
+            if not first or not count or end > size or _checksum(body) != check:
                 return
-            payload = self._map[start : start + length]
-            if zlib.crc32(payload) != crc:
-                return
-            *fields, told = _BODY.unpack_from(payload)
-            if told != _SAME_CONTEXT:
-                context = payload[_BODY.size :]
-            offset = start + length
-            yield Record._make((*fields, context)), offset
+            payload, offset = body[_FRAME.size :], end
+            if length != _SAME:
+                context = payload[:told]
+            yield _Frame._make((first, *fields, context, payload[told:])), offset
 
     def release(self) -> None:
-        self._map.close()
+        self.map.close()
 
     def delete(self) -> None:
-        self._map.close()
+        self.map.close()
         self.path.unlink(missing_ok=True)
 
 

@@ -21,6 +21,7 @@ _EPOCH_DAY: Final = datetime.date(1970, 1, 1).toordinal()
 _ALWAYS: Final = 1 << 31
 _EIGHT_HOURS: Final = 8 * 3_600
 _DAY_SECONDS: Final = 86_400
+_NANOS: Final = 1_000_000_000
 _KNOWN_CONTEXTS: Final = 512
 _MODES: Final = tuple(screening_pb2.InquiryMode.items())
 
@@ -49,6 +50,7 @@ class Scope:
         covers_companies: absence of a company from the set is an answer.
         terms: what the department may ask; `None` for nothing.
         home_region: handling region of a question that names none.
+        known: what `standing` found, by the wire form of the context.
     """
 
     raw: bytes
@@ -58,7 +60,7 @@ class Scope:
     covers_companies: bool
     terms: Terms | None
     home_region: str
-    _known: dict[bytes, "_Verdict"] = field(default_factory=dict, compare=False, repr=False)
+    known: dict[bytes, "Standing"] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, raw: bytes) -> "Scope":
@@ -77,39 +79,43 @@ class Scope:
         home = message.grant.home_region
         return cls(raw, message.key, message.catalogue_revision, matters, companies, terms, home)
 
-    def fault(self, context: Context, seconds: int) -> str:
-        """Return what of a question the grant does not cover, by the very rule of the gateway; empty for nothing.
+    def standing(self, context: Context, unix_nanos: int) -> "Standing":
+        """Return how a question stands by the grant and the catalogues; found once a day.
 
         Args:
             context: of the question.
-            seconds: seconds since 1970 of the wall clock.
-
-        Returns:
-            ``grant`` where nothing is granted; otherwise see `Terms.fault` and `Terms.officer_fault`.
+            unix_nanos: nanoseconds since 1970 of the wall clock.
         """
-        known = self._known.get(context.wire)
-        if known is None or not known.first <= seconds <= known.last:
-            if len(self._known) >= _KNOWN_CONTEXTS:
-                self._known.clear()
-            known = self._known[context.wire] = self._verdict(context, seconds)
-        return known.fault
+        known = self.known.get(context.wire)
+        if known is None or not known.first <= unix_nanos < known.end:
+            if len(self.known) >= _KNOWN_CONTEXTS:
+                self.known.clear()
+            known = self.known[context.wire] = self._find_standing(context, unix_nanos // _NANOS)
+        return known
 
-    def _verdict(self, context: Context, seconds: int) -> "_Verdict":
+    def _find_standing(self, context: Context, seconds: int) -> "Standing":
         day = (seconds + _EIGHT_HOURS) // _DAY_SECONDS
         first = day * _DAY_SECONDS - _EIGHT_HOURS
         last = first + _DAY_SECONDS - 1
+        fault = self._fault(context, day)
+        if not fault and self.terms is not None:
+            fault = self.terms.officer_fault(context.claim, context.case, seconds)
+            if context.claim.signature:
+                # A claim ends, and may not have begun: then it is looked at anew.
+                first, last = seconds, max(seconds, min(last, context.claim.expires) if not fault else seconds)
+        rules = self.matters.get(context.matter)
+        rule = next((each for each in rules or () if each.first <= day <= each.last), None)
+        if rule is not None and rule.case_no_required and not context.case_no:
+            rule = None
+        passes = context.local and not fault and self.covers_companies
+        return Standing(first * _NANOS, (last + 1) * _NANOS, fault, rules is not None, rule if passes else None)
+
+    def _fault(self, context: Context, day: int) -> str:
         if self.terms is None:
-            return _Verdict("grant", first, last)
+            return "grant"
         region = context.region or self.home_region
         today = datetime.date.fromordinal(day + _EPOCH_DAY)
-        fault = self.terms.fault(self._lineage(context.matter, day), context.mode, region, today)
-        if fault:
-            return _Verdict(fault, first, last)
-        fault = self.terms.officer_fault(context.claim, context.case, seconds)
-        if context.claim.signature:
-            # A claim ends, and may not have begun: then it is looked at anew.
-            last = min(last, context.claim.expires) if not fault else seconds
-        return _Verdict(fault, seconds if context.claim.signature else first, max(last, seconds))
+        return self.terms.fault(self._lineage(context.matter, day), context.mode, region, today)
 
     def _lineage(self, matter: str, day: int) -> list[str]:
         """Return a matter and those that hold it on a day, as `CatalogueSet.lineage` does."""
@@ -121,17 +127,6 @@ class Scope:
             code = rule.broader if rule is not None else ""
         return codes
 
-    def rule(self, matter: str, day: int) -> MatterRule | None:
-        """Return what holds for a matter on a day in Shanghai; `None` where no catalogue in force knows it.
-
-        Raises:
-            KeyError: no catalogue ever defined it.
-        """
-        for rule in self.matters[matter]:
-            if rule.first <= day <= rule.last:
-                return rule
-        return None
-
     def require_named_by(self, head: Manifest) -> None:
         """Refuse a head that wants another scope.
 
@@ -142,12 +137,23 @@ class Scope:
             raise RefusedError("scope", "the head wants another scope")
 
 
-class _Verdict(NamedTuple):
-    """What the grant says of a question, from an instant to another: seconds since 1970, inclusive."""
+class Standing(NamedTuple):
+    """How a question stands from `first` up to `end`, nanoseconds since 1970.
 
-    fault: str
+    Attributes:
+        first: the first instant.
+        end: the instant from which on it is to be found anew.
+        fault: what of it the grant does not cover, by the very rule of the gateway, empty for nothing: ``grant`` where
+            nothing is granted; otherwise see `Terms.fault` and `Terms.officer_fault`.
+        defined: whether a catalogue ever defined the matter.
+        rule: what holds for the matter that day, where the set may answer such a question; else `None`.
+    """
+
     first: int
-    last: int
+    end: int
+    fault: str
+    defined: bool
+    rule: MatterRule | None
 
 
 @dataclass(frozen=True, slots=True)

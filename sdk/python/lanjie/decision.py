@@ -2,8 +2,8 @@
 
 import datetime
 import enum
-from dataclasses import dataclass, field
-from typing import Final, NoReturn
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Final, NoReturn
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -11,6 +11,8 @@ from lanjie.v1 import screening_pb2 as pb
 from lanjie_matcher.catalogues import Effect
 from lanjie_matcher.decide import Outcome
 from lanjie_matcher.decide import Reason as UndeterminedReason
+from lanjie_matcher.identifiers import Identifier, parse
+from lanjie_matcher.views import Manifest
 
 __all__ = [
     "Decision",
@@ -114,8 +116,19 @@ class MissingFact:
     fact: str
 
 
+class _LocalPass:
+    """What the other fields of a local pass are made of when they are first read: a counter reads few of them."""
+
+    __slots__ = ("_asked", "_head", "_number", "_spool", "_unix_nanos")
+    _asked: str | Identifier
+    _head: Manifest
+    _number: int
+    _spool: str
+    _unix_nanos: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Decision:
+class Decision(_LocalPass):
     """The answer to one question.
 
     Attributes:
@@ -176,6 +189,26 @@ class Decision:
         if (self.outcome is Outcome.UNDETERMINED) is (self.reason is None):
             raise ValueError("an undetermined answer has a reason, and no other has one")
 
+    def __getattr__(self, name: str) -> Any:
+        # A field that is not there yet, of a local pass.
+        value: Any
+        if name in {"revision", "epoch", "lineage"}:
+            value = getattr(self._head, name)
+        elif name in {"as_of", "decided_at"}:
+            value = instant_of(self._unix_nanos)
+        elif name == "decision_id":
+            value = f"{self._spool[:12]}-{self._number}"
+        elif name == "masked_identifier":
+            value = (parse(self._asked) if isinstance(self._asked, str) else self._asked).masked
+        elif name == "instruction":
+            value = _PASS
+        elif name in _DEFAULTS:
+            value = _DEFAULTS[name]
+        else:
+            raise AttributeError(f"a decision has no {name!r}")
+        object.__setattr__(self, name, value)
+        return value
+
     def __bool__(self) -> NoReturn:
         raise TypeError(
             "a decision is not a boolean: UNDETERMINED is neither a pass nor a refusal; "
@@ -191,6 +224,56 @@ class Decision:
         )
 
 
+class _Open(Decision):
+    """A local pass that is being made; see `local_pass`."""
+
+    __slots__ = ()
+    __init__ = object.__init__
+    __setattr__ = object.__setattr__
+    __delattr__ = object.__delattr__
+
+
+def local_pass(  # noqa: PLR0917  the fastest way to call
+    asked: str | Identifier,
+    warnings: tuple[str, ...],
+    head: Manifest,
+    spool: str,
+    number: int,
+    unix_nanos: int,
+) -> Decision:
+    """Return the pass that a record of a spool tells of, for a tenth of what the constructor costs.
+
+    Args:
+        asked: what was asked about.
+        warnings: see `Decision`.
+        head: of the set that does not hold it.
+        spool: name of the spool.
+        number: of the record.
+        unix_nanos: nanoseconds since 1970 of the answer.
+    """
+    made: Any = _Open()
+    made.outcome = _PASSED
+    made.source = _LOCAL
+    made.warnings = warnings
+    made._asked = asked  # noqa: SLF001
+    made._head = head  # noqa: SLF001
+    made._spool = spool  # noqa: SLF001
+    made._number = number  # noqa: SLF001
+    made._unix_nanos = unix_nanos  # noqa: SLF001
+    made.__class__ = Decision
+    return made  # type: ignore[no-any-return]
+
+
+def instant_of(nanos: int) -> datetime.datetime:
+    """Return the instant of nanoseconds since 1970, to the microsecond."""
+    return _EPOCH + datetime.timedelta(microseconds=nanos // 1_000)
+
+
+_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_PASS: Final = "未发现适用于本事项的惩戒措施，按正常程序办理。"
+_PASSED: Final = Outcome.PASS
+_LOCAL: Final = Source.LOCAL
+_DEFAULTS: Final = {each.name: each.default for each in fields(Decision) if each.default is not MISSING}
 _SOURCES: Final = {pb.SOURCE_GATEWAY: Source.GATEWAY, pb.SOURCE_LOCAL: Source.LOCAL, pb.SOURCE_NONE: Source.NONE}
 _EFFECTS: Final = {
     pb.EFFECT_ADVISE: Effect.ADVISE,

@@ -36,12 +36,11 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from lanjie._core import instant_of
 from lanjie._fake_loop import KEY_ID, LISTING, FakeLoop
 from lanjie._runtime import Seam
 from lanjie.aio import AsyncClient
 from lanjie.client import Client
-from lanjie.decision import Outcome, UndeterminedReason
+from lanjie.decision import Outcome, UndeterminedReason, instant_of
 from lanjie.errors import LanjieError, error_of
 from lanjie.v1 import audit_pb2, feedback_pb2, receipt_pb2, sync_pb2, watch_pb2
 from lanjie.v1 import screening_pb2 as pb

@@ -92,10 +92,10 @@ class MemorySpool:
         """As `Spool.create`."""
         return cls(lineage)
 
-    def append(self, unix_nanos: int, digests: tuple[int, ...], *rest: Any) -> range:
+    def append(self, unix_nanos: int, digest: bytes, *rest: Any) -> int:
         """As `Spool.append`."""
-        self.unsent += len(digests)
-        return range(self.unsent, self.unsent + len(digests))
+        self.unsent += 1
+        return self.unsent
 
     def close(self) -> None:
         """As `Spool.close`."""
