@@ -1,8 +1,9 @@
-"""gRPC servers: options against hostile clients, and the interceptor every call goes through."""
+"""gRPC servers: options against hostile clients, and the gate every call goes through."""
 
+import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import grpc
@@ -48,7 +49,7 @@ def options(max_message_bytes: int, *, shared_port: bool = False) -> list[tuple[
     ]
 
 
-class Gate(grpc.aio.ServerInterceptor):
+class Gate:
     """Authenticates, bounds what is in flight, translates errors, logs one line a call without identifiers.
 
     Args:
@@ -60,12 +61,14 @@ class Gate(grpc.aio.ServerInterceptor):
         self._callers = callers
         self._grants = grants
         self._in_flight = 0
+        self._tells = bool(_log.bind().is_enabled_for(logging.DEBUG))
 
-    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
-        """Wrap the handler of a method; health and reflection stay open."""
-        handler = await continuation(handler_call_details)
-        method: str = handler_call_details.method
-        if handler is None or method.startswith(_OPEN_METHODS):
+    def wrapped(self, method: str, handler: Any) -> Any:
+        """Return the handler of a method behind the gate; health and reflection stay open.
+
+        A handler with one answer may return it serialised.
+        """
+        if method.startswith(_OPEN_METHODS):
             return handler
         unary_response = handler.unary_unary or handler.stream_unary
         if unary_response is not None:
@@ -78,7 +81,7 @@ class Gate(grpc.aio.ServerInterceptor):
             (True, False): grpc.stream_unary_rpc_method_handler,
             (True, True): grpc.stream_stream_rpc_method_handler,
         }[bool(handler.request_streaming), bool(handler.response_streaming)]
-        return make(wrapped, handler.request_deserializer, handler.response_serializer)
+        return make(wrapped, handler.request_deserializer, _unless_bytes(handler.response_serializer))
 
     def _unary(self, call: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[[Any, Any], Awaitable[Any]]:
         async def handle(request: Any, context: Any) -> Any:
@@ -90,7 +93,7 @@ class Gate(grpc.aio.ServerInterceptor):
                 await self._fail(error, context, method)
             finally:
                 self._in_flight -= 1
-                _completed(method, started)
+                self._completed(method, started)
 
         return handle
 
@@ -105,7 +108,7 @@ class Gate(grpc.aio.ServerInterceptor):
             except Exception as error:  # noqa: BLE001  the one translation point
                 await self._fail(error, context, method)
             finally:
-                _completed(method, started)
+                self._completed(method, started)
 
         return handle
 
@@ -130,6 +133,53 @@ class Gate(grpc.aio.ServerInterceptor):
             _log.info("rpc_refused", method=method, reason=shown.reason)
         await abort(context, shown)
 
+    def _completed(self, method: str, started: float) -> None:
+        if self._tells:
+            _log.debug("rpc_completed", method=method, ms=round((time.perf_counter() - started) * 1000, 3))
 
-def _completed(method: str, started: float) -> None:
-    _log.debug("rpc_completed", method=method, ms=round((time.perf_counter() - started) * 1000, 3))
+
+class GatedServer(grpc.aio.Server):
+    """A server whose methods all lie behind a gate. An interceptor would be run, and wrap its method, for every call.
+
+    Args:
+        gate: for what is added.
+        options: of the server.
+    """
+
+    def __init__(self, gate: Gate, options: Sequence[tuple[str, int]]) -> None:
+        self._gate = gate
+        self._server = grpc.aio.server(options=options)
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """Take nothing: generated code adds every method by its name as well, and what is not added so is unknown."""
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Any]) -> None:
+        """Add the methods of a service, wrapped."""
+        wrapped = {
+            name: self._gate.wrapped(f"/{service_name}/{name}", handler) for name, handler in method_handlers.items()
+        }
+        self._server.add_registered_method_handlers(service_name, wrapped)
+
+    def add_insecure_port(self, address: str) -> int:
+        """See `grpc.aio.Server`."""
+        return self._server.add_insecure_port(address)
+
+    def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
+        """See `grpc.aio.Server`."""
+        return self._server.add_secure_port(address, server_credentials)
+
+    async def start(self) -> None:
+        """See `grpc.aio.Server`."""
+        await self._server.start()
+
+    async def stop(self, grace: float | None) -> None:
+        """See `grpc.aio.Server`."""
+        await self._server.stop(grace)
+
+    async def wait_for_termination(self, timeout: float | None = None) -> bool:
+        """See `grpc.aio.Server`."""
+        return await self._server.wait_for_termination(timeout)
+
+
+def _unless_bytes(serializer: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    return lambda message: message if type(message) is bytes else serializer(message)

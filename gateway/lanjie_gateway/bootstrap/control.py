@@ -58,7 +58,7 @@ from lanjie_gateway.api.listing import ListingServicer
 from lanjie_gateway.api.metrics import CertificateCollector, GatewayCollector
 from lanjie_gateway.api.record_metrics import RecordCollector
 from lanjie_gateway.api.rights import RightsServicer
-from lanjie_gateway.api.server import ADMIN_MESSAGE_BYTES, Gate, options
+from lanjie_gateway.api.server import ADMIN_MESSAGE_BYTES, Gate, GatedServer, options
 from lanjie_gateway.api.statistics import StatisticsServicer
 from lanjie_gateway.api.sync import InquiryServicer, SyncServicer
 from lanjie_gateway.api.watch import WatchServicer
@@ -268,9 +268,7 @@ class Control:
         return self.grants.book.identify(name)
 
     async def _serve_feed(self) -> None:
-        feed = grpc.aio.server(
-            interceptors=[Gate(self._callers, self.grants.book.resolve)], options=options(ADMIN_MESSAGE_BYTES)
-        )
+        feed = GatedServer(Gate(self._callers, self.grants.book.resolve), options(ADMIN_MESSAGE_BYTES))
         sync_pb2_grpc.add_SyncServiceServicer_to_server(
             SyncServicer(self.sync, self.views, self.grants.book.resolve, self._clock), feed
         )
@@ -298,9 +296,7 @@ class Control:
         )
 
     async def _serve_admin(self) -> None:
-        admin = grpc.aio.server(
-            interceptors=[Gate(self._callers, self.grants.book.resolve)], options=options(ADMIN_MESSAGE_BYTES)
-        )
+        admin = GatedServer(Gate(self._callers, self.grants.book.resolve), options(ADMIN_MESSAGE_BYTES))
         listing_pb2_grpc.add_ListingServiceServicer_to_server(
             ListingServicer(self.listings, self.imports, self.waiting, self.duties, self.complaints), admin
         )

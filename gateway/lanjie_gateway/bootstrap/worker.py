@@ -6,7 +6,6 @@ import gc
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-import grpc
 from grpc_health.v1 import health_pb2
 
 from lanjie.v1 import screening_pb2, screening_pb2_grpc
@@ -21,7 +20,7 @@ from lanjie_gateway.adapters.shared_index import SharedIndex, SharedIndexError
 from lanjie_gateway.adapters.state_lock import feed_socket
 from lanjie_gateway.api.auth import Callers, Tokens
 from lanjie_gateway.api.screening import ScreeningServicer
-from lanjie_gateway.api.server import SCREENING_MESSAGE_BYTES, Gate, options
+from lanjie_gateway.api.server import SCREENING_MESSAGE_BYTES, Gate, GatedServer, options
 from lanjie_gateway.bootstrap.shared import (
     DRAIN_SECONDS,
     VERSION,
@@ -87,10 +86,7 @@ class Worker:
             *(Tokens(state / "tokens", keys.token, region, departments), departments, region),
             granted=self.grants.identify,
         )
-        server = grpc.aio.server(
-            interceptors=[Gate(callers, self.grants.resolve)],
-            options=options(SCREENING_MESSAGE_BYTES, shared_port=True),
-        )
+        server = GatedServer(Gate(callers, self.grants.resolve), options(SCREENING_MESSAGE_BYTES, shared_port=True))
         self.places = listen(server, self._settings, "listen", self.certificates)
         preload = self._preload if self._settings.has_redis else no_copy
         self.feed = FeedClient(feed_socket(state), self.index, self.address, preload, on_grants=self.grants.take)
