@@ -12,7 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 import grpc
 import grpc.aio
@@ -36,8 +36,9 @@ from lanjie.v1 import (
     watch_pb2_grpc,
 )
 
-_T = TypeVar("_T")
-
+_Service = Callable[[Any], Any]
+"""Makes the stub of a service for a channel."""
+_SCREENING: Final[_Service] = screening_pb2_grpc.ScreeningServiceStub
 DOMAIN: Final = "lanjie"
 _DETAILS: Final = "grpc-status-details-bin"
 _SERVICE_CONFIG: Final = json.dumps(
@@ -243,6 +244,14 @@ class _Held:
     tls: Tls | None
     users: int = 0
     retired: bool = False
+    stubs: dict[_Service, Any] = field(default_factory=dict)
+
+    def stub(self, service: _Service) -> Any:
+        """Return the stub of a service. Making one registers all its methods with the channel, which takes long."""
+        found = self.stubs.get(service)
+        if found is None:
+            found = self.stubs[service] = service(self.channel)
+        return found
 
     def spent(self) -> bool:
         """Whether it has been replaced, and the last call over it has ended."""
@@ -258,6 +267,7 @@ class GrpcTransport:
     def __init__(self, endpoint: Endpoint) -> None:
         endpoint.require_safe(endpoint.target)
         self._endpoint = endpoint
+        self._metadata = endpoint.metadata
         self._renewal = Renewal(endpoint.tls)
         self._lock = threading.Lock()
         self._closed = False
@@ -266,19 +276,23 @@ class GrpcTransport:
 
     def check(self, request: screening_pb2.CheckRequest, timeout: float) -> screening_pb2.CheckResponse:
         """See `Transport`."""
-        with self._using(self._endpoint.target) as held:
-            return self._call(screening_pb2_grpc.ScreeningServiceStub(held.channel).Check, request, timeout)
+        response: screening_pb2.CheckResponse = self._call(self._endpoint.target, _SCREENING, "Check", request, timeout)
+        return response
 
     def batch_check(self, request: screening_pb2.BatchCheckRequest, timeout: float) -> screening_pb2.BatchCheckResponse:
         """See `Transport`."""
-        with self._using(self._endpoint.target) as held:
-            return self._call(screening_pb2_grpc.ScreeningServiceStub(held.channel).BatchCheck, request, timeout)
+        response: screening_pb2.BatchCheckResponse = self._call(
+            self._endpoint.target, _SCREENING, "BatchCheck", request, timeout
+        )
+        return response
 
     def discover(self, timeout: float) -> screening_pb2.DiscoverResponse:
         """See `Transport`."""
-        with self._using(self._endpoint.target) as held:
-            stub = screening_pb2_grpc.ScreeningServiceStub(held.channel)
-            return self._call(stub.Discover, screening_pb2.DiscoverRequest(), timeout)
+        request = screening_pb2.DiscoverRequest()
+        response: screening_pb2.DiscoverResponse = self._call(
+            self._endpoint.target, _SCREENING, "Discover", request, timeout
+        )
+        return response
 
     def pull(self, feed: str, request: sync_pb2.PullRequest, timeout: float) -> Iterator[sync_pb2.PullResponse]:
         """See `Transport`."""
@@ -301,23 +315,28 @@ class GrpcTransport:
         self, feed: str, request: audit_pb2.UploadLocalPassesRequest, timeout: float
     ) -> audit_pb2.UploadLocalPassesResponse:
         """See `Transport`."""
-        with self._using(feed) as held:
-            return self._call(audit_pb2_grpc.InquiryServiceStub(held.channel).UploadLocalPasses, request, timeout)
+        response: audit_pb2.UploadLocalPassesResponse = self._call(
+            feed, audit_pb2_grpc.InquiryServiceStub, "UploadLocalPasses", request, timeout
+        )
+        return response
 
     def report(self, feed: str, request: feedback_pb2.ReportRequest, timeout: float) -> feedback_pb2.ReportResponse:
         """See `Transport`."""
-        with self._using(feed) as held:
-            return self._call(feedback_pb2_grpc.FeedbackServiceStub(held.channel).Report, request, timeout)
+        response: feedback_pb2.ReportResponse = self._call(
+            feed, feedback_pb2_grpc.FeedbackServiceStub, "Report", request, timeout
+        )
+        return response
 
     def receipt(self, feed: str, request: receipt_pb2.IssueRequest, timeout: float) -> receipt_pb2.IssueResponse:
         """See `Transport`."""
-        with self._using(feed) as held:
-            return self._call(receipt_pb2_grpc.ReceiptServiceStub(held.channel).Issue, request, timeout)
+        response: receipt_pb2.IssueResponse = self._call(
+            feed, receipt_pb2_grpc.ReceiptServiceStub, "Issue", request, timeout
+        )
+        return response
 
     def watching(self, feed: str, method: str, request: Any, timeout: float) -> Any:
         """See `Transport`."""
-        with self._using(feed) as held:
-            return self._call(getattr(watch_pb2_grpc.WatchServiceStub(held.channel), method), request, timeout)
+        return self._call(feed, watch_pb2_grpc.WatchServiceStub, method, request, timeout)
 
     def follow_alerts(
         self, feed: str, request: watch_pb2.StreamAlertsRequest
@@ -341,14 +360,17 @@ class GrpcTransport:
         for channel in channels:
             channel.close()
 
-    def _call(self, method: Callable[..., _T], request: object, timeout: float) -> _T:
+    def _call(self, target: str, service: _Service, method: str, request: object, timeout: float) -> Any:
+        held = self._hold(target)
         try:
-            return method(request, timeout=timeout, metadata=self._endpoint.metadata)
+            return getattr(held.stub(service), method)(request, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             raise translate(error, self._endpoint.tls) from error
         except ValueError as error:
             # What the library says of a channel that `close` took away meanwhile.
             raise error_of("CANCELLED", "", "", {}) from error
+        finally:
+            self._leave(held)
 
     def _all(self) -> list[grpc.Channel]:
         """Let go of all channels; return them, to be closed."""
@@ -358,14 +380,18 @@ class GrpcTransport:
 
     @contextlib.contextmanager
     def _using(self, target: str) -> Iterator[_Held]:
-        """Hold the channel for a call."""
-        with self._lock:
-            held = self._opened(target)
-            held.users += 1
+        """Hold the channel for a stream."""
+        held = self._hold(target)
         try:
             yield held
         finally:
             self._leave(held)
+
+    def _hold(self, target: str) -> _Held:
+        with self._lock:
+            held = self._opened(target)
+            held.users += 1
+        return held
 
     def _leave(self, held: _Held) -> None:
         with self._lock:
@@ -456,6 +482,7 @@ class GrpcAsyncTransport:
     def __init__(self, endpoint: Endpoint) -> None:
         endpoint.require_safe(endpoint.target)
         self._endpoint = endpoint
+        self._metadata = endpoint.metadata
         self._renewal = Renewal(endpoint.tls)
         self._held: _Held | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -482,8 +509,7 @@ class GrpcAsyncTransport:
         held = await self._opened()
         held.users += 1
         try:
-            stub = screening_pb2_grpc.ScreeningServiceStub(held.channel)
-            return await getattr(stub, method)(request, timeout=timeout, metadata=self._endpoint.metadata)
+            return await getattr(held.stub(_SCREENING), method)(request, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             raise translate(error, self._endpoint.tls) from error
         except grpc.aio.UsageError as error:
