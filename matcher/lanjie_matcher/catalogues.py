@@ -7,17 +7,21 @@ Published again at a later revision, an edition gives way to its newer text like
 
 import datetime
 import enum
+import functools
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from lanjie_matcher.listings import EndsWith
 from lanjie_matcher.regions import NO_OVERRIDES
 from lanjie_matcher.subjects import SubjectKind
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 _DAY: Final = datetime.timedelta(days=1)
+_REMEMBERED: Final = 20_000
+"""What a set remembers of what it said; then it begins anew."""
 
 
 class Level(enum.IntEnum):
@@ -171,6 +175,28 @@ class Edition:
         return max(self.effective_from, self.publication_date)
 
 
+def _remembered(
+    method: "Callable[Concatenate[CatalogueSet, _P], _T]",
+) -> "Callable[Concatenate[CatalogueSet, _P], _T]":
+    """Say the same of the same day again without looking: a set and its editions never change."""
+    name = method.__name__
+
+    @functools.wraps(method)
+    def say(self: "CatalogueSet", /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        key = (name, *args, *kwargs.items())
+        said = self._said.get(key, _NOTHING)
+        if said is _NOTHING:
+            if len(self._said) >= _REMEMBERED:
+                self._said.clear()
+            said = self._said[key] = method(self, *args, **kwargs)
+        return said  # type: ignore[no-any-return]
+
+    return say
+
+
+_NOTHING: Final = object()
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     edition: Edition
@@ -197,6 +223,7 @@ class CatalogueSet:
     _list_types: dict[str, tuple[tuple[Edition, ListType], ...]] = field(default_factory=dict)
     _matters: dict[str, tuple[tuple[Edition, Matter], ...]] = field(default_factory=dict)
     _codes: dict[str, tuple[Edition, ...]] = field(default_factory=dict)
+    _said: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, editions: Iterable[Edition], region_overrides: Mapping[str, str] = NO_OVERRIDES) -> "CatalogueSet":
@@ -242,6 +269,7 @@ class CatalogueSet:
         """All matters ever defined, sorted."""
         return sorted(self._matters)
 
+    @_remembered
     def matter(self, code: str, day: datetime.date) -> Matter | None:
         """The matter as the highest catalogue in force on a day defines it."""
         return _highest(self, self._matters.get(code, ()), day)
@@ -263,6 +291,7 @@ class CatalogueSet:
             if (matter := self.matter(code, first)) is not None
         ]
 
+    @_remembered
     def list_type(self, code: str, day: datetime.date) -> ListType | None:
         """The list type as the highest catalogue in force on a day defines it, by code or alias."""
         known = [(edition, each) for edition, each in self._list_types.get(code, ()) if each.in_force_on(day)]
@@ -280,16 +309,23 @@ class CatalogueSet:
         """All codes and aliases of list types ever defined, sorted."""
         return sorted(self._list_types)
 
-    def entries(self, list_type: ListType, matter: str, day: datetime.date) -> list[tuple[Edition, Measure]]:
+    def entries(self, list_type: ListType, matter: str, day: datetime.date) -> tuple[tuple[Edition, Measure], ...]:
         """The measures in force that day that name the list type (or an alias) and the matter (or a broader one)."""
+        return self._naming(list_type.code, list_type.aliases, matter, day)
+
+    @_remembered
+    def _naming(
+        self, code: str, aliases: tuple[str, ...], matter: str, day: datetime.date
+    ) -> tuple[tuple[Edition, Measure], ...]:
         found: dict[tuple[str, int, str], tuple[Edition, Measure]] = {}
-        for key in itertools.product((list_type.code, *list_type.aliases), self.lineage(matter, day)):
+        for key in itertools.product((code, *aliases), self.lineage(matter, day)):
             for entry in self._entries.get(key, ()):
                 if self.in_force(entry.edition, day):
                     found[entry.edition.name, entry.edition.revision, entry.measure.code] = entry.edition, entry.measure
-        return list(found.values())
+        return tuple(found.values())
 
-    def lineage(self, matter: str, day: datetime.date) -> list[str]:
+    @_remembered
+    def lineage(self, matter: str, day: datetime.date) -> tuple[str, ...]:
         """The matter and those that hold it, by the editions of that day: a later one may not widen a measure early."""
         codes: list[str] = []
         code: str | None = matter
@@ -297,8 +333,9 @@ class CatalogueSet:
             codes.append(code)
             known = self.matter(code, day)
             code = known.broader if known else None
-        return codes
+        return tuple(codes)
 
+    @_remembered
     def defines(self, measure: str, above: Level, day: datetime.date) -> bool:
         """Whether a catalogue above a level that is in force on a day holds the measure."""
         return any(e.level > above and self.in_force(e, day) for e in self._codes.get(measure, ()))

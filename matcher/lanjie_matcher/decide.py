@@ -108,6 +108,7 @@ class Ruling:
     editions: tuple[str, ...] = ()
 
 
+_PASS = Ruling(outcome=Outcome.PASS, instruction="未发现适用于本事项的惩戒措施，按正常程序办理。")
 _BY_EFFECT = {
     Effect.ADVISE: Outcome.ADVISE,
     Effect.HEIGHTEN: Outcome.HEIGHTEN,
@@ -190,7 +191,7 @@ def decide(
     if not applied and not missing:
         if trace is not None:
             trace.note(6, "pass")
-        return Ruling(outcome=Outcome.PASS, instruction="未发现适用于本事项的惩戒措施，按正常程序办理。")
+        return _PASS
 
     # (7) doubts
     bearing = _distinct([*(listing for each in applied for listing in each.listings), *(m.listing for m in missing)])

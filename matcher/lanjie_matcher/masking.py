@@ -35,9 +35,10 @@ class Reader(enum.StrEnum):
 
 def masked_number(identifier: Identifier, reader: Reader = Reader.ANYBODY) -> str:
     """Return the text form with its number masked as `reader` may see it."""
-    kind, _, number = identifier.reveal().partition(":")
-    if reader is Reader.DEPARTMENT and identifier.is_person and len(number) == _LONG and number.isalnum():
-        return f"{kind}:{number[:6]}{'*' * 8}{number[-4:]}"
+    if reader is Reader.DEPARTMENT and identifier.is_person:
+        kind, _, number = identifier.reveal().partition(":")
+        if len(number) == _LONG and number.isalnum():
+            return f"{kind}:{number[:6]}{'*' * 8}{number[-4:]}"
     return identifier.masked
 
 

@@ -284,9 +284,14 @@ def test_a_text_that_was_no_identifier_has_nothing_to_replay(gateway: RunningGat
     )
     asked = Inquiry(matter="procurement.supplier", purpose=PURPOSE)
     parties = [Party(identifier="uscc:nonsense")]
-    batch = screening.check_batch(person("i", Role.INQUIRER), parties, asked, at_least_revision=0, pinned=0)
-    (answer,), _ = gateway.run(batch)
-    found = explain(gateway, answer.decision_id)
+    batch = screening.check_batch(
+        *(person("i", Role.INQUIRER), parties, asked),
+        at_least_revision=0,
+        pinned=0,
+        shape=lambda answer: answer.decision_id,
+    )
+    (decision_id,), _ = gateway.run(batch)
+    found = explain(gateway, decision_id)
     assert (found.reproduced, found.replayed, found.steps) == (False, None, ())
     assert "could not be an identifier" in found.obstacles[0]
 

@@ -1,18 +1,19 @@
 """Instants and days as messages hold them, for every servicer."""
 
 import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from lanjie_gateway.domain.signing import Signature
 
+_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
 
 def timestamp(at: datetime.datetime) -> Timestamp:
     """Return an aware instant as a message."""
-    stamp = Timestamp()
-    stamp.FromDatetime(at.astimezone(datetime.UTC))
-    return stamp
+    since = at - _EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
 
 
 def date_text(day: datetime.date | None) -> str:

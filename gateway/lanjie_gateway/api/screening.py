@@ -2,22 +2,16 @@
 
 import datetime
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, Final
 
 from lanjie.v1 import screening_pb2 as pb
 from lanjie.v1 import screening_pb2_grpc
 from lanjie_gateway.api.auth import caller, came_by
-from lanjie_gateway.api.messages import date_text, timestamp
+from lanjie_gateway.api.decisions import Messages
 from lanjie_gateway.domain.access import Principal
-from lanjie_gateway.domain.records import DIGEST_ALGORITHM
-from lanjie_gateway.domain.remedies import channel_of, remedies_of, told
-from lanjie_gateway.services.screening import Answer, Inquiry, Party, ScreeningService
-from lanjie_matcher.catalogues import APPLICANT, Effect, ListType
-from lanjie_matcher.civil_time import day_of
-from lanjie_matcher.decide import Applied, Outcome
+from lanjie_gateway.services.screening import Inquiry, Party, ScreeningService
+from lanjie_matcher.catalogues import APPLICANT
 from lanjie_matcher.grants import Claim
-from lanjie_matcher.listings import Listing
 
 MODES: Final = {
     pb.INQUIRY_MODE_UNSPECIFIED: "ex_officio",
@@ -25,12 +19,8 @@ MODES: Final = {
     pb.INQUIRY_MODE_AUTHORISED: "authorised",
     pb.INQUIRY_MODE_SELF: "self",
 }
-_EFFECTS: Final = {
-    Effect.ADVISE: pb.EFFECT_ADVISE,
-    Effect.HEIGHTEN: pb.EFFECT_HEIGHTEN,
-    Effect.RESTRICT: pb.EFFECT_RESTRICT,
-    Effect.DENY: pb.EFFECT_DENY,
-}
+_INQUIRIES: Final = 1_024
+"""Contexts that are remembered."""
 
 
 class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
@@ -53,32 +43,31 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
         self._service = service
         self._discover = discover
         self._draw = draw
-        self._channel = objection_channel
+        self._messages = Messages(objection_channel)
+        self._inquiries: dict[bytes, Inquiry] = {}
 
-    async def Check(self, request: pb.CheckRequest, context: Any) -> pb.CheckResponse:
+    # Both answer serialised, as the gate allows.
+    async def Check(self, request: pb.CheckRequest, context: Any) -> bytes:  # type: ignore[override]
         """Answer one question."""
-        await self._draw(caller(context), request.context.officer.officer_id, 1)
-        answer = await self._service.check(
-            caller(context),
-            Party(identifier=request.subject.identifier, name=request.subject.name),
-            _inquiry(request.context),
-            request.at_least_revision,
-        )
-        return pb.CheckResponse(decision=_decision(answer, self._channel))
+        asker, inquiry = caller(context), self._inquiry(request.context)
+        await self._draw(asker, inquiry.officer.officer, 1)
+        party = Party(identifier=request.subject.identifier, name=request.subject.name)
+        answered = self._service.check(asker, party, inquiry, request.at_least_revision, shape=self._messages.entry)
+        return await answered
 
-    async def BatchCheck(self, request: pb.BatchCheckRequest, context: Any) -> pb.BatchCheckResponse:
+    async def BatchCheck(self, request: pb.BatchCheckRequest, context: Any) -> bytes:  # type: ignore[override]
         """Answer questions that share a context."""
-        await self._draw(caller(context), request.context.officer.officer_id, len(request.subjects))
-        answers, revision = await self._service.check_batch(
-            caller(context),
+        asker, inquiry = caller(context), self._inquiry(request.context)
+        await self._draw(asker, inquiry.officer.officer, len(request.subjects))
+        entries, revision = await self._service.check_batch(
+            asker,
             [Party(identifier=each.identifier, name=each.name) for each in request.subjects],
-            _inquiry(request.context),
+            inquiry,
             at_least_revision=request.at_least_revision,
             pinned=request.pinned_revision,
+            shape=self._messages.entry,
         )
-        return pb.BatchCheckResponse(
-            decisions=[_decision(answer, self._channel) for answer in answers], revision=revision
-        )
+        return b"".join((*entries, pb.BatchCheckResponse(revision=revision).SerializeToString()))
 
     async def Discover(self, request: pb.DiscoverRequest, context: Any) -> pb.DiscoverResponse:
         """Say where the other services listen."""
@@ -86,41 +75,15 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
         caller(context)
         return self._discover(came_by(context))
 
-
-def _decision(answer: Answer, channel: str) -> pb.Decision:
-    ruling = answer.ruling
-    remedies, channels = told(ruling.listings, partial(_list_type, answer), channel)
-    decision = pb.Decision(
-        outcome=pb.Outcome.Value(f"OUTCOME_{ruling.outcome.name}"),
-        instruction=ruling.instruction,
-        measures=[_measure(each) for each in ruling.measures],
-        listings=[_listing(each, answer, channel) for each in ruling.listings],
-        confirmation_required=ruling.confirmation_required,
-        officer_verifies=ruling.officer_verifies,
-        missing_facts=[
-            pb.MissingFact(listing_id=each.listing.id, measure_code=each.measure.code, fact=each.fact)
-            for each in ruling.missing
-        ],
-        warnings=answer.warnings,
-        source=pb.SOURCE_GATEWAY,
-        revision=answer.revision,
-        epoch=answer.epoch,
-        lineage=answer.lineage,
-        as_of_time=timestamp(answer.as_of),
-        decided_time=timestamp(answer.decided_at),
-        decision_id=answer.decision_id,
-        record_digest=answer.record_digest,
-        digest_algorithm=DIGEST_ALGORITHM,
-        catalogue_editions=ruling.editions,
-        masked_identifier=answer.masked,
-        remedies=remedies,
-        objection_channel=channels,
-    )
-    if ruling.outcome is Outcome.UNDETERMINED:
-        assert ruling.reason is not None and answer.resolve_by is not None  # noqa: S101, PT018  they come together
-        decision.undetermined_reason = pb.UndeterminedReason.Value(f"UNDETERMINED_REASON_{ruling.reason.name}")
-        decision.resolve_by_time.CopyFrom(timestamp(answer.resolve_by))
-    return decision
+    def _inquiry(self, context: pb.InquiryContext) -> Inquiry:
+        """Return what was asked; the same context again gives the same object, whose admission is remembered."""
+        said = context.SerializeToString()
+        known = self._inquiries.get(said)
+        if known is None:
+            if len(self._inquiries) >= _INQUIRIES:
+                self._inquiries.clear()
+            known = self._inquiries[said] = _inquiry(context)
+        return known
 
 
 def officer_claim(context: pb.InquiryContext) -> Claim:
@@ -147,47 +110,4 @@ def _inquiry(context: pb.InquiryContext) -> Inquiry:
         as_of=as_of,
         authorisation=context.authorisation_id,
         request=context.request_id,
-    )
-
-
-def _measure(applied: Applied) -> pb.AppliedMeasure:
-    measure, edition = applied.measure, applied.edition
-    return pb.AppliedMeasure(
-        code=measure.code,
-        title=measure.title,
-        content=measure.content,
-        effect=_EFFECTS[measure.effect],
-        basis=measure.basis,
-        department=measure.department,
-        instruction=measure.instruction,
-        catalogue=edition.name,
-        publication=f"{edition.publication_number} {edition.publication_date.isoformat()}",
-        listing_ids=[listing.id for listing in applied.listings],
-    )
-
-
-def _list_type(answer: Answer, code: str) -> ListType | None:
-    return answer.catalogues.list_type(code, day_of(answer.as_of))
-
-
-def _listing(listing: Listing, answer: Answer, channel: str) -> pb.ListingEvidence:
-    list_type = _list_type(answer, listing.list_type)
-    return pb.ListingEvidence(
-        listing_id=listing.id,
-        list_type=listing.list_type,
-        list_type_name=list_type.name if list_type else "",
-        authority=listing.authority,
-        decision_no=listing.decision_no,
-        decision_date=date_text(listing.decision_date),
-        listed_date=date_text(listing.listed_on),
-        expires_date=date_text(listing.expires_on),
-        reason=listing.reason,
-        basis=listing.basis,
-        removal_conditions=listing.removal_conditions,
-        remedies=remedies_of(listing, list_type),
-        objection=listing.objection,
-        source=listing.source,
-        sanction_no=listing.sanction_no,
-        sanction_end_date=date_text(listing.sanction_to),
-        objection_channel=channel_of(list_type, channel),
     )

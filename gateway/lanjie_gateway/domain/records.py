@@ -7,7 +7,7 @@ the end of its retention: the digest stays, and nobody can try who it was about.
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,14 +26,51 @@ COLUMNS: Final = (
 )
 """Columns that are derived from a record, by their names in `InquiryRow`."""
 SALT_BYTES: Final = 16
+_LEFT_OUT: Final[tuple[Any, ...]] = ("", None, (), [])
+_json: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
 _NO_KINDS: Final = "-"
 """Stands for a caller that is of no implementer kind: an empty field would be left out, which means any."""
 
 
 def leaf(fields: Mapping[str, Any]) -> bytes:
     """Return the canonical bytes of a record; empty fields are left out."""
-    kept = {name: value for name, value in fields.items() if value not in ("", None, (), [])}
-    return json.dumps(kept, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+    return _json({name: value for name, value in fields.items() if value not in _LEFT_OUT}).encode()
+
+
+class Leaves:
+    """Leaves that have most fields in common, which are written once: each is what `leaf` gives for all its fields.
+
+    Args:
+        common: fields that all have.
+        varying: names of the fields that they may have besides.
+    """
+
+    def __init__(self, common: Mapping[str, Any], varying: Iterable[str]) -> None:
+        self._varying = frozenset(varying)
+        kept = {name: value for name, value in common.items() if value not in _LEFT_OUT}
+        # In order: a common field as it stands, a varying one by name and what comes before its value.
+        self._parts: list[tuple[str, str]] = []
+        for name in sorted({*kept, *self._varying}):
+            before = f"{_json(name)}:"
+            self._parts.append((name, before) if name in self._varying else ("", before + _json(kept[name])))
+
+    def leaf(self, fields: Mapping[str, Any]) -> bytes:
+        """Return the canonical bytes of one.
+
+        Raises:
+            KeyError: a field is none of the varying ones.
+        """
+        if not self._varying.issuperset(fields):
+            raise KeyError(*sorted(fields.keys() - self._varying))
+        written = []
+        for name, text in self._parts:
+            if not name:
+                written.append(text)
+                continue
+            value = fields.get(name)
+            if value or value not in _LEFT_OUT:
+                written.append(text + (str(value) if type(value) is int else _json(value)))
+        return f"{{{','.join(written)}}}".encode()
 
 
 def about(question: Question, *, kind: str, subject: bytes, bucket: bytes) -> dict[str, Any]:

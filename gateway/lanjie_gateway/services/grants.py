@@ -100,7 +100,7 @@ class GrantService:
         """Whether anything was ever granted to a department."""
         return department == LOCAL_GRANT.department or any(act.department == department for act in self._acts)
 
-    def lineage(self, matter: str, day: datetime.date) -> list[str]:
+    def lineage(self, matter: str, day: datetime.date) -> Sequence[str]:
         """Return a matter and those that hold it, by the catalogues of a day."""
         return self._catalogues().lineage(matter, day)
 

@@ -1,10 +1,11 @@
 """Checks (比对): the numbered steps of one answer, free of transport."""
 
+import asyncio
 import datetime
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeVar
 
 from lanjie_gateway.adapters.index import ExactIndex, MovedError, compacted
 from lanjie_gateway.adapters.segments import SegmentWriter
@@ -12,9 +13,9 @@ from lanjie_gateway.domain.access import Principal, not_granted
 from lanjie_gateway.domain.authorisations import NAME, Wanted
 from lanjie_gateway.domain.departments import asking
 from lanjie_gateway.domain.errors import Refused, Unanswerable, invalid_argument
-from lanjie_gateway.domain.grants import Mode
+from lanjie_gateway.domain.grants import Grant, Mode
 from lanjie_gateway.domain.packed import PackedListing, unpack_bucket
-from lanjie_gateway.domain.records import SALT_BYTES, VERSION, about, digest, instant, leaf
+from lanjie_gateway.domain.records import SALT_BYTES, VERSION, Leaves, about, digest, instant
 from lanjie_gateway.services.person_gate import PersonGate
 from lanjie_matcher.catalogues import APPLICANT, CatalogueSet, Matter
 from lanjie_matcher.civil_time import day_of
@@ -36,8 +37,29 @@ MAX_BATCH: Final = 500
 MAX_PURPOSE: Final = 200
 MAX_CODE: Final = 64
 MAX_NAME: Final = 256
+SLICE: Final = 16
+"""Questions of a batch that are judged before others have their turn."""
+_ADMISSIONS: Final = 1_024
+"""Inquiries whose admission is remembered."""
+_VARYING: Final = (
+    *("as_of", "at", "bearers", "bucket", "catalogues", "epoch", "id", "id_kind", "implementers", "kind_hint"),
+    *("lineage", "listings", "measures", "other_names", "outcome", "reason", "replaces", "revision", "salt", "subject"),
+    "warnings",
+)
+"""Fields of a record that do not follow from the admission of the question."""
+_T = TypeVar("_T")
 _Asked = tuple[Identifier | IdentifierError, str]
 """What a party is by, and the name stated of it."""
+
+
+class _Questions(NamedTuple):
+    """Questions that share a context, as asked: on a revision of at least `at_least`, or `pinned` where it is set."""
+
+    inquiry: "Inquiry"
+    asked: Sequence[_Asked]
+    at_least: int
+    pinned: int = 0
+    batch: bool = False
 
 
 _NO_OFFICER: Final = Claim(officer="")
@@ -91,27 +113,37 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Admitted:
-    """A question that may be asked: who, why, on which revision and as at which instant."""
+class _Admission:
+    """What step 1 found, for as long as caller with grant, catalogues and day are these.
+
+    Attributes:
+        person_files: whether a batch may ask about natural persons.
+        region: the handling region.
+        implementer_kinds: kinds of unit the caller is.
+        leaves: records of such questions.
+    """
 
     asker: Principal
     inquiry: Inquiry
-    revision: int
-    at: datetime.datetime
+    catalogues: CatalogueSet
     today: datetime.date
     person_files: bool
+    region: str
+    implementer_kinds: frozenset[str] | None
+    leaves: Leaves
 
-    @property
-    def region(self) -> str:
-        return _region(self.asker, self.inquiry)
+
+class _Admitted(NamedTuple):
+    """A question that may be asked: why it may, on which revision and as at which instant."""
+
+    by: _Admission
+    revision: int
+    at: datetime.datetime
+    batch: bool
 
     def looks_up(self, asked: Identifier | IdentifierError) -> bool:
         """Whether the index is read for a party: not for a person in a batch that takes none."""
-        return isinstance(asked, Identifier) and (self.person_files or not asked.is_person)
-
-    @property
-    def implementer_kinds(self) -> frozenset[str] | None:
-        return self.asker.grant.implementer_kinds if self.asker.grant is not None else frozenset()
+        return isinstance(asked, Identifier) and (not self.batch or self.by.person_files or not asked.is_person)
 
 
 class ScreeningService:
@@ -151,9 +183,20 @@ class ScreeningService:
         self._gate = gate
         self._grants = grants
         self._consume = consume
+        self._admissions: dict[int, _Admission] = {}
 
-    async def check(self, asker: Principal, party: Party, inquiry: Inquiry, at_least_revision: int = 0) -> Answer:
+    async def check(
+        self,
+        asker: Principal,
+        party: Party,
+        inquiry: Inquiry,
+        at_least_revision: int = 0,
+        *,
+        shape: Callable[[Answer], _T],
+    ) -> _T:
         """Answer one question.
+
+        `shape` gives the answer the form it leaves in, while its record is on its way to the disk.
 
         The steps, in order; the blocks of this class carry their numbers:
 
@@ -177,13 +220,20 @@ class ScreeningService:
         """
         asked = (parse(party.identifier), party.name)
         _bounded(party)
-        answers, _ = await self._answers(asker, inquiry, [asked], at_least_revision, 0)
-        return answers[0]
+        shaped, _ = await self._answers(asker, _Questions(inquiry, [asked], at_least_revision), shape)
+        return shaped[0]
 
     async def check_batch(
-        self, asker: Principal, parties: Sequence[Party], inquiry: Inquiry, *, at_least_revision: int, pinned: int
-    ) -> tuple[list[Answer], int]:
-        """Answer questions that share a context, in order, all on one revision.
+        self,
+        asker: Principal,
+        parties: Sequence[Party],
+        inquiry: Inquiry,
+        *,
+        at_least_revision: int,
+        pinned: int,
+        shape: Callable[[Answer], _T],
+    ) -> tuple[list[_T], int]:
+        """Answer questions that share a context, in order, all on one revision; others have their turn in between.
 
         A party that is no identifier gets an undetermined answer of its own; the others are answered. So does a natural
         person where the matter takes no files of persons (Art. 40): nobody's bidders wait because one of them is a
@@ -202,53 +252,43 @@ class ScreeningService:
                 "mode", "one-subject", "an authorisation is one subject's: ask one question (Art. 69)"
             )
         asked = [(_readable(party), party.name) for party in parties]
-        return await self._answers(asker, inquiry, asked, at_least_revision, pinned, batch=True)
+        questions = _Questions(inquiry, asked, at_least_revision, pinned, batch=True)
+        return await self._answers(asker, questions, shape)
 
     async def _answers(
-        self,
-        asker: Principal,
-        inquiry: Inquiry,
-        asked: Sequence[_Asked],
-        at_least: int,
-        pinned: int,
-        *,
-        batch: bool = False,
-    ) -> tuple[list[Answer], int]:
+        self, asker: Principal, questions: _Questions, shape: Callable[[Answer], _T]
+    ) -> tuple[list[_T], int]:
         """Count the natural persons (1), judge, and tell what they came to."""
-        gate = self._gate
+        gate, asked = self._gate, questions.asked
         persons = [] if gate is None else [each for each, _ in asked if isinstance(each, Identifier) and each.is_person]
         if gate is None or not persons:
-            return await self._judge(asker, inquiry, asked, at_least, pinned, batch=batch)
-        admitted = self._admit(self._grants(asker), inquiry, self._index.revision, batch=batch)
+            _, shaped, revision = await self._judge(asker, questions, shape)
+            return shaped, revision
+        admitted = self._admit(self._grants(asker), questions, self._index.revision)
         persons = [each for each in persons if admitted.looks_up(each)]
-        await gate.admit(admitted.asker, inquiry.officer.officer, persons)
-        answers, revision = await self._judge(asker, inquiry, asked, at_least, pinned, batch=batch)
+        officer = questions.inquiry.officer.officer
+        await gate.admit(admitted.by.asker, officer, persons)
+        answers, shaped, revision = await self._judge(asker, questions, shape)
         hits = [
             (each, answer.ruling.outcome is not Outcome.PASS)
             for (each, _), answer in zip(asked, answers, strict=True)
             if isinstance(each, Identifier) and each in persons
         ]
-        await gate.tell(admitted.asker, inquiry.officer.officer, hits)
-        return answers, revision
+        await gate.tell(admitted.by.asker, officer, hits)
+        return shaped, revision
 
     async def _judge(
-        self,
-        asker: Principal,
-        inquiry: Inquiry,
-        asked: Sequence[_Asked],
-        at_least: int,
-        pinned: int,
-        *,
-        batch: bool,
-    ) -> tuple[list[Answer], int]:
-        """Judge until the answers may leave: on one revision, at least `at_least`, or pinned where that is set.
+        self, asker: Principal, questions: _Questions, shape: Callable[[Answer], _T]
+    ) -> tuple[list[Answer], list[_T], int]:
+        """Judge until the answers may leave.
 
         What the index no longer has at the newest revision is asked for again at the one that replaced it.
         """
+        _, asked, at_least, pinned, _ = questions
         overtaken: Sequence[Answer] = ()
         for turn in range(READS):
             revision = await self._revision(at_least, pinned)
-            admitted = self._admit(self._grants(asker), inquiry, revision, batch=batch)
+            admitted = self._admit(self._grants(asker), questions, revision)
             if turn == 0:
                 await self._authorised(admitted, asked)
             looked_up = [each for each, _ in asked if isinstance(each, Identifier) and admitted.looks_up(each)]
@@ -264,14 +304,40 @@ class ScreeningService:
             rests_on = [each for each, value in zip(buckets, values, strict=True) if value or not pinned]
             if not self._stands(admitted, rests_on, pinned):
                 continue
-            answers = self._judged(admitted, asked, zip(buckets, values, strict=True), overtaken)
-            if all(answer.ruling.outcome is Outcome.PASS for answer in answers):
-                return answers, revision
-            await self._records.durable()  # (5)
+            found = zip(buckets, values, strict=True)
+            answers, shaped = await self._in_slices(admitted, asked, found, overtaken, shape)
+            synced = None
+            if any(answer.ruling.outcome is not Outcome.PASS for answer in answers):
+                synced = self._records.durable()  # (5)
+            # While records are on their way to the disk.
+            shaped += map(shape, answers[len(shaped) :])
+            if synced is not None:
+                await synced
+            elif len(asked) <= SLICE:
+                return answers, shaped, revision
             if self._stands(admitted, rests_on, pinned):
-                return answers, revision
+                return answers, shaped, revision
             overtaken = answers
         raise Unanswerable("INDEX_UNAVAILABLE", "the list changes faster than it can be read")
+
+    async def _in_slices(
+        self,
+        admitted: _Admitted,
+        asked: Sequence[_Asked],
+        found: Iterator[tuple[bytes, bytes]],
+        overtaken: Sequence[Answer],
+        shape: Callable[[Answer], _T],
+    ) -> tuple[list[Answer], list[_T]]:
+        """Judge all, and shape all but the last slice; whoever asks one question waits for a slice, not for a batch."""
+        answers: list[Answer] = []
+        shaped: list[_T] = []
+        for start in range(0, len(asked), SLICE):
+            if start:
+                shaped += map(shape, answers[len(shaped) :])
+                await asyncio.sleep(0)
+            end = start + SLICE
+            answers += self._judged(admitted, asked[start:end], found, overtaken[start:end])
+        return answers, shaped
 
     def _stands(self, admitted: _Admitted, rests_on: Sequence[bytes], pinned: int) -> bool:
         """Step 6, asked after every wait: nothing may come between a yes and the leaving of the answer.
@@ -283,8 +349,9 @@ class ScreeningService:
             if pinned:
                 raise compacted(self._index.revision)
             return False
-        granted = self._grants(admitted.asker).grant is admitted.asker.grant
-        return granted and day_of(self._clock()) == admitted.today and self._current()
+        by = admitted.by
+        granted = self._grants(by.asker).grant is by.asker.grant
+        return granted and day_of(self._clock()) == by.today and self._current()
 
     async def _revision(self, at_least: int, pinned: int) -> int:
         """The revision to read at; it is provably the newest, or pinned by an earlier part of the same batch."""
@@ -296,12 +363,31 @@ class ScreeningService:
             )
         return self._index.pin(pinned)
 
-    def _admit(self, asker: Principal, inquiry: Inquiry, revision: int, *, batch: bool) -> _Admitted:
+    def _admit(self, asker: Principal, questions: _Questions, revision: int) -> _Admitted:
+        """Step 1, from memory while nothing that it turns on has changed."""
+        now, catalogues, inquiry = self._clock(), self._index.catalogues(revision), questions.inquiry
+        known = self._admissions.get(id(inquiry))
+        if (
+            known is None
+            or known.inquiry is not inquiry
+            or known.asker is not asker
+            or known.catalogues is not catalogues
+            or known.today != day_of(now)
+        ):
+            known = self._admission(asker, inquiry, catalogues, now)
+            # What is said of the past, and a claim that ends, turn on the instant too.
+            if inquiry.as_of is None and not inquiry.officer.signature:
+                if len(self._admissions) >= _ADMISSIONS:
+                    self._admissions.clear()
+                self._admissions[id(inquiry)] = known
+        return _Admitted(known, revision, inquiry.as_of or now, questions.batch)
+
+    def _admission(
+        self, asker: Principal, inquiry: Inquiry, catalogues: CatalogueSet, now: datetime.datetime
+    ) -> _Admission:
         """Step 1."""
-        now = self._clock()
         at = inquiry.as_of or now
-        catalogues = self._index.catalogues(revision)
-        self._admit_grant(asker, inquiry, catalogues, now)
+        grant = self._admit_grant(asker, inquiry, catalogues, now)
         if not inquiry.purpose.strip() or len(inquiry.purpose) > MAX_PURPOSE:
             raise invalid_argument("purpose", "length", f"state the purpose in 1 to {MAX_PURPOSE} characters (Art. 24)")
         for field, value in (("case_no", inquiry.case_no), ("role", inquiry.role)):
@@ -316,13 +402,19 @@ class ScreeningService:
         self._admit_as_of(inquiry, matter or catalogues.matter(inquiry.matter, day_of(now)), now)
         if matter is not None and matter.case_no_required and not inquiry.case_no.strip():
             raise invalid_argument("case_no", "required", "this matter wants a case number")
-        person_files = not batch or (matter is not None and matter.person_files)
-        return _Admitted(
-            asker=asker, inquiry=inquiry, revision=revision, at=at, today=day_of(now), person_files=person_files
+        return _Admission(
+            asker=asker,
+            inquiry=inquiry,
+            catalogues=catalogues,
+            today=day_of(now),
+            person_files=matter is not None and matter.person_files,
+            region=_region(asker, inquiry),
+            implementer_kinds=grant.implementer_kinds,
+            leaves=Leaves(_told(asker, inquiry), _VARYING),
         )
 
     @staticmethod
-    def _admit_grant(asker: Principal, inquiry: Inquiry, catalogues: CatalogueSet, now: datetime.datetime) -> None:
+    def _admit_grant(asker: Principal, inquiry: Inquiry, catalogues: CatalogueSet, now: datetime.datetime) -> Grant:
         """Step 1: what is granted today; whatever instant is asked about, access is a matter of now."""
         today, claim = day_of(now), inquiry.officer
         grant = asker.require_inquiry(
@@ -335,17 +427,18 @@ class ScreeningService:
         case = Case(inquiry.matter, inquiry.case_no, inquiry.purpose)
         if fault := grant.officer_fault(claim, case, int(now.timestamp())):
             raise not_granted(fault)
+        return grant
 
     async def _authorised(self, admitted: _Admitted, asked: Sequence[_Asked]) -> None:
         """Step 1: use the authorisation. One text for whatever is wrong with it (Art. 40)."""
-        inquiry, ((identifier, _), *_) = admitted.inquiry, asked
+        inquiry, ((identifier, _), *_) = admitted.by.inquiry, asked
         if inquiry.mode != Mode.AUTHORISED or not isinstance(identifier, Identifier):
             return
         wanted = Wanted(
             authorisation=inquiry.authorisation,
             request=inquiry.request,
-            department=admitted.asker.department,
-            person=admitted.asker.actor,
+            department=admitted.by.asker.department,
+            person=admitted.by.asker.actor,
             subject=self._key.token(identifier.reveal()),
             matter=inquiry.matter,
             purpose=masked_text(inquiry.purpose),
@@ -399,20 +492,21 @@ class ScreeningService:
         # (4)
         admitted = _not_before_events(admitted, own)
         stated = self._key.token(normalise_name(name)) if name.strip() else None
+        by = admitted.by
         question = Question(
-            matter=admitted.inquiry.matter,
+            matter=by.inquiry.matter,
             at=admitted.at,
-            handling_region=admitted.region,
-            role=admitted.inquiry.role or APPLICANT,
-            department=asking(admitted.asker.department),
-            implementer_kinds=admitted.implementer_kinds,
+            handling_region=by.region,
+            role=by.inquiry.role or APPLICANT,
+            department=asking(by.asker.department),
+            implementer_kinds=by.implementer_kinds,
             kind_hint=kind_by_code(identifier),
             vouched=self._index.sources(admitted.revision),
             name_mismatches=frozenset(
                 packed.listing.id for packed in own if stated and packed.name_token and packed.name_token != stated
             ),
         )
-        ruling = decide([packed.listing for packed in own], self._index.catalogues(admitted.revision), question)
+        ruling = decide([packed.listing for packed in own], by.catalogues, question)
         asked = about(question, kind=kind, subject=token, bucket=bucket)
         warnings = (*identifier.warnings, *ruling.warnings)
         person = (identifier.reveal().rpartition(":")[2], name) if identifier.is_person else ()
@@ -443,31 +537,20 @@ class ScreeningService:
 
         What the inquirer wrote is recorded without the person asked about (Art. 40): `own` are number and name.
         """
-        asker, inquiry, revision = admitted.asker, admitted.inquiry, admitted.revision
+        by, revision = admitted.by, admitted.revision
         now = self._clock()
         lineage, epoch = self._ledger()
         decision_id = self._records.next_id()
-        record = leaf(
+        leaves, inquiry = by.leaves, by.inquiry
+        if any(each and (each in inquiry.purpose or each in inquiry.case_no) for each in own):
+            leaves = Leaves(_told(by.asker, inquiry, own), _VARYING)
+        record = leaves.leaf(
             {
-                "v": VERSION,
                 "salt": os.urandom(SALT_BYTES).hex(),
                 "id": decision_id,
                 "replaces": replaces,
                 "at": instant(now),
                 "as_of": instant(admitted.at),
-                "department": asker.department,
-                "person": asker.person,
-                "officer": masked_text(inquiry.officer.officer),
-                "officer_verified": bool(inquiry.officer.signature) or None,
-                "grant": (asker.grant.revision or None) if asker.grant is not None else None,
-                "mode": inquiry.mode,
-                "authorisation": inquiry.authorisation,
-                "request": inquiry.request,
-                "matter": inquiry.matter,
-                "purpose": masked_text(inquiry.purpose, own),
-                "case_no": masked_text(inquiry.case_no, own),
-                "role": inquiry.role,
-                "region": admitted.region,
                 **asked,
                 "lineage": lineage,
                 "epoch": epoch,
@@ -485,7 +568,7 @@ class ScreeningService:
         undetermined = ruling.outcome is Outcome.UNDETERMINED
         return Answer(
             ruling=ruling,
-            catalogues=self._index.catalogues(revision),
+            catalogues=by.catalogues,
             masked=masked,
             warnings=warnings,
             lineage=lineage,
@@ -497,6 +580,26 @@ class ScreeningService:
             decision_id=decision_id,
             record_digest=digest(record),
         )
+
+
+def _told(asker: Principal, inquiry: Inquiry, own: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the fields of a record that follow from its admission; `own` see `ScreeningService._recorded`."""
+    return {
+        "v": VERSION,
+        "department": asker.department,
+        "person": asker.person,
+        "officer": masked_text(inquiry.officer.officer),
+        "officer_verified": bool(inquiry.officer.signature) or None,
+        "grant": (asker.grant.revision or None) if asker.grant is not None else None,
+        "mode": inquiry.mode,
+        "authorisation": inquiry.authorisation,
+        "request": inquiry.request,
+        "matter": inquiry.matter,
+        "purpose": masked_text(inquiry.purpose, own),
+        "case_no": masked_text(inquiry.case_no, own),
+        "role": inquiry.role,
+        "region": _region(asker, inquiry),
+    }
 
 
 def _region(asker: Principal, inquiry: Inquiry) -> str:
@@ -535,7 +638,7 @@ def _not_before_events(admitted: _Admitted, own: Sequence[PackedListing]) -> _Ad
 
     Nothing is recorded ahead of its time, so a clock that says otherwise is behind that of the host which took it.
     """
-    if admitted.inquiry.as_of is not None:
+    if not own or admitted.by.inquiry.as_of is not None:
         return admitted
     known = [
         instant
@@ -548,4 +651,4 @@ def _not_before_events(admitted: _Admitted, own: Sequence[PackedListing]) -> _Ad
         )
         if instant is not None and instant > admitted.at
     ]
-    return replace(admitted, at=max(known)) if known else admitted
+    return admitted._replace(at=max(known)) if known else admitted
