@@ -11,7 +11,9 @@ A segment is ``LJSEG1\\n`` and frames: length and CRC-32 of the record, four byt
 import asyncio
 import fcntl
 import os
+import queue
 import secrets
+import threading
 import time
 import zlib
 from pathlib import Path
@@ -43,7 +45,10 @@ class SegmentWriter:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
         self._waiting: list[asyncio.Future[None]] = []
-        self._flusher: asyncio.Task[None] | None = None
+        self._on_its_way: list[asyncio.Future[None]] = []
+        self._thread: threading.Thread | None = None
+        # `None` ends the thread.
+        self._wanted: queue.SimpleQueue[asyncio.AbstractEventLoop | None] = queue.SimpleQueue()
         self._ticker: asyncio.Task[None] | None = None
         self._dirty = False
         self._broken = False
@@ -92,39 +97,54 @@ class SegmentWriter:
         self._dirty = True
         self._size += len(frame)
 
-    async def durable(self) -> None:
-        """Wait until everything appended so far is on disk.
+    def durable(self) -> "asyncio.Future[None]":
+        """Begin to bring everything appended so far to the disk; the future is done when it is there.
 
-        Raises:
-            Unanswerable: RECORD_NOT_DURABLE. After one failed sync nothing is acknowledged any more.
+        It raises Unanswerable, RECORD_NOT_DURABLE. After one failed sync nothing is acknowledged any more.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
-        if self._flusher is None or self._flusher.done():
-            self._flusher = asyncio.create_task(self._flush())
-        await future
+        if not self._on_its_way:
+            self._begin()
+        return future
 
     async def close(self) -> None:
         """Sync and close."""
         if self._ticker is not None:
             self._ticker.cancel()
             await asyncio.gather(self._ticker, return_exceptions=True)
+        if self._thread is not None:
+            self._wanted.put(None)
+            await asyncio.to_thread(self._thread.join)
         if not self._broken:
             os.fdatasync(self._file)
         os.close(self._file)
 
-    async def _flush(self) -> None:
-        while self._waiting:
-            waiting, self._waiting = self._waiting, []
-            await asyncio.to_thread(self._sync)
-            for future in waiting:
-                if future.done():
-                    continue
-                if self._broken:
-                    future.set_exception(Unanswerable("RECORD_NOT_DURABLE", "inquiry records cannot be written"))
-                else:
-                    future.set_result(None)
-        if (self._size > SEGMENT_BYTES or self._old) and not self._broken:
+    def _begin(self) -> None:
+        self._on_its_way, self._waiting = self._waiting, []
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._sync_as_wanted, name="records", daemon=True)
+            self._thread.start()
+        self._wanted.put(asyncio.get_running_loop())
+
+    def _sync_as_wanted(self) -> None:
+        # A thread of its own: through an executor the way there and back takes longer than a quick disk.
+        while (loop := self._wanted.get()) is not None:
+            self._sync()
+            loop.call_soon_threadsafe(self._synced)
+
+    def _synced(self) -> None:
+        done, self._on_its_way = self._on_its_way, []
+        for future in done:
+            if future.done():
+                continue
+            if self._broken:
+                future.set_exception(Unanswerable("RECORD_NOT_DURABLE", "inquiry records cannot be written"))
+            else:
+                future.set_result(None)
+        if self._waiting:
+            self._begin()
+        elif (self._size > SEGMENT_BYTES or self._old) and not self._broken:
             # Passes may have come while the last sync ran, and no later one reaches this file.
             self._sync()
             if not self._broken:
