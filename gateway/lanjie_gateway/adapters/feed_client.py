@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from lanjie_gateway.adapters.frames import read_frame, write_frame
+from lanjie_gateway.adapters.frames import packed_frame, read_frame, write_frame
 from lanjie_gateway.adapters.index import Entry, ExactIndex
 from lanjie_gateway.adapters.shared_codec import SHARDS
 from lanjie_gateway.domain.catalogue_file import load
@@ -23,6 +23,7 @@ LAG_SECONDS: Final = 60.0
 FETCH_SECONDS: Final = 1.0
 ASK_SECONDS: Final = 1.5
 """Less than an SDK waits: the ledger may be behind an import, and an answer that nobody hears helps nobody."""
+TELL_SECONDS: Final = 0.05
 SLICE: Final = 500
 _day: Final = datetime.date.fromordinal
 
@@ -80,6 +81,7 @@ class FeedClient:
         self._writer: asyncio.StreamWriter | None = None
         self._numbers = itertools.count(1)
         self._asked: dict[int, asyncio.Future[Any]] = {}
+        self._untold = b""
         self.lineage = ""
         self.epoch = 0
 
@@ -89,6 +91,7 @@ class FeedClient:
 
     async def close(self) -> None:
         """Stop following."""
+        self._tell()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -133,11 +136,20 @@ class FeedClient:
             reason, message, metadata = refusal
             raise GatewayError(reason, message, **metadata)
 
-    async def tell_outcomes(self, asker: Sequence[Any], outcomes: Sequence[Any]) -> None:
-        """Tell control whether persons had another outcome than a pass; a control that is gone need not hear it."""
-        if self._writer is not None:
+    def tell_outcomes(self, asker: Sequence[Any], outcomes: Sequence[Any]) -> None:
+        """Tell control whether persons had another outcome than a pass; a control that is gone need not hear it.
+
+        It is told before it is asked anything more, and within `TELL_SECONDS`.
+        """
+        if not self._untold:
+            asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell)
+        self._untold += packed_frame(["outcomes", list(asker), list(outcomes)])
+
+    def _tell(self) -> None:
+        untold, self._untold = self._untold, b""
+        if untold and self._writer is not None:
             with contextlib.suppress(OSError):
-                await write_frame(self._writer, ["outcomes", list(asker), list(outcomes)])
+                self._writer.write(untold)
 
     async def _question(self, seconds: float, kind: str, *about: Any) -> Any:
         number = next(self._numbers)
@@ -146,7 +158,9 @@ class FeedClient:
             async with asyncio.timeout(seconds):
                 if self._writer is None:
                     raise ConnectionError
-                await write_frame(self._writer, [kind, number, *about])
+                untold, self._untold = self._untold, b""
+                self._writer.write(untold + packed_frame([kind, number, *about]))
+                await self._writer.drain()
                 return await answer
         finally:
             self._asked.pop(number, None)

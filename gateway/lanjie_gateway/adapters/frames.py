@@ -27,6 +27,11 @@ async def read_frame(reader: asyncio.StreamReader) -> Any:
 
 async def write_frame(writer: asyncio.StreamWriter, value: Any) -> None:
     """Send one value and wait while the other side is behind."""
-    packed = msgpack.packb(value)
-    writer.write(len(packed).to_bytes(4, "big") + packed)
+    writer.write(packed_frame(value))
     await writer.drain()
+
+
+def packed_frame(value: Any) -> bytes:
+    """Return the bytes of one value."""
+    packed: bytes = msgpack.packb(value)
+    return len(packed).to_bytes(4, "big") + packed

@@ -267,14 +267,14 @@ class ScreeningService:
         admitted = self._admit(self._grants(asker), questions, self._index.revision)
         persons = [each for each in persons if admitted.looks_up(each)]
         officer = questions.inquiry.officer.officer
-        await gate.admit(admitted.by.asker, officer, persons)
+        await gate.admit(admitted.by.asker, officer, persons, admitted.by.today)
         answers, shaped, revision = await self._judge(asker, questions, shape)
         hits = [
             (each, answer.ruling.outcome is not Outcome.PASS)
             for (each, _), answer in zip(asked, answers, strict=True)
             if isinstance(each, Identifier) and each in persons
         ]
-        await gate.tell(admitted.by.asker, officer, hits)
+        gate.tell(admitted.by.asker, officer, hits)
         return shaped, revision
 
     async def _judge(
