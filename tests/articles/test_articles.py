@@ -350,9 +350,9 @@ def test_article_35_36_a_list_type_is_shared_with_whom_its_catalogue_names(offic
         until = TODAY + datetime.timedelta(days=30)
         watch: dict[str, Any] = {"matter": "tendering.bidder", "until_on": until, "purpose": WHY}
         office.run(office.control.watches.register(who, later, **watch))
-        office.run(service.check(who, Party(identifier=later), inquiry))
+        office.run(service.check(who, Party(identifier=later), inquiry, shape=str))
         for subject in (SHARED, ELSEWHERE, KEPT):
-            told = office.run(service.check(who, Party(identifier=subject), inquiry))
+            told = office.run(service.check(who, Party(identifier=subject), inquiry, shape=lambda answer: answer))
             _, read = office.run(office.control.rights.read(subject, WHY, "案1", who))
             said[department, subject] = (told.ruling.outcome.name, len(told.ruling.listings), len(read))
             explained = office.run(office.control.explanations.explain(told.decision_id, WHY, AGENCY))
