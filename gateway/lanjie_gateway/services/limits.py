@@ -84,6 +84,7 @@ class LimitService:
         self._changed: set[str] = set()
         self._unshared: set[str] = set()
         self._new: list[Trip] = []
+        self._keeping = asyncio.Lock()
         self._looked: dict[str, datetime.datetime] = {}
         self._records = OwnRecords(ledger, clock)
         self._tasks: list[asyncio.Task[None]] = []
@@ -192,6 +193,10 @@ class LimitService:
         Raises:
             Unanswerable: LEDGER_UNAVAILABLE; nothing is lost, the next time brings it.
         """
+        async with self._keeping:  # Whoever came second would tell of the same trip again.
+            await self._keep()
+
+    async def _keep(self) -> None:
         while self._new:
             trip = self._new[0]
             await self._records.leave(
