@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import datetime
+import functools
 import json
 import random
 import runpy
@@ -79,10 +80,14 @@ def test_a_counters_day_and_its_statistics(tmp_path: Path, approvals: int, every
 
 @pytest.mark.parametrize("bidders", [40, pytest.param(1_000, marks=pytest.mark.long)], ids=["small", "tender"])
 def test_a_tender_is_judged_as_at_its_opening(tmp_path: Path, bidders: int) -> None:
-    """All bidders at once, by file and by call; one who is listed after the opening passes as at it, and not now."""
+    """All bidders at once, by file and by call, and the file's receipt is proved without the gateway.
+
+    One who is listed after the opening passes as at it; a watch tells of him.
+    """
     subjects = [uscc(1 + number) for number in range(bidders)]
     listed, later = set(subjects[:: bidders // 8]), subjects[1]
     file, out = tmp_path / "bidders.csv", tmp_path / "answers.csv"
+    receipts: list[Path] = []
     file.write_text("\n".join(["identifier", *subjects]) + "\n")
     with running(tmp_path / "gateway", NOW) as gateway, gateway.client() as client:
         gateway.publish(DATA / "national.yaml")
@@ -95,18 +100,38 @@ def test_a_tender_is_judged_as_at_its_opening(tmp_path: Path, bidders: int) -> N
 
         def by_file() -> set[str]:
             asked = ["check-file", str(file), "-o", str(out), "--matter", MATTER, "--purpose", PURPOSE]
-            done = run(*asked, "--as-of", opening.isoformat(), "--json", gateway_file=gateway.file)
+            receipts.append(tmp_path / f"receipt-{len(receipts)}.json")
+            also = ("--as-of", opening.isoformat(), "--receipt", str(receipts[-1]), "--json")
+            done = run(*asked, *also, gateway_file=gateway.file)
             assert done.code == 0, done.err
             with out.open(newline="") as stream:
                 return {each["identifier"] for each in csv.DictReader(stream) if each["outcome"] == "INTERCEPT"}
 
         assert intercepted(opening) == by_file() == listed
+        term = day_of(NOW) + datetime.timedelta(days=90)
+        watch = functools.partial(client.watch, matter=MATTER, purpose=PURPOSE, until=term)
+        watches = {watch(subject).watch_id: subject for subject in subjects[:3]}
         gateway.clock.at += datetime.timedelta(days=2)
         day = day_of(NOW + datetime.timedelta(days=1)).isoformat()
         receipt = gateway.import_rows([row(later, "COURT", served_date=day, listed_on=day)])
         assert intercepted(opening) == by_file() == listed
         now = client.check(later, matter=MATTER, purpose=PURPOSE, at_least_revision=receipt.revision)
         assert now.outcome.name == "INTERCEPT"
+        told: set[tuple[str, str]] = set()
+
+        def heard() -> bool:
+            told.update((watches[each.watch_id], each.kind.name) for each in client.alerts() if each.watch_id)
+            return len(told) > 1
+
+        until(heard, what="what watches tell")
+        assert told == {(subjects[0], "STANDING"), (later, "LISTED")}
+        keys = [f"{name}:{key}" for name, key in json.loads(gateway.file.read_text())["trusted_keys"].items()]
+    # The gateway is gone, and its clock was two days ahead of the one here.
+    for each in receipts:
+        proved = run("receipt", "verify", str(each), *(part for key in keys for part in ("--key", key)), "--json")
+        assert (proved.code, proved.json["proved"]) == (0, True), proved.err
+        outcomes = [item["outcome"] for item in proved.json["receipt"]["items"]]
+        assert (len(outcomes), outcomes.count("INTERCEPT")) == (bidders, len(listed))
 
 
 @pytest.mark.parametrize("framework", ["fastapi", "flask"])
