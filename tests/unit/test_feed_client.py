@@ -42,6 +42,12 @@ async def test_a_worker_answers_only_while_it_can_prove_that_it_is_current(tmp_p
     await control.tell("begin", "ab" * 16, 1)
     assert await control.frames.get() == ["have", "127.0.0.1:1", 0, list(range(256))]
     await control.tell("load", [[b"a" * 16, 1, b"1"]])
+    # Control has a long way to catch this worker up, and beats on it.
+    await control.tell("slice", 7, [[b"b" * 16, 7, b""]])
+    await control.tell("head", 7)
+    await asyncio.sleep(0.05)
+    assert not client.current()
+    control.now += 3 * BEAT_SECONDS + 0.1
     await control.tell("commit", 7)
     assert await control.frames.get() == ["ack", 7]
     assert not client.current()

@@ -103,7 +103,8 @@ class FeedClient:
     def current(self) -> bool:
         """Whether the worker can prove that it knows the list as the ledger does."""
         now = self._monotonic()
-        if now - self._heard > 3 * BEAT_SECONDS:
+        # Beats come while what a copy in Redis lacked is still on its way, before there is a catalogue or a commit.
+        if not self._ready.is_set() or now - self._heard > 3 * BEAT_SECONDS:
             return False
         return self._behind_since is None or now - self._behind_since <= LAG_SECONDS
 
