@@ -14,7 +14,7 @@ from lanjie_gateway.adapters.redis_client import AsyncClient, connect
 from lanjie_gateway.adapters.shared_copy import SharedCopy
 from lanjie_gateway.adapters.shared_index import SharedIndex, SharedIndexError
 from tests.support.shared import KEY, state, states
-from tests.support.valkey import free_port, proxy, sentinel, valkey
+from tests.support.valkey import cluster, free_port, proxy, sentinel, valkey
 
 
 async def works(client: AsyncClient) -> None:
@@ -94,13 +94,7 @@ async def test_sentinel_follows_to_the_promoted_replica():
 
 
 async def test_cluster():
-    with contextlib.ExitStack() as stack:
-        nodes = [stack.enter_context(valkey(free_port(), *_CLUSTER)) for _ in range(3)]
-        for node, (first, last) in zip(nodes, [(0, 5460), (5461, 10922), (10923, 16383)], strict=True):
-            node.run("CLUSTER", "ADDSLOTSRANGE", first, last)
-            nodes[0].run("CLUSTER", "MEET", "127.0.0.1", node.port)
-        await _until(lambda: all("cluster_state:ok" in _text(node.run("CLUSTER", "INFO")) for node in nodes))
-        url = f"redis+cluster://127.0.0.1:{nodes[0].port},127.0.0.1:{nodes[1].port}"
+    with cluster() as (nodes, url):
         await works(connect(url, timeout=5))
         assert all(node.run("DBSIZE") > 40 for node in nodes)
         nodes[1].run("FLUSHALL")
@@ -108,13 +102,6 @@ async def test_cluster():
         assert await shared.sweep() > 100
         assert sum(node.run("DBSIZE") for node in nodes) == 0
         await shared.close()
-
-
-_CLUSTER = ("--cluster-enabled", "yes", "--cluster-node-timeout", "5000")
-
-
-def _text(reply: object) -> str:
-    return reply.decode() if isinstance(reply, bytes) else str(reply)
 
 
 async def _until(true, seconds: float = 20.0) -> None:

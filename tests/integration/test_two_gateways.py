@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -12,14 +11,15 @@ from pathlib import Path
 import pytest
 
 import lanjie
+from lanjie_gateway.adapters.redis_index import RedisIndex
 from lanjie_gateway.domain.access import Role
 from lanjie_gateway.domain.errors import Unanswerable
-from tests.support.gateway import RunningGateway, person, running
+from tests.support.gateway import RunningGateway, joined, person, running
 from tests.support.load import MATTER, wage_row
 from tests.support.postgres import PostgresServer
 from tests.support.signing import signed_year
 from tests.support.subjects import uscc
-from tests.support.valkey import valkey
+from tests.support.valkey import cluster, valkey
 from tests.support.years import INVENTED
 
 DATA = Path(__file__).parents[1] / "data"
@@ -30,9 +30,7 @@ AUTHORITY = person("authority", Role.AUTHORITY)
 @contextlib.contextmanager
 def two_hosts(directory: Path, url: str, **settings: str) -> Iterator[tuple[RunningGateway, RunningGateway]]:
     with running(directory / "a", NOW, ledger_url=url, **settings) as first:
-        # What several hosts share besides the database: keys, and the tokens of the people.
-        for name in ("keys", "tokens"):
-            shutil.copytree(directory / "a" / name, directory / "b" / name)
+        joined(directory / "a", directory / "b")
         with running(directory / "b", NOW, ledger_url=url, **settings) as second:
             yield first, second
 
@@ -41,6 +39,29 @@ def two_hosts(directory: Path, url: str, **settings: str) -> Iterator[tuple[Runn
 def hosts(tmp_path: Path, postgres: PostgresServer) -> Iterator[tuple[RunningGateway, RunningGateway]]:
     with valkey() as redis, two_hosts(tmp_path, postgres.database(), redis_url=redis.url) as both:
         yield both
+
+
+def test_two_hosts_read_from_a_cluster_and_do_without_one_of_its_nodes(
+    tmp_path: Path, postgres: PostgresServer
+) -> None:
+    with cluster() as (nodes, url), two_hosts(tmp_path, postgres.database(), redis_url=url, index="redis") as hosts:
+        first, second = hosts
+        first.publish(DATA / "national.yaml")
+        receipt = first.import_rows([wage_row(uscc(780 + number), 1) for number in range(30)])
+        until(lambda: second.inner.worker.index.revision == receipt.revision, "the commit is not followed")
+        for host in hosts:
+            publisher = host.inner.control.publisher
+            assert publisher is not None
+            assert host.run(publisher.reach(receipt.revision, 30))
+        with first.client(local=False) as one, second.client(local=False) as other:
+            for client in (one, other):
+                assert {outcome(client, uscc(780 + number)) for number in range(30)} == {"RESTRICT"}
+            indexes = [host.inner.worker.index for host in hosts]
+            assert all(isinstance(index, RedisIndex) and index.from_redis > 0 for index in indexes)
+            nodes[2].kill()
+            for client in (one, other):
+                seen = {outcome(client, uscc(780 + number)) for number in range(30)}
+                assert seen <= {"RESTRICT", "UNDETERMINED"}
 
 
 def outcome(client: lanjie.Client, subject: str) -> str:
@@ -137,8 +158,7 @@ def test_alerts_come_once_whichever_host_was_asked_and_whichever_goes(tmp_path: 
     until_on = NOW.date() + datetime.timedelta(days=30)
     with contextlib.ExitStack() as late, contextlib.ExitStack() as early:
         first = early.enter_context(running(tmp_path / "a", NOW, ledger_url=shared_url))
-        for name in ("keys", "tokens"):
-            shutil.copytree(tmp_path / "a" / name, tmp_path / "b" / name)
+        joined(tmp_path / "a", tmp_path / "b")
         second = late.enter_context(running(tmp_path / "b", NOW, ledger_url=shared_url))
         one = early.enter_context(first.client(local=False))
         other = late.enter_context(second.client(local=False))

@@ -115,6 +115,24 @@ def valkey(port: int = 0, *options: str) -> Iterator[Valkey]:
         server.close()
 
 
+_CLUSTER = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+
+
+@contextlib.contextmanager
+def cluster() -> Iterator[tuple[list[Valkey], str]]:
+    """Three servers that share the slots, without replicas, and the URL that leads to them."""
+    with contextlib.ExitStack() as stack:
+        nodes = [stack.enter_context(valkey(free_port(), *_CLUSTER)) for _ in range(3)]
+        for node, (first, last) in zip(nodes, [(0, 5460), (5461, 10922), (10923, 16383)], strict=True):
+            node.run("CLUSTER", "ADDSLOTSRANGE", first, last)
+            nodes[0].run("CLUSTER", "MEET", "127.0.0.1", node.port)
+        until = time.monotonic() + START_SECONDS
+        while not all(b"cluster_state:ok" in node.run("CLUSTER", "INFO") for node in nodes):
+            assert time.monotonic() < until, "no cluster came of them"
+            time.sleep(0.05)
+        yield nodes, f"redis+cluster://127.0.0.1:{nodes[0].port},127.0.0.1:{nodes[1].port}"
+
+
 def free_port() -> int:
     """A port that is free now, and whose cluster bus port (10,000 above) is in range."""
     while True:
