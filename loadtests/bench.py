@@ -1,164 +1,77 @@
-"""``./run bench``: the short form. Local passes and confirmed answers beside a bare grpc.aio echo, in turns.
+"""``./run bench``: a short form of every measurement, in one table with the targets.
 
-Bounded: a few seconds a row, loopback only, its own gateway on invented data in a temporary directory.
+Bounded in count and time, on loopback, on invented data, with servers of its own in a temporary directory. A part is a
+module; `PARTS` and `ALONE` say what of it runs, with and without the gateway that the import filled.
 """
 
 import argparse
-import datetime
-import json
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import grpc
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-import lanjie
-from lanjie_gateway.cli import invented
-from loadtests import sync
-from loadtests.histogram import Histogram
-from loadtests.table import print_table, row
+from loadtests import churn, growth, imports, matcher, openloop, races, sync
+from loadtests.population import Population
+from loadtests.table import Row, report
 
-ROOT = Path(__file__).parents[1]
-ROUNDS = 3
-MATTER = "tendering.bidder"
-PURPOSE = "measurement"
+LISTINGS = 40_000
+FULL = 1_000_000
 
 
-@contextmanager
-def echo_server(size: int) -> Iterator[Callable[[bytes], bytes]]:
-    """Run a bare grpc.aio server that answers `size` bytes, in a process of its own; yield a call."""
-    script = (
-        "import asyncio, grpc, sys\n"
-        "async def main():\n"
-        "    answer = b'x' * int(sys.argv[1])\n"
-        "    async def echo(request, context):\n"
-        "        return answer\n"
-        "    server = grpc.aio.server()\n"
-        "    handler = grpc.unary_unary_rpc_method_handler(echo)\n"
-        "    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler('echo.Echo', {'Echo': handler}),))\n"
-        "    print(server.add_insecure_port('127.0.0.1:0'), flush=True)\n"
-        "    await server.start()\n"
-        "    await server.wait_for_termination()\n"
-        "asyncio.run(main())\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script, str(size)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        with grpc.insecure_channel(f"127.0.0.1:{process.stdout.readline().strip()}") as channel:
-            echo: Any = channel.unary_unary("/echo.Echo/Echo")
-            yield echo
-    finally:
-        process.terminate()
-        process.wait()
-        process.stdout.close()
+def _sync(file: Path, _: Population, full: bool) -> list[Row]:  # noqa: FBT001  as the others
+    return sync.short(file, full)
 
 
-@contextmanager
-def gateway(rows: int) -> Iterator[tuple[Path, list[dict[str, str]]]]:
-    """Run a gateway with invented listings; yield its file and the rows."""
-    with tempfile.TemporaryDirectory(prefix="lanjie-bench-") as scratch:
-        state = Path(scratch) / "state"
-        command = [sys.executable, "-m", "lanjie_gateway.cli"]
-        server = subprocess.Popen(
-            [*command, "serve", "--state", str(state), "--listen", "127.0.0.1:0", "--allow-examples"]
-        )
-        try:
-            deadline = time.monotonic() + 30
-            while not (state / "gateway.json").exists():
-                if time.monotonic() > deadline or server.poll() is not None:
-                    raise SystemExit("bench: the gateway did not start")
-                time.sleep(0.05)
-            told = ["--gateway-file", str(state / "gateway.json"), "--json"]
-            for name in ("national", "jiangsu", "nanjing"):
-                path = ROOT / "examples" / "catalogues" / f"{name}-example.yaml"
-                subprocess.run([*command, "catalogue", "publish", str(path), *told], check=True, capture_output=True)
-            listed = list(invented.listings(7, rows, today=datetime.datetime.now(datetime.UTC).date()))
-            path = Path(scratch) / "list.csv"
-            invented.write_csv(path, listed)
-            imported = subprocess.run([*command, "list", "import", str(path), *told], check=False, capture_output=True)
-            if imported.returncode not in (0, 3):
-                raise SystemExit("bench: the import failed")
-            yield state / "gateway.json", listed
-        finally:
-            server.terminate()
-            server.wait(20)
+PARTS: dict[str, Callable[[Path, Population, bool], list[Row]]] = {
+    "races": races.short,
+    "loads": openloop.short,
+    "churn": churn.short,
+    "sync": _sync,
+}
+ALONE: dict[str, Callable[[bool], list[Row]]] = {"matcher": matcher.short, "growth": growth.short}
 
 
-def timed(call: Callable[[], Any], times: int) -> Histogram:
-    """Time a call so many times."""
-    histogram = Histogram()
-    for _ in range(times):
-        started = time.perf_counter()
-        call()
-        histogram.add(time.perf_counter() - started)
-    return histogram
+def measure(chosen: set[str], *, full: bool) -> list[Row]:
+    """Run the chosen parts; return the rows of the table."""
+    console = Console(stderr=True)
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    rows: list[Row] = []
+    with Progress(*columns, console=console) as progress, tempfile.TemporaryDirectory(prefix="lanjie-bench-") as name:
 
+        def part(what: str, run: Callable[[], list[Row]]) -> None:
+            task = progress.add_task(what, total=1)
+            rows.extend(run())
+            progress.update(task, completed=1)
 
-def measure(rows: int, full: bool) -> list[dict[str, Any]]:  # noqa: FBT001  an argument of the command line
-    """Run all races; return the rows of the table."""
-    times = 4_000 if full else 800
-    with gateway(rows) as (file, listed), lanjie.Client.from_file(file) as client:
-        client.wait_ready(timeout=60)
-        companies = [row["id_number"] for row in listed if row["id_kind"] == "uscc" and not row.get("removed")]
-        subject = f"uscc:{companies[0]}"
-        unlisted = "uscc:91320199MA0000001A"
-        person = "citizen:320199198001010010"
-
-        def check(identifier: str, matter: str) -> Callable[[], Any]:
-            return lambda: client.check(identifier, matter=matter, purpose=PURPOSE)
-
-        effect_matter = MATTER
-        for matter in (MATTER, "procurement.supplier", "supervision.inspection", "honour.award", "funds.fiscal"):
-            if client.check(subject, matter=matter, purpose=PURPOSE).outcome is not lanjie.Outcome.PASS:
-                effect_matter = matter
-                break
-        results: dict[str, list[float]] = {}
-        with echo_server(400) as echo:
-            payload = b"x" * 120
-            for _ in range(ROUNDS):
-                base = timed(lambda: echo(payload), times)
-                confirmed = timed(check(person, MATTER), times)
-                effect = timed(check(subject, effect_matter), times)
-                local = timed(check(unlisted, MATTER), times * 10)
-                for name, value in (
-                    ("local pass, p50", local.percentile(0.5)),
-                    ("local pass, p99", local.percentile(0.99)),
-                    ("bare grpc.aio echo, p50", base.percentile(0.5)),
-                    ("bare grpc.aio echo, p99", base.percentile(0.99)),
-                    ("confirmed answer without effect / echo, p50", confirmed.percentile(0.5) / base.percentile(0.5)),
-                    ("confirmed answer without effect / echo, p99", confirmed.percentile(0.99) / base.percentile(0.99)),
-                    (
-                        "confirmed answer with effect, durable / echo, p50",
-                        effect.percentile(0.5) / base.percentile(0.5),
-                    ),
-                ):
-                    results.setdefault(name, []).append(value)
-    targets = {
-        "local pass, p50": 4.0,
-        "confirmed answer without effect / echo, p50": 1.2,
-        "confirmed answer without effect / echo, p99": 1.3,
-        "confirmed answer with effect, durable / echo, p50": 1.8,
-    }
-    return [row(name, values, "x" if "/" in name else "us", targets.get(name)) for name, values in results.items()]
+        for each, alone in ALONE.items():
+            if each in chosen:
+                part(each, lambda alone=alone: alone(full))  # type: ignore[misc]
+        if chosen - ALONE.keys():
+            task = progress.add_task("imports", total=1)
+            with imports.filled(Path(name) / "state", FULL if full else LISTINGS) as (file, population, imported):
+                rows += imported
+                progress.update(task, completed=1)
+                for each, run in PARTS.items():
+                    if each in chosen:
+                        part(each, lambda run=run: run(file, population, full))  # type: ignore[misc]
+    return rows
 
 
 def main() -> None:
     """Measure and print."""
+    every = {*PARTS, *ALONE, "imports"}
     parser = argparse.ArgumentParser(prog="./run bench", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--full", action="store_true", help="more listings and more calls")
+    parser.add_argument("--full", action="store_true", help="a million listings, ten million in the growth series")
+    parser.add_argument("--only", nargs="+", choices=sorted(every), default=sorted(every), help="some parts alone")
     options = parser.parse_args()
-    rows = measure(100_000 if options.full else 20_000, options.full)
-    rows += sync.short(options.full)
-    if options.json:
-        print(json.dumps({"rows": rows}, indent=2))
-        return
-    print_table(rows, f"medians of {ROUNDS} rounds in turns, one caller, loopback")
+    begun = time.monotonic()
+    rows = measure(set(options.only), full=options.full)
+    title = f"medians of rounds in turns, loopback, {time.monotonic() - begun:.0f} s in all"
+    report(rows, title, as_json=options.json)
 
 
 if __name__ == "__main__":

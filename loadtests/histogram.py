@@ -2,28 +2,38 @@
 
 import math
 from collections import Counter
+from collections.abc import Mapping
+
+SHARES = (0.5, 0.9, 0.99, 0.999)
 
 
 class Histogram:
-    """Counts durations."""
+    """Counts durations.
+
+    Args:
+        counts: of another one, as `counts` has them.
+    """
 
     _STEP = math.log(1.03)
 
-    def __init__(self) -> None:
-        self._counts: Counter[int] = Counter()
+    def __init__(self, counts: Mapping[int, int] | None = None) -> None:
+        self.counts = Counter(counts or {})
 
     def add(self, seconds: float) -> None:
         """Count one duration."""
-        self._counts[round(math.log(max(seconds, 1e-9)) / self._STEP)] += 1
+        self.counts[round(math.log(max(seconds, 1e-9)) / self._STEP)] += 1
 
     def __len__(self) -> int:
-        return sum(self._counts.values())
+        return self.counts.total()
 
     def percentile(self, share: float) -> float:
         """Return a percentile in microseconds; 0 for an empty histogram."""
         wanted, seen = share * len(self), 0
-        for bucket in sorted(self._counts):
-            seen += self._counts[bucket]
+        for bucket in sorted(self.counts):
+            seen += self.counts[bucket]
             if seen >= wanted:
                 return math.exp(bucket * self._STEP) * 1e6
         return 0.0
+
+    def __str__(self) -> str:
+        return ", ".join(f"p{share * 100:g} {self.percentile(share):.0f} us" for share in SHARES)

@@ -30,11 +30,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import lanjie
 from lanjie._runtime import Seam
 from lanjie.v1 import audit_pb2, screening_pb2
-from lanjie.v1 import listing_pb2 as pb_listing
 from lanjie.v1 import sync_pb2 as pb
 from lanjie_gateway.api.sync import UpdateEncoder
-from lanjie_gateway.cli.admin import connect
-from lanjie_gateway.cli.gateway_file import Listener, Person, Target
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.grants import LOCAL_GRANT
 from lanjie_gateway.domain.view import BITS, View
@@ -43,8 +40,10 @@ from lanjie_gateway.services.views import MatterSpans, manifest_of
 from lanjie_matcher.catalogues import Matter, MatterSpan
 from lanjie_matcher.filters import BloomFilter, LocalFilter, ScreenedFilter, SortedFilter
 from lanjie_matcher.shards import split
-from loadtests import sync_gateway
-from loadtests.table import Row, print_table, row
+from loadtests import gateway
+from loadtests.gateway import PURPOSE, Desk
+from loadtests.population import WAGE, Population
+from loadtests.table import Row, report, row
 
 LINEAGE = "ab" * 16
 MATTER = "tendering.bidder"
@@ -230,7 +229,7 @@ def _calls(client: lanjie.Client, pause: float, enough: Callable[[], bool]) -> f
         if pause:
             time.sleep(pause)
         started = time.perf_counter()
-        client.check("uscc:91320199MA0000001A", matter=MATTER, purpose="measurement")
+        client.check("uscc:91320199MA0000001A", matter=MATTER, purpose=PURPOSE)
         times.append(time.perf_counter() - started)
     return statistics.quantiles(times, n=100)[98]
 
@@ -253,7 +252,7 @@ class Counters:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                cwd=sync_gateway.ROOT,
+                cwd=gateway.ROOT,
             )
             for place, size in enumerate(_portions(count))
         ]
@@ -293,29 +292,20 @@ def _portions(count: int) -> list[int]:
 def effective(file: Path, sdks: int, commits: int) -> list[Row]:
     """Measure how soon listings and removals work in all SDKs: from the instant of their commit."""
     delays: dict[str, list[float]] = {"listing": [], "removal": []}
-    purpose, target = "measurement", Target(gateway_file=file)
+    # Others than in an earlier run on the same state.
+    population = Population(time.time_ns(), 0, free=commits)
     with (
         tempfile.TemporaryDirectory(prefix="lanjie-sdks-") as scratch,
         counters(file, Path(scratch), sdks) as connected,
-        connect(target.endpoint(Listener.ADMIN, Person.AUTHORITY)) as admin,
+        Desk(file, population) as desk,
     ):
         connected.fresh()
-        path = Path(scratch) / "one.csv"
-        # Others than in an earlier run on the same state: who was removed is not listed again by a file.
-        first = time.time_ns()
-        for number in range(commits):
-            (subject,) = sync_gateway.companies(first + number, 1)
-            sync_gateway.write(path, iter((subject,)))
-            sync_gateway.run(file, "list", "import", str(path))
-            asked = pb_listing.FindRequest(identifier=f"uscc:{subject['id_number']}", purpose=purpose)
-            (listing, *_) = admin.call(admin.listings.Find, asked).listings
-            admin.call(
-                admin.listings.Remove,
-                pb_listing.RemoveRequest(listing_id=listing.listing_id, reason=purpose, document="示例文号"),
-            )
-            told = pb_listing.GetRequest(listing_id=listing.listing_id, purpose=purpose)
+        for subject in population.companies:
+            desk.enter(subject, WAGE)
+            (listing,) = desk.ids(subject, WAGE)
+            desk.remove(listing)
             wall = time.time() - time.monotonic()
-            for name, event in zip(delays, admin.call(admin.listings.Get, told).events, strict=True):
+            for name, event in zip(delays, desk.events(listing), strict=True):
                 committed = event.recorded_time.ToNanoseconds() / 1e9 - wall
                 delays[name].extend(each - committed for each in connected.seen(event.revision))
     name = "committed -> effective in {} SDKs, {}, {}"
@@ -354,15 +344,11 @@ def _p99(values: list[float]) -> float:
     return statistics.quantiles(values, n=100)[98]
 
 
-def short(full: bool) -> list[Row]:  # noqa: FBT001  an argument of the command line
-    """Measure what `./run bench` shows of the sync: sizes, filters, the resync, and a few SDKs on a small list."""
+def short(file: Path, full: bool) -> list[Row]:  # noqa: FBT001  an argument of the command line
+    """Measure what `./run bench` shows of the sync: sizes, filters, the resync, and a few SDKs of a gateway."""
     invented = InventedViews(1_000_000, 3)
     rows = [*sizes(invented), *filters(invented, 1_000_000 if full else 200_000), *resync(invented)]
-    with tempfile.TemporaryDirectory(prefix="lanjie-gateway-") as scratch:
-        sync_gateway.fill(Path(scratch) / "state", 5_000)
-        with sync_gateway.serving(Path(scratch) / "state") as file:
-            rows += effective(file, 100 if full else 20, 5)
-    return rows
+    return rows + effective(file, 100 if full else 20, 5)
 
 
 def main() -> None:
@@ -382,18 +368,15 @@ def main() -> None:
         rows += [*sizes(views), *filters(views, 1_000_000), *resync(views)]
     if "gateway" in options.parts:
         rows += _with_gateway(options)
-    if options.json:
-        print(json.dumps({"rows": rows}, indent=2))
-        return
-    print_table(rows, "sync")
+    report(rows, "sync", as_json=options.json)
 
 
 def _with_gateway(options: argparse.Namespace) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="lanjie-gateway-") as scratch:
         state = options.state or Path(scratch) / "state"
         if options.state is None:
-            sync_gateway.fill(state, 20_000)
-        with sync_gateway.serving(state) as file:
+            gateway.fill(state, 20_000)
+        with gateway.serving(state) as file:
             return [*effective(file, options.sdks, options.commits), *restarted(file, options.restarted)]
 
 
