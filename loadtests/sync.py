@@ -358,7 +358,7 @@ def main() -> None:
     parser.add_argument("--sdks", type=int, default=100, help="SDKs connected while commits are made")
     parser.add_argument("--restarted", type=int, default=200, help="SDKs restarted together")
     parser.add_argument("--commits", type=int, default=10, help="listings, and removals, to commit")
-    parser.add_argument("--state", type=Path, help="state directory filled by loadtests.sync_gateway; else 20,000")
+    parser.add_argument("--state", type=Path, help="state directory filled by loadtests.gateway; else 20,000")
     parser.add_argument("--parts", nargs="+", choices=["local", "gateway"], default=["local", "gateway"])
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
