@@ -56,13 +56,11 @@ DATA = Path(__file__).parents[1] / "data"
 @contextlib.contextmanager
 def in_this_process(state: Path, log: Path, **settings: str) -> Iterator[Path]:
     """Run a gateway whose log goes to a file; yields the gateway file."""
-    with log.open("w", encoding="utf-8") as stream, running_now(state, **settings) as gateway:
+    with log.open("w", encoding="utf-8") as stream, contextlib.ExitStack() as stack:
+        stack.callback(configure_logs, "error")
         with contextlib.redirect_stderr(stream):
-            configure_logs("debug")
-        try:
-            yield gateway.file
-        finally:
-            configure_logs("error")
+            gateway = stack.enter_context(running_now(state, log_level="debug", **settings))
+        yield gateway.file
 
 
 @pytest.fixture(

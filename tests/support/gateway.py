@@ -62,7 +62,7 @@ class RunningGateway:
     def __init__(self, state: Path, clock: MovableClock, **settings: Any) -> None:
         self.clock = clock
         self.state = state
-        configure_logs("error")
+        configure_logs(settings.get("log_level", "error"))
         self._settings = Settings(**{"state": state, "listen": "127.0.0.1:0", "allow_examples": True, **settings})
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
