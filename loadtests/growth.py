@@ -130,7 +130,9 @@ def gateway_side(size: int) -> dict[str, Any]:
             inquiry = Inquiry(matter=MATTER, purpose=PURPOSE)
 
             async def ask(subject: str) -> str:
-                return (await service.check(ASKER, Party(identifier=subject), inquiry)).ruling.outcome.name
+                return await service.check(
+                    ASKER, Party(identifier=subject), inquiry, shape=lambda answer: answer.ruling.outcome.name
+                )
 
             return ask
 
