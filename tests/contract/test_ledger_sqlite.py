@@ -1,9 +1,12 @@
 """What only a ledger in a file does: it upgrades itself, after a copy was put aside."""
 
+import contextlib
 import sqlite3
 
+import pytest
 import sqlalchemy as sa
 
+from lanjie_gateway.adapters.ledger import passes
 from lanjie_gateway.adapters.ledger.database import migrate, newest
 from tests.support.ledger import cells, open_ledger, take, to_second_schema
 
@@ -50,3 +53,19 @@ def test_a_file_of_the_first_schema_is_brought_up(tmp_path):
     assert take(ledger, cells(3)).revision == 2
     assert len(ledger.changed(1, 0, 10)[0]) == 2
     ledger.close()
+
+
+@pytest.mark.parametrize(
+    "find", [lambda connection: passes.fresh(connection, 25), passes.search], ids=["fresh", "search"]
+)
+def test_passes_that_are_new_are_found_by_their_own_index(tmp_path, find):
+    """However many have been looked at: thousands come at once, and each step that read all of them took seconds."""
+    told = []
+    with contextlib.closing(open_ledger(tmp_path)) as ledger, ledger._engine.begin() as connection:
+        sa.event.listen(
+            *(connection, "before_cursor_execute"), lambda _connection, _cursor, *said: told.append(said[:2])
+        )
+        find(connection)
+        ((statement, values),) = [each for each in told if "FROM passed" in each[0]]
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
+    assert ["ix_passed_new" in row[3] for row in plan] == [True], plan

@@ -29,6 +29,8 @@ from lanjie_matcher.fingerprints import ViewKey
 
 SEARCHED: Final = 1_000
 """Passes that are looked for at once."""
+_NEW: Final = sa.text("NOT passed.looked")
+"""Spelled as in the index of what is new: SQLite uses it for no other spelling."""
 _DIGEST_BYTES: Final = 8
 _FORGOTTEN: Final = 5_000
 _TOGETHER: Final = 500
@@ -160,14 +162,14 @@ def told(connection: sa.Connection, numbers: Collection[int], since: int, keys: 
 
 def fresh(connection: sa.Connection, limit: int) -> tuple[list[Passed], bool]:
     """Return passes that were not looked at since they were noted, and whether there were any; they are now (3)."""
-    rows, found = _new(connection, PASSED.c.generation.in_(_held_generations(connection)), limit)
+    rows, found = _new(connection, _held_generations(connection), limit, gone=False)
     looked(connection, rows)
     return found, bool(rows)
 
 
 def search(connection: sa.Connection) -> Search | None:
     """Return the search for such passes of generations that have gone; `None` where there are none (4)."""
-    rows, found = _new(connection, PASSED.c.generation.not_in(_held_generations(connection)), SEARCHED)
+    rows, found = _new(connection, _held_generations(connection), SEARCHED, gone=True)
     return Search(rows, found) if rows else None
 
 
@@ -188,11 +190,18 @@ def companies(connection: sa.Connection, after: int, limit: int) -> Sequence[int
     return connection.execute(query.order_by(LISTING_KEY.c.listing_id).limit(limit)).scalars().all()
 
 
-def _new(connection: sa.Connection, where: sa.ColumnElement[bool], limit: int) -> tuple[Sequence[Any], list[Passed]]:
-    new = PASSED.c.looked.is_(False) & where
-    some = sa.select(PASSED.c.subject_key, PASSED.c.decision_id, PASSED.c.kind).where(new)
+def _new(
+    connection: sa.Connection, held: Sequence[int], limit: int, *, gone: bool
+) -> tuple[Sequence[Any], list[Passed]]:
+    # A sum, so that no index of generations is used: sorted by age there is one of what is new.
+    generation = PASSED.c.generation + 0
+    where = sa.and_(_NEW, generation.not_in(held) if gone else generation.in_(held))
+    some = sa.select(PASSED.c.subject_key, PASSED.c.decision_id, PASSED.c.kind).where(where)
     rows = connection.execute(some.order_by(PASSED.c.decided_at).limit(limit)).all()
-    return rows, _read(connection, new & PASSED.c.decision_id.in_([row.decision_id for row in rows])) if rows else []
+    if not rows:
+        return [], []
+    own = PASSED.c.subject_key.in_([row.subject_key for row in rows])
+    return rows, _read(connection, where & own & PASSED.c.decision_id.in_([row.decision_id for row in rows]))
 
 
 def forget(connection: sa.Connection, before: int) -> None:
