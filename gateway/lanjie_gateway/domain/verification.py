@@ -400,10 +400,14 @@ def _without(ranges: Iterator[tuple[int, int]], other: Sequence[tuple[int, int]]
         at = start
         while place < len(other) and other[place][1] <= at:
             place += 1
-        for first, behind in itertools.takewhile(lambda each: each[0] < end, itertools.islice(other, place, None)):  # noqa: B023
+        # The last of these may reach into the next range, so `place` stays.
+        overlapping = place
+        while overlapping < len(other) and other[overlapping][0] < end:
+            first, behind = other[overlapping]
             if at < first:
                 yield at, first
             at = max(at, behind)
+            overlapping += 1
         if at < end:
             yield at, end
 
