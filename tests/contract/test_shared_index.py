@@ -154,6 +154,54 @@ async def test_dead_server_holds_up_nobody_and_is_caught_up_with(tmp_path):
             await becomes_same(thread, shared)
 
 
+async def test_publisher_outlives_a_server_that_dies_while_shards_are_made(tmp_path, server, monkeypatch):
+    real = SharedCopy.replace
+    refusals = 3
+
+    async def replace(copy, number, *rest):
+        nonlocal refusals
+        if refusals and number:
+            refusals -= 1
+            await asyncio.sleep(0)
+            raise SharedIndexError("away")
+        return await real(copy, number, *rest)
+
+    monkeypatch.setattr(SharedCopy, "replace", replace)
+    async with publishing(tmp_path, server, beat=0.01) as (thread, running, shared):
+        assert await running.reach(0, SECONDS)
+        # Long enough for the publisher to rest: a task that takes a timeout for its own end is gone then.
+        await asyncio.sleep(0.1)
+        revision = await commit(thread, cells(1))
+        assert await running.reach(revision, SECONDS)
+        assert await same(thread, shared)
+    assert not refusals
+
+
+async def test_damage_is_found_while_commits_never_cease(tmp_path, server, monkeypatch):
+    real = SharedCopy.finish
+    async with publishing(tmp_path, server, beat=0.01) as (thread, running, shared):
+        await commit(thread, cells(1))
+        touched = {bucket[0] for bucket in await thread.call(all_of)}
+        assert await running.reach(await commit(thread, *map(cells, range(2, 30))), SECONDS)
+        untouched = next(bucket for bucket in await thread.call(all_of) if bucket[0] not in touched)
+        often = 0
+
+        async def finish(copy, revision):
+            nonlocal often
+            often += 1
+            await commit(thread, cells(1, reason=f"reason {often}"))
+            return await real(copy, revision)
+
+        monkeypatch.setattr(SharedCopy, "finish", finish)
+        running.wake(await commit(thread, cells(1, reason="the first")))
+        server.run("UNLINK", shared.codec.shard_key(untouched[0]))
+        async with asyncio.timeout(SECONDS):
+            while (await shared.read([untouched]))[0] is None:  # noqa: ASYNC110  Redis tells nobody of it
+                await asyncio.sleep(0.01)
+        monkeypatch.setattr(SharedCopy, "finish", real)
+        assert often
+
+
 async def test_ledger_out_of_reach_is_tried_again(tmp_path, server, monkeypatch):
     real = Ledger.head
     failures: list[int] = []

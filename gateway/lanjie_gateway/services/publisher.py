@@ -113,12 +113,9 @@ class IndexPublisher:
         while True:
             self._wake.clear()
             try:
-                if await self._may_publish():
-                    await self._keep_up()
-                else:
-                    await self._look_on()
+                behind = await self._keep_up() if await self._may_publish() else await self._look_on()
                 pause = FIRST_PAUSE
-                rest = _WAITING_SECONDS if self._waiting and self._state != "current" else self._beat
+                rest = 0.0 if behind else _WAITING_SECONDS if self._waiting and self._state != "current" else self._beat
             except Exception as error:  # noqa: BLE001  (3) whatever it was, nobody else keeps the copy up
                 if self._state != "unreachable":
                     _log.warning("shared_index_not_kept_up", error=type(error).__name__)
@@ -129,12 +126,14 @@ class IndexPublisher:
                 async with asyncio.timeout(rest):
                     await self._wake.wait()
 
-    async def _look_on(self) -> None:
+    async def _look_on(self) -> bool:
         """(1) Another host publishes: only see how far it is."""
         self._state, self._position = "not ours", None
         await self._told(await self._shared.revision() or 0)
+        return False
 
-    async def _keep_up(self) -> None:
+    async def _keep_up(self) -> bool:
+        """Look at the copy when it is time, and bring it on; return whether commits may be left."""
         now = asyncio.get_running_loop().time()
         if self._position is not None and now >= self._looked + self._beat:
             self._looked = now
@@ -144,10 +143,11 @@ class IndexPublisher:
         if self._position is None:
             await self._take_stock()
             self._looked = asyncio.get_running_loop().time()
-        await self._follow()
+        behind = await self._follow(self._position or 0)
         if not self._swept:
             self._swept = True
             await self._shared.sweep()
+        return behind
 
     async def _healthy(self) -> bool:
         # (4)
@@ -182,31 +182,29 @@ class IndexPublisher:
             self._state = f"building {total - len(left)}/{total}"
             part, left = left[:size], left[size:]
             floor, shards = await self._ledger.call(_shards, part)
-            try:
-                async with asyncio.TaskGroup() as group:
-                    made = [
-                        group.create_task(self._copy.replace(number, states, floor))
-                        for number, states in zip(part, shards, strict=True)
-                    ]
-            except ExceptionGroup as errors:
-                raise errors.exceptions[0] from None
-            if not all(each.result() for each in made):
-                raise MovedAwayError
+            replacing = (self._copy.replace(number, states, floor) for number, states in zip(part, shards, strict=True))
+            # Not a TaskGroup: in Python 3.11 one whose child fails leaves its parent's count of cancellations raised,
+            # and the next timeout then ends the task instead of itself.
+            for made in await asyncio.gather(*replacing, return_exceptions=True):
+                if isinstance(made, BaseException):
+                    raise made
+                if not made:
+                    raise MovedAwayError
             # Small shards together: each turn of a busy event loop costs more than they do.
             size = min(_TOGETHER, 1 + _PAGE // max(1, *(len(states) for states in shards)))
 
-    async def _follow(self) -> None:
-        """Bring the copy up to the ledger's head, commit after commit."""
-        while self._position is not None:
-            commits = await self._ledger.call(Ledger.commits_after, self._position, _COMMITS)
-            if not commits:
-                break
-            if await self._apply_all(commits):
-                position = commits[-1].revision
-            else:
-                position = await self._ledger.call(Ledger.head)
-                await self._rebuild(range(SHARDS))
-            await self._say(position)
+    async def _follow(self, position: int) -> bool:
+        """Bring the copy some commits nearer to the ledger's head; return whether more may have come meanwhile."""
+        commits = await self._ledger.call(Ledger.commits_after, position, _COMMITS)
+        if not commits:
+            return False
+        if await self._apply_all(commits):
+            position = commits[-1].revision
+        else:
+            position = await self._ledger.call(Ledger.head)
+            await self._rebuild(range(SHARDS))
+        await self._say(position)
+        return True
 
     async def _apply_all(self, commits: list[CommitInfo]) -> bool:
         """Apply commits; return False if making all shards again is cheaper."""
