@@ -98,8 +98,8 @@ def measured(file: Path, population: Population, calls: int) -> list[Row]:
         for name, options in kinds.items():
             # Its records wait in the spool, as its target has it: uploads are the gateway's load, not the counter's.
             options["upload_interval"] = 3_600
-            client = lanjie.Client.from_file(file, state_dir=scratch / f"sdk{name}", **options)
-            clients[name] = stack.enter_context(client)
+            client = clients[name] = lanjie.Client.from_file(file, state_dir=scratch / f"sdk{name}", **options)
+            stack.callback(client.close, 0)
             client.wait_ready(timeout=120)
         while clients["Bloom"].sync_status().filter != "bloom":
             time.sleep(0.02)

@@ -130,7 +130,7 @@ def ways(request, tmp_path):
         return answer[0] if many else answer
 
     yield made, ask
-    made.client._handle.close()
+    made.client._handle.close(30.0)
 
 
 def test_an_answer_is_as_good_as_its_set_is_young(ways):
@@ -783,6 +783,27 @@ def test_a_thread_syncs_and_uploads_by_itself(tmp_path):
         gateway.list_subject(uscc(1))
         assert client.check(uscc(1), **ASK).source is Source.GATEWAY
     assert len(gateway.local_passes) == 1
+
+
+def test_closing_ends_in_time_and_what_is_left_comes_with_the_next_process(tmp_path, monkeypatch):
+    counter = Counter(tmp_path)
+    counter.poll()
+    for _ in range(1_200):
+        assert counter.client.check(uscc(1), **ASK).source is Source.LOCAL
+    upload = counter.gateway.upload
+
+    def slow(request):
+        counter.clock.advance(20)
+        return upload(request)
+
+    monkeypatch.setattr(counter.gateway, "upload", slow)
+    counter.client.close()
+    assert len(counter.gateway.local_passes) == 1_000
+    other = counter.gateway.client(**counter.options)
+    other._handle.running().poll_now()
+    other.close(timeout=0)
+    # Again from the start of its file; a gateway takes each sequence number once.
+    assert {each.sequence for each in counter.gateway.local_passes} == set(range(1, 1_201))
 
 
 def test_waiting_for_a_gateway_that_is_away_ends(tmp_path):

@@ -41,13 +41,13 @@ class Handle:
                 self.runtime = Runtime(self.options, self.seam)
             return self.runtime
 
-    def close(self) -> None:
-        """Close the runtime; there will be no other."""
+    def close(self, timeout: float) -> None:
+        """Close the runtime, see `Runtime.close`; there will be no other."""
         with self._lock:
             self._closed = True
             runtime, self.runtime = self.runtime, None
         if runtime is not None:
-            runtime.close()
+            runtime.close(timeout)
 
     def before_fork(self) -> None:
         """Let nobody make or close a runtime meanwhile: the child would find half of one."""

@@ -33,6 +33,8 @@ from lanjie_matcher.filters import SortedFilter
 BATCHES_A_ROUND: Final = 40
 TAKE_OVER_SECONDS: Final = 300.0
 UPLOAD_SECONDS: Final = 5.0
+CLOSE_SECONDS: Final = 30.0
+"""So long a client that closes goes on uploading."""
 WAIT_SECONDS: Final = 0.2
 """How long one round waits for news; a client that is closed ends it at once."""
 BUILD_SECONDS: Final = 0.05
@@ -290,8 +292,13 @@ class Runtime:
             last_error=driver.last_error,
         )
 
-    def close(self) -> None:
-        """Stop the threads, upload what is left as far as the gateway takes it, and give everything back."""
+    def close(self, timeout: float) -> None:
+        """Stop the threads, upload what is left as far as the gateway takes it, and give everything back.
+
+        Args:
+            timeout: seconds after which no further batch is uploaded.
+        """
+        until = self._seam.monotonic() + timeout
         self.local = None
         if not self._stop(UPLOAD_SECONDS):
             # One waits for the feed: cut off, it ends with the error it gets.
@@ -301,7 +308,8 @@ class Runtime:
             self._driver.close()
             if self._spool is not None and self._driver.feed_address:
                 with contextlib.suppress(LanjieError):
-                    self._uploader.drain(self._spool, 1_000)
+                    while self._seam.monotonic() < until and not self._uploader.drain(self._spool, 1):
+                        pass
             self._close_spool()
             self._keeper.close()
         self.transport.close()

@@ -14,7 +14,7 @@ from lanjie._core import MAX_NAME, RATE_LIMITED, check_name, read_answer, read_i
 from lanjie._feedback import Feedback, read_response, receipt_request, request_of
 from lanjie._handle import Handle
 from lanjie._options import Options, gateway_file
-from lanjie._runtime import Seam, SyncStatus
+from lanjie._runtime import CLOSE_SECONDS, Seam, SyncStatus
 from lanjie._tls import Tls
 from lanjie._transport import AsyncTransport
 from lanjie._watch import Alert, Watch
@@ -236,7 +236,7 @@ class AsyncClient:
         """Return the state of the local set."""
         return self._handle.running().status()
 
-    async def close(self) -> None:
+    async def close(self, timeout: float = CLOSE_SECONDS) -> None:
         """See `lanjie.Client.close`."""
         await self._transport.close()
-        await asyncio.to_thread(self._handle.close)
+        await asyncio.to_thread(self._handle.close, timeout)

@@ -14,7 +14,7 @@ from lanjie._core import MAX_NAME, RATE_LIMITED, check_name, read_answer, read_i
 from lanjie._feedback import Feedback, read_response, receipt_request, request_of
 from lanjie._handle import Handle
 from lanjie._options import Options, gateway_file
-from lanjie._runtime import Seam, SyncStatus
+from lanjie._runtime import CLOSE_SECONDS, Seam, SyncStatus
 from lanjie._tls import Tls
 from lanjie.decision import Decision
 from lanjie.errors import LanjieError, RateLimited, Unavailable
@@ -334,9 +334,11 @@ class Client(Alerts):
         """Return the state of the local set."""
         return self._handle.running().status()
 
-    def close(self) -> None:
+    def close(self, timeout: float = CLOSE_SECONDS) -> None:
         """Stop, after the records of local passes were uploaded as far as the gateway takes them now.
 
-        What is left on disk is uploaded by the next process.
+        Args:
+            timeout: seconds after which no more are sent (30: some ten thousand records). What is left on disk is
+                uploaded by the next process.
         """
-        self._handle.close()
+        self._handle.close(timeout)
