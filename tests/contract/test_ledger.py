@@ -6,10 +6,11 @@ import datetime
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from lanjie_gateway.adapters.keys import KeysLostError, open_keys
-from lanjie_gateway.adapters.ledger import InquiryRow, Ledger, LedgerError
-from lanjie_gateway.adapters.ledger.database import migrate, newest
+from lanjie_gateway.adapters.ledger import InquiryRow, Ledger, LedgerError, migrations
+from lanjie_gateway.adapters.ledger.database import NEWEST, migrate
 from lanjie_gateway.adapters.ledger.tables import METADATA
 from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.domain.events import Act, EventKind
@@ -415,6 +416,7 @@ def test_migrations_make_the_tables(ledger):
     with ledger._engine.begin() as connection:
         context = MigrationContext.configure(connection, opts={"compare_server_default": True})
         assert compare_metadata(context, METADATA) == []
+    assert ScriptDirectory(str(migrations.DIRECTORY)).get_current_head() == NEWEST
 
 
 def test_a_ledger_of_the_second_schema_keeps_its_view_key(reopen, tmp_path, ledger_url):
@@ -426,7 +428,7 @@ def test_a_ledger_of_the_second_schema_keeps_its_view_key(reopen, tmp_path, ledg
         connection.exec_driver_sql("UPDATE head SET epoch = 1700000000")
     ledger.close()
     (tmp_path / "keys" / "view-1").rename(tmp_path / "keys" / "view-1700000000")
-    assert migrate(ledger_url) == ("0002", newest())
+    assert migrate(ledger_url) == ("0002", NEWEST)
     ledger = reopen()
     assert (ledger.epoch, ledger.generation, ledger.keys.view_key_id) == (1700000000, 1700000000, "view-1700000000")
     assert ledger.listed_digests() == digests
@@ -452,7 +454,7 @@ def test_a_newer_schema_is_refused(reopen, ledger_url):
 
 def test_migrating_what_is_at_the_newest_schema_changes_nothing(reopen, ledger_url):
     take(reopen(), cells(1))
-    at = newest()
+    at = NEWEST
     assert migrate(ledger_url) == (at, at)
     assert len(find(reopen(), company(1))) == 1
 

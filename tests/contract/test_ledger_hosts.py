@@ -9,7 +9,7 @@ import pytest
 
 from lanjie_gateway.adapters.keys import KeysLostError, open_keys
 from lanjie_gateway.adapters.ledger import Ledger, LedgerError
-from lanjie_gateway.adapters.ledger.database import migrate, newest, parameters
+from lanjie_gateway.adapters.ledger.database import NEWEST, migrate, parameters
 from lanjie_gateway.domain.errors import Refused, Unanswerable
 from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_gateway.domain.import_rules import Counts, ImportState
@@ -257,7 +257,7 @@ def test_an_empty_database_is_migrated_once_by_hosts_that_do_so_at_once(postgres
         each.start()
     for each in threads:
         each.join(30)
-    assert sorted(done) == [("", newest()), (newest(), newest()), (newest(), newest())]
+    assert sorted(done) == [("", NEWEST), (NEWEST, NEWEST), (NEWEST, NEWEST)]
     open_ledger(tmp_path, url=url).close()
     postgres.drop(url)
 

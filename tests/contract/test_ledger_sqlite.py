@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from lanjie_gateway.adapters.ledger import passes
-from lanjie_gateway.adapters.ledger.database import migrate, newest
+from lanjie_gateway.adapters.ledger.database import NEWEST, migrate
 from tests.support.ledger import cells, open_ledger, take, to_second_schema
 
 
@@ -23,7 +23,7 @@ def test_an_older_file_is_copied_aside_before_it_is_upgraded(tmp_path):
 
 
 def test_a_new_file_needs_no_copy(tmp_path):
-    assert migrate(f"sqlite:///{tmp_path}/ledger.sqlite3") == ("", newest())
+    assert migrate(f"sqlite:///{tmp_path}/ledger.sqlite3") == ("", NEWEST)
     assert list(tmp_path.glob("*.before-*")) == []
     open_ledger(tmp_path).close()
     assert list(tmp_path.glob("*.before-*")) == []
@@ -48,7 +48,7 @@ def test_a_file_of_the_first_schema_is_brought_up(tmp_path):
         file.execute("CREATE INDEX ix_event_batch_id ON event (batch_id)")
         file.execute("UPDATE alembic_version SET version_num = '0001'")
     file.close()
-    assert migrate(f"sqlite:///{tmp_path}/ledger.sqlite3") == ("0001", newest())
+    assert migrate(f"sqlite:///{tmp_path}/ledger.sqlite3") == ("0001", NEWEST)
     ledger = open_ledger(tmp_path)
     assert take(ledger, cells(3)).revision == 2
     assert len(ledger.changed(1, 0, 10)[0]) == 2

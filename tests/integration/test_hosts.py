@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lanjie_gateway.adapters.ledger import Ledger
-from lanjie_gateway.adapters.ledger.database import newest
+from lanjie_gateway.adapters.ledger.database import NEWEST
 from lanjie_gateway.adapters.state_lock import LEDGER, hold
 from lanjie_gateway.cli.app import main
 from lanjie_gateway.domain.access import Role
@@ -138,8 +138,8 @@ def migrate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 def test_migrate_brings_postgresql_up_and_says_what_it_did(postgres: PostgresServer, migrate: Migrate) -> None:
     url = postgres.empty()
-    assert migrate(url=url)[:2] == (0, f"schema: empty → {newest()}\n")
-    assert migrate(url=url)[:2] == (0, f"schema: {newest()}, nothing to do\n")
+    assert migrate(url=url)[:2] == (0, f"schema: empty → {NEWEST}\n")
+    assert migrate(url=url)[:2] == (0, f"schema: {NEWEST}, nothing to do\n")
     postgres.drop(url)
     code, _, error = migrate(url=url)
     assert code == 2
@@ -152,4 +152,4 @@ def test_migrate_leaves_a_state_in_use_alone(tmp_path: Path, migrate: Migrate) -
         code, _, error = migrate("--state", str(tmp_path))
     assert (code, list(tmp_path.glob("ledger.sqlite3"))) == (2, [])
     assert "another gateway holds" in error
-    assert migrate("--state", str(tmp_path))[:2] == (0, f"schema: empty → {newest()}\n")
+    assert migrate("--state", str(tmp_path))[:2] == (0, f"schema: empty → {NEWEST}\n")

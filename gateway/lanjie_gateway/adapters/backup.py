@@ -45,9 +45,9 @@ from urllib.parse import quote
 
 import msgpack
 import sqlalchemy as sa
-from alembic.runtime.migration import MigrationContext
 
 from lanjie_gateway.adapters.keys import RESTORING
+from lanjie_gateway.adapters.ledger.database import schema_of
 from lanjie_gateway.adapters.ledger.tables import HEAD, METADATA
 from lanjie_gateway.adapters.segments import read_records, segments
 
@@ -210,7 +210,7 @@ def _tables(connection: sa.Connection, archive: _Archive, told: Callable[[str, i
     manifest = archive.manifest
     head = connection.execute(sa.select(HEAD)).one()
     manifest.lineage, manifest.epoch, manifest.revision = head.lineage, head.epoch, head.revision
-    manifest.schema = MigrationContext.configure(connection).get_current_revision() or ""
+    manifest.schema = schema_of(connection)
     streamed = connection.execution_options(stream_results=True, yield_per=_FETCH_ROWS)
     for table in METADATA.sorted_tables:
         total = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()

@@ -30,14 +30,11 @@ from typing import IO, Any, Final
 
 import msgpack
 import sqlalchemy as sa
-from alembic import command
-from alembic.runtime.migration import MigrationContext
-from alembic.util.exc import CommandError
 
 from lanjie_gateway.adapters.backup import FORMAT, MANIFEST, Manifest, Part, Table
 from lanjie_gateway.adapters.keys import KEY_BYTES, RESTORING, KeyRing, file_names, keep, sync_directory
-from lanjie_gateway.adapters.ledger import locks, tree
-from lanjie_gateway.adapters.ledger.database import migration_config
+from lanjie_gateway.adapters.ledger import locks, migrations, tree
+from lanjie_gateway.adapters.ledger.database import NEWEST, schema_of
 from lanjie_gateway.adapters.ledger.tables import BATCH, HEAD
 from lanjie_gateway.adapters.record_files import RecordFiles
 from lanjie_gateway.adapters.state_lock import LEDGER, SERVE, hold
@@ -208,8 +205,8 @@ def _schema(manifest: Manifest) -> dict[str, sa.Table]:
     engine = sa.create_engine("sqlite://")
     with engine.begin() as connection:
         try:
-            _upgrade(connection, manifest.schema)
-        except CommandError:
+            migrations.upgrade(connection, manifest.schema)
+        except migrations.UnknownSchemaError:
             raise RestoreRefusedError(
                 f"the backup was written by lanjie {manifest.version}, with tables that are not known here; "
                 "restore it with that version"
@@ -317,8 +314,8 @@ def _target(url: str) -> Iterator[sa.Connection]:
 
 def _load(connection: sa.Connection, path: Path, inquiry: Path, verified: _Verified, told: Told) -> None:
     manifest = verified.manifest
-    config = _upgrade(connection, manifest.schema)
-    if MigrationContext.configure(connection).get_current_revision() != manifest.schema:
+    migrations.upgrade(connection, manifest.schema)
+    if schema_of(connection) != manifest.schema:
         raise RestoreRefusedError("the database has newer tables than the backup: give one that is wholly empty")
     for table in verified.tables.values():
         # There is something only where a restore into PostgreSQL was interrupted after its commit.
@@ -338,7 +335,7 @@ def _load(connection: sa.Connection, path: Path, inquiry: Path, verified: _Verif
             raise BackupDamagedError(
                 f"table {name} has {found} rows where the backup counts {manifest.tables[name].rows}"
             )
-    command.upgrade(config, "head")
+    migrations.upgrade(connection, NEWEST)
 
 
 def _insert(connection: sa.Connection, table: sa.Table, columns: list[str], packed: bytes) -> int:
@@ -379,13 +376,6 @@ def _set_sequences(connection: sa.Connection, first_batch: int) -> None:
             newest = connection.execute(sa.select(sa.func.max(column))).scalar() or 0
             last = first_batch if table is BATCH else newest
             connection.execute(sa.select(sa.func.setval(sequence, max(last, 1), last > 0)))
-
-
-def _upgrade(connection: sa.Connection, schema: str) -> Any:
-    config = migration_config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, schema)
-    return config
 
 
 def _sqlite_path(url: str) -> Path | None:
