@@ -75,7 +75,7 @@ def fill(state: Path, seed: int) -> None:
                 ledger.park_import(receipt)
             elif fate == "give up":
                 ledger.give_up_import(batch)
-        for bucket in ledger.shard(chance.randrange(256))[:2]:
+        for bucket in ledger.shards([chance.randrange(256)])[0][:2]:
             assert bucket.value
         record = chance.randbytes(40)
         row = InquiryRow(

@@ -57,7 +57,7 @@ def company(number):
 
 
 def everything(ledger):
-    return [state for number in range(256) for state in ledger.shard(number)]
+    return [state for shard in ledger.shards(range(256)) for state in shard]
 
 
 def remove(ledger, listing_id, kind=EventKind.REMOVED, at=None):

@@ -84,7 +84,7 @@ def test_what_ended_by_date_leaves_the_view_and_nothing_else(reopen: Callable[..
     ledger = reopen(ledger_url)
     rows = [cells(n, expires_on=ENDED if n < 5 else ENDED_LATE) for n in range(7)]
     take(ledger, *rows, cells(0, decision_no="another"), cells(7, retention_until=ENDED))
-    before = [state.value for state in ledger.shard(0)], find(ledger, 1)
+    before = [state.value for state in ledger.shards([0])[0]], find(ledger, 1)
     hidden, _ = stage(ledger, cells(9, expires_on=ENDED))
     waiting = ledger.park_import(receipt(hidden))
     assert prune(ledger) == [2, 2, 1, 1]
@@ -98,7 +98,7 @@ def test_what_ended_by_date_leaves_the_view_and_nothing_else(reopen: Callable[..
         [False],
         [False],
     ]
-    assert ([state.value for state in ledger.shard(0)], find(ledger, 1)) == before
+    assert ([state.value for state in ledger.shards([0])[0]], find(ledger, 1)) == before
     assert [event.kind for event in ledger.get(find(ledger, 1).id)[1]] == ["listed"]  # type: ignore[index]
     assert ledger.live_counts(["TAX"]) == {"TAX": 9}
     ledger.commit_import(waiting)

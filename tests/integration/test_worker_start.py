@@ -2,7 +2,7 @@
 
 import contextlib
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,13 @@ class Reads:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.shards: list[int] = []
-        real = Ledger.shard
+        real = Ledger.shards
 
-        def shard(ledger: Ledger, number: int) -> Any:
-            self.shards.append(number)
-            return real(ledger, number)
+        def shards(ledger: Ledger, numbers: Sequence[int]) -> Any:
+            self.shards += numbers
+            return real(ledger, numbers)
 
-        patch.setattr(Ledger, "shard", shard)
+        patch.setattr(Ledger, "shards", shards)
 
 
 @pytest.fixture
@@ -85,7 +85,8 @@ def agrees(gateway: RunningGateway, worker: Worker) -> None:
     async def compare() -> None:
         head = await gateway.inner.control.ledger.call(Ledger.head)
         assert await worker.index.reached(head, 10)
-        states = [state for n in range(256) for state in await gateway.inner.control.ledger.call(Ledger.shard, n)]
+        shards = await gateway.inner.control.ledger.call(Ledger.shards, range(256))
+        states = [state for shard in shards for state in shard]
         values = await worker.index.read([state.bucket for state in states], worker.index.pin(0))
         assert values == [state.value for state in states]
         days = await gateway.inner.control.ledger.call(Ledger.vouched, head)

@@ -137,7 +137,7 @@ class Checked(RuleBasedStateMachine):
     def _view(self) -> None:
         """Whoever reads the ledger anew knows what whoever followed it knows."""
         shards = sorted({bucket[0] for bucket in self.buckets})
-        states = [state for shard in shards for state in self.ledger.shard(shard)]
+        states = [state for shard in self.ledger.shards(shards) for state in shard]
         assert {each.bucket: (each.value, each.listed) for each in states} == {
             bucket: known for bucket, known in self.mirror.items() if known[0]
         }

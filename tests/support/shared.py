@@ -28,7 +28,7 @@ def states(shard: int, count: int) -> list[BucketState]:
 
 def all_of(ledger: Ledger) -> dict[bytes, tuple[int, bytes]]:
     """What the ledger has now."""
-    return {each.bucket: (each.revision, each.value) for number in range(256) for each in ledger.shard(number)}
+    return {each.bucket: (each.revision, each.value) for shard in ledger.shards(range(256)) for each in shard}
 
 
 async def commit(thread: LedgerThread, *rows: Mapping[str, str]) -> int:

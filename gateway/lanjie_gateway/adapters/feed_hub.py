@@ -27,7 +27,7 @@ import structlog
 
 from lanjie_gateway.adapters.feed_client import BEAT_SECONDS, LAG_SECONDS, SLICE
 from lanjie_gateway.adapters.frames import read_frame, write_frame
-from lanjie_gateway.adapters.ledger import BucketState, CommitInfo, Ledger, LedgerThread
+from lanjie_gateway.adapters.ledger import BucketState, CommitInfo, Ledger, LedgerThread, read_shards
 from lanjie_gateway.adapters.shared_codec import SHARDS
 from lanjie_gateway.domain.errors import GatewayError, Unanswerable
 from lanjie_gateway.domain.grants import as_json
@@ -238,8 +238,9 @@ class FeedHub:
         if not 0 < copied <= revision:
             copied, lacks = revision, list(range(SHARDS))
             await write_frame(worker.writer, ["reset"])
-        for number in lacks:
-            await write_frame(worker.writer, ["load", _entries(await self._ask(Ledger.shard, number))])
+        async for _, _, shards in read_shards(self._ask, lacks):
+            for states in filter(None, shards):
+                await write_frame(worker.writer, ["load", _entries(states)])
         # One commit for all that was missed: a half caught-up worker must not answer.
         for missed in await self._commits(copied, revision):
             await self._send_changes(worker, missed)

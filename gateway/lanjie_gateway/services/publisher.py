@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import structlog
 
-from lanjie_gateway.adapters.ledger import BucketState, CommitInfo, Ledger, LedgerThread
+from lanjie_gateway.adapters.ledger import BucketState, CommitInfo, Ledger, LedgerThread, read_shards
 from lanjie_gateway.adapters.shared_codec import SHARDS
 from lanjie_gateway.adapters.shared_copy import SharedCopy
 from lanjie_gateway.adapters.shared_index import SharedIndex
@@ -31,7 +31,6 @@ _COMMITS: Final = 100
 _PAGE: Final = 1_000
 _LARGE: Final = 20_000
 """Changed buckets from which making all shards again may be cheaper than changing them."""
-_TOGETHER: Final = 16
 _VERIFIED: Final = 64
 _VERIFIED_ENTRIES: Final = 2_000
 _WAITING_SECONDS: Final = 0.05
@@ -176,12 +175,10 @@ class IndexPublisher:
         await self._say(self._position)
 
     async def _rebuild(self, numbers: Iterable[int]) -> None:
-        left = list(numbers)
-        total, size = len(left), 1
-        while left:
-            self._state = f"building {total - len(left)}/{total}"
-            part, left = left[:size], left[size:]
-            floor, shards = await self._ledger.call(_shards, part)
+        wanted = list(numbers)
+        done = 0
+        self._state = f"building 0/{len(wanted)}"
+        async for part, floor, shards in read_shards(self._ledger.call, wanted):
             replacing = (self._copy.replace(number, states, floor) for number, states in zip(part, shards, strict=True))
             # Not a TaskGroup: in Python 3.11 one whose child fails leaves its parent's count of cancellations raised,
             # and the next timeout then ends the task instead of itself.
@@ -190,8 +187,8 @@ class IndexPublisher:
                     raise made
                 if not made:
                     raise MovedAwayError
-            # Small shards together: each turn of a busy event loop costs more than they do.
-            size = min(_TOGETHER, 1 + _PAGE // max(1, *(len(states) for states in shards)))
+            done += len(part)
+            self._state = f"building {done}/{len(wanted)}"
 
     async def _follow(self, position: int) -> bool:
         """Bring the copy some commits nearer to the ledger's head; return whether more may have come meanwhile."""
@@ -242,8 +239,3 @@ class IndexPublisher:
 
 class MovedAwayError(Exception):
     """Somebody else writes the copy too; take stock again."""
-
-
-def _shards(ledger: Ledger, numbers: Iterable[int]) -> tuple[int, list[list[BucketState]]]:
-    """Return the ledger's head, read first, and the buckets of some shards."""
-    return ledger.head(), [ledger.shard(number) for number in numbers]

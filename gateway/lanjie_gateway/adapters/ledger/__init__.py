@@ -21,7 +21,7 @@ from lanjie_gateway.adapters.ledger.rows import (
     StoredYear,
     is_act,
 )
-from lanjie_gateway.adapters.ledger.thread import LedgerThread
+from lanjie_gateway.adapters.ledger.thread import LedgerThread, read_shards
 
 __all__ = [
     "BucketState",
@@ -44,4 +44,5 @@ __all__ = [
     "StoredListing",
     "StoredYear",
     "is_act",
+    "read_shards",
 ]

@@ -1,5 +1,6 @@
 """What the change feed reads: buckets of the exact index, whole and by commit."""
 
+import itertools
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -39,10 +40,17 @@ _VISIBLE = (
 )
 
 
-def shard(connection: sa.Connection, number: int) -> list[BucketState]:
-    """Return the buckets with listings whose token begins with the byte `number`, in order."""
-    rows = connection.execute(_VISIBLE.where(LISTING_KEY.c.bucket.between(*_ends(number))))
-    return [state for state in _states(rows) if state.value]
+def shards(connection: sa.Connection, numbers: Sequence[int]) -> list[list[BucketState]]:
+    """Return the buckets of shards that have listings, in order; tokens of a shard begin with its number."""
+    found: dict[int, list[BucketState]] = {number: [] for number in numbers}
+    # One statement for those that follow each other: an empty shard costs as much as the statement.
+    for _, group in itertools.groupby(enumerate(numbers), lambda each: each[1] - each[0]):
+        run = [number for _, number in group]
+        rows = connection.execute(_VISIBLE.where(LISTING_KEY.c.bucket.between(_ends(run[0])[0], _ends(run[-1])[1])))
+        for state in _states(rows):
+            if state.value:
+                found[state.bucket[0]].append(state)
+    return list(found.values())
 
 
 def buckets(connection: sa.Connection, tokens: Sequence[bytes]) -> list[BucketState]:

@@ -205,10 +205,10 @@ class Ledger:
 
     # The change feed.
 
-    def shard(self, number: int) -> list[BucketState]:
-        """Return the buckets with listings whose token begins with the byte `number`, in order."""
+    def shards(self, numbers: Sequence[int]) -> list[list[BucketState]]:
+        """Return the buckets of shards that have listings, in order; tokens of a shard begin with its number."""
         with database.transaction(self._engine) as connection:
-            return feed.shard(connection, number)
+            return feed.shards(connection, numbers)
 
     def buckets(self, tokens: Sequence[bytes]) -> list[BucketState]:
         """Return those of the buckets that ever held a listing, in order; the emptied ones included."""

@@ -1,16 +1,18 @@
 """The one thread that uses the ledger; everybody else asks it and waits without blocking the event loop."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from lanjie_gateway.adapters.keys import KeyRing
 from lanjie_gateway.adapters.ledger.ledger import Ledger
-from lanjie_gateway.adapters.ledger.rows import LedgerError
+from lanjie_gateway.adapters.ledger.rows import BucketState, LedgerError
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+TOGETHER: Final = 16
+_ENTRIES: Final = 1_000
 
 
 class LedgerThread:
@@ -79,3 +81,27 @@ class LedgerThread:
         if self._ledger is None:
             raise LedgerError("the ledger is not open")
         return self._ledger
+
+
+async def read_shards(
+    call: Callable[..., Awaitable[Any]], numbers: Iterable[int]
+) -> AsyncIterator[tuple[Sequence[int], int, list[list[BucketState]]]]:
+    """Read shards of the exact index, small ones several at once: each turn of a busy thread costs more than they do.
+
+    Args:
+        call: `LedgerThread.call`, or one that tries again.
+        numbers: of the shards.
+
+    Yields:
+        Some of the numbers, the ledger's head as it was before their shards were read, and these.
+    """
+    left, size = list(numbers), 1
+    while left:
+        part, left = left[:size], left[size:]
+        head, shards = await call(_head_and_shards, part)
+        yield part, head, shards
+        size = min(TOGETHER, 1 + _ENTRIES // max(1, *map(len, shards)))
+
+
+def _head_and_shards(ledger: Ledger, numbers: Sequence[int]) -> tuple[int, list[list[BucketState]]]:
+    return ledger.head(), ledger.shards(numbers)
