@@ -196,10 +196,9 @@ async def test_damage_is_found_while_commits_never_cease(tmp_path, server, monke
         running.wake(await commit(thread, cells(1, reason="the first")))
         server.run("UNLINK", shared.codec.shard_key(untouched[0]))
         async with asyncio.timeout(SECONDS):
-            while (await shared.read([untouched]))[0] is None:  # noqa: ASYNC110  Redis tells nobody of it
+            while often < 3 or (await shared.read([untouched]))[0] is None:  # noqa: ASYNC110  Redis tells nobody of it
                 await asyncio.sleep(0.01)
         monkeypatch.setattr(SharedCopy, "finish", real)
-        assert often
 
 
 async def test_ledger_out_of_reach_is_tried_again(tmp_path, server, monkeypatch):

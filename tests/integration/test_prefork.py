@@ -33,6 +33,8 @@ from tests.support.sdk import ASK
 from tests.support.serve import run, serving
 from tests.support.subjects import uscc
 
+pytestmark = pytest.mark.drill
+
 DATA = Path(__file__).parents[1] / "data"
 LISTED, NEW, REMOVED, LATER, LAST, FREE = (uscc(number) for number in range(1, 7))
 WITHIN = 1.0

@@ -22,6 +22,8 @@ from tests.support.subjects import uscc
 from tests.support.valkey import cluster, valkey
 from tests.support.years import INVENTED
 
+pytestmark = pytest.mark.drill
+
 DATA = Path(__file__).parents[1] / "data"
 NOW = datetime.datetime.now(datetime.UTC)
 AUTHORITY = person("authority", Role.AUTHORITY)

@@ -17,6 +17,8 @@ from tests.reliability.test_kill import lanjie as command
 from tests.support.gateway import csv_file
 from tests.support.subjects import uscc
 
+pytestmark = pytest.mark.drill
+
 WATCHES = 24
 MATTER = "tendering.bidder"
 

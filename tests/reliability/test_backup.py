@@ -15,6 +15,8 @@ from tests.support.backup import AGENCY, ASK, DATA, backups, now, row, tables, u
 from tests.support.gateway import RunningGateway, person, running
 from tests.support.subjects import uscc
 
+pytestmark = pytest.mark.drill
+
 ROWS = 1_500
 
 

@@ -12,6 +12,8 @@ from loadtests.churn import LEAST, measured
 from loadtests.population import Population
 from tests.support.gateway import RunningGateway
 
+pytestmark = pytest.mark.drill
+
 CATALOGUE = Path(__file__).parents[2] / "examples" / "catalogues" / "national-example.yaml"
 
 

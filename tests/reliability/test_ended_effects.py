@@ -21,6 +21,8 @@ from tests.support.answers import act, records, row
 from tests.support.gateway import MovableClock, RunningGateway
 from tests.support.subjects import uscc
 
+pytestmark = pytest.mark.drill
+
 DATA = Path(__file__).parents[1] / "data"
 MATTER = "procurement.supplier"
 PAST = datetime.datetime(2026, 1, 20, tzinfo=datetime.UTC)

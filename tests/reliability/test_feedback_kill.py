@@ -24,6 +24,8 @@ from tests.reliability.test_kill import DATA, gateway_pid, start, wait_ready
 from tests.reliability.test_kill import lanjie as command
 from tests.support.subjects import uscc
 
+pytestmark = pytest.mark.drill
+
 SUBJECT = uscc(1)
 
 

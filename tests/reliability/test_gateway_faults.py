@@ -24,6 +24,8 @@ from tests.support.postgres import PostgresServer
 from tests.support.subjects import uscc
 from tests.support.valkey import Proxy, Valkey, proxy, valkey
 
+pytestmark = pytest.mark.drill
+
 DATA = Path(__file__).parents[1] / "data"
 NOW = datetime.datetime(2026, 11, 2, 3, tzinfo=datetime.UTC)
 ROUNDS = [1, pytest.param(500, marks=pytest.mark.long)]

@@ -19,6 +19,8 @@ import pytest
 from tests.support.gateway import COLUMNS
 from tests.support.subjects import uscc
 
+pytestmark = pytest.mark.drill
+
 DATA = Path(__file__).parents[1] / "data"
 LANJIE = [sys.executable, "-m", "lanjie_gateway.cli"]
 ROWS = 4_000  # fifty files stay below what a small machine reads back in ten seconds

@@ -23,6 +23,8 @@ from tests.support.hosts import Writer, doubles, revisions
 from tests.support.ledger import Desk, cells, csv_file, desk, open_ledger, person, take
 from tests.support.postgres import PostgresServer
 
+pytestmark = pytest.mark.drill
+
 ROWS = 300
 FAULTS = [4, pytest.param(150, marks=pytest.mark.long)]
 

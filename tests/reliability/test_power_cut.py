@@ -27,6 +27,8 @@ from tests.support.ledger import open_ledger
 from tests.support.ledger_run import Recording, publish, recorded, rows, told
 from tests.support.power import Disk, Op, Recorder, put, read
 
+pytestmark = pytest.mark.drill
+
 SEED = int(os.environ.get("LANJIE_POWER_SEED", "20260105"))
 SCHEDULES = int(os.environ.get("LANJIE_POWER_SCHEDULES", "5000"))
 PER_RECORDING = 250

@@ -20,6 +20,8 @@ from tests.support.gateway import csv_file
 from tests.support.serve import run
 from tests.support.subjects import uscc
 
+pytestmark = pytest.mark.drill
+
 
 @pytest.mark.parametrize("kills", [2, pytest.param(100, marks=pytest.mark.long)])
 def test_every_effect_that_was_received_has_its_record(tmp_path: Path, kills: int) -> None:

@@ -15,6 +15,8 @@ from tests.support.ledger import cells
 from tests.support.shared import becomes_same, commit, ledger_thread, opened, publisher
 from tests.support.valkey import Proxy, Valkey, proxy, valkey
 
+pytestmark = pytest.mark.drill
+
 COMPANIES = 60
 READERS = 6
 SECONDS = 30

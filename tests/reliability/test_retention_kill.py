@@ -23,6 +23,8 @@ from lanjie_gateway.adapters.record_files import RecordFiles
 from tests.support.ledger import NOON, Clock, open_ledger
 from tests.support.tampering import SEGMENT, record, verify
 
+pytestmark = pytest.mark.drill
+
 RECORDS, EVERY = 4_000, 500
 
 

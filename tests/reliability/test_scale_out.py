@@ -24,6 +24,8 @@ from tests.support.postgres import PostgresServer
 from tests.support.serve import run, serving
 from tests.support.valkey import cluster, free_port
 
+pytestmark = pytest.mark.drill
+
 DATA = Path(__file__).parents[1] / "data"
 CALLERS = 3
 

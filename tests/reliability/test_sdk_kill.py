@@ -16,6 +16,8 @@ import pytest
 from lanjie import _keeper
 from tests.support.feed import LINEAGE, Publisher, clock
 
+pytestmark = pytest.mark.drill
+
 ROOT = Path(__file__).parents[2]
 # Forks an SDK for every line: starting an interpreter takes longer than what is tested.
 NURSERY = """

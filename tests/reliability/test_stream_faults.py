@@ -33,6 +33,8 @@ from tests.support.proxy import Proxy, proxied
 from tests.support.serve import run, serving
 from tests.support.subjects import uscc
 
+pytestmark = pytest.mark.drill
+
 DATA = Path(__file__).parents[1] / "data"
 SPEED = 30.0
 LISTED, FREE = uscc(1), uscc(2)

@@ -14,6 +14,8 @@ from lanjie_gateway import supervisor
 from tests.support.serve import run, serving
 from tests.support.subjects import uscc
 
+pytestmark = pytest.mark.drill
+
 DATA = Path(__file__).parents[1] / "data"
 WORKERS = 3
 
