@@ -142,7 +142,20 @@ def row_fields(record: bytes) -> dict[str, Any]:
     Raises:
         KeyError, TypeError, ValueError, AttributeError: it is no leaf.
     """
-    fields = json.loads(record)
+    return columns_of(json.loads(record))
+
+
+def fields_of(record: bytes) -> Mapping[str, Any]:
+    """Return the fields of a record; none where it is no leaf, which is for its audit to say."""
+    try:
+        fields = json.loads(record)
+    except ValueError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def columns_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `row_fields` gives, of a leaf's fields."""
     return {
         "sequence": int(fields["id"].rpartition("-")[2]),
         "decision_id": fields["id"],

@@ -9,13 +9,13 @@
 
 import datetime
 import enum
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from lanjie_gateway.domain.errors import invalid_argument
+from lanjie_gateway.domain.records import fields_of
 from lanjie_matcher.identifiers import Identifier, IdentifierError, IdentifierKind, make
 
 REPORTED: Final = "REPORTED"
@@ -98,15 +98,6 @@ def spoken_of(own: Iterable[Identifier]) -> list[Identifier]:
             code = make("org_code", each.reveal().partition(":")[2][8:17])
             spoken += [code] if code not in spoken else []
     return spoken
-
-
-def fields_of(record: bytes) -> Mapping[str, Any]:
-    """Return the fields of a kept record; none where it cannot be read."""
-    try:
-        fields = json.loads(record)
-    except ValueError:
-        return {}
-    return fields if isinstance(fields, dict) else {}
 
 
 def reported(

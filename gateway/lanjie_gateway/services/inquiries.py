@@ -26,6 +26,8 @@ from lanjie_matcher.grants import Case, Claim
 from lanjie_matcher.masking import masked_text
 
 LOAD_SECONDS: Final = 1.0
+LOADED: Final = 500
+"""Records of a segment that one transaction takes: whoever writes waits for one at the most."""
 MAX_UPLOAD: Final = 1_000
 _log = structlog.get_logger("lanjie.records")
 
@@ -104,7 +106,7 @@ class InquiryService:
             closed = is_closed(path)
             position = await self._ledger.call(Ledger.inquiry_position, path.stem)
             while True:
-                records, after = await asyncio.to_thread(read_records, path, position)
+                records, after = await asyncio.to_thread(read_records, path, position, LOADED)
                 if not records:
                     break
                 rows = [InquiryRow.of(each) for each in records]

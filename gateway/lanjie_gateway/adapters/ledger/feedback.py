@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from lanjie_gateway.adapters.ledger import database, usage
+from lanjie_gateway.adapters.ledger import database
 from lanjie_gateway.adapters.ledger.rows import InquiryRow, row_id
 from lanjie_gateway.adapters.ledger.tables import FEEDBACK, LISTING
 from lanjie_gateway.domain import packed
@@ -34,7 +34,7 @@ def open_for(connection: sa.Connection, rows: Sequence[InquiryRow]) -> None:
         if row.kind != "gateway":
             continue
         if b'"replaces"' in row.record:
-            replaced.append(usage.fields_of(row.record).get("replaces", ""))
+            replaced.append(row.fields().get("replaces", ""))
         if row.outcome in EFFECTS:
             wanted += _wanted(row)
     if wanted:
@@ -49,7 +49,7 @@ def open_for(connection: sa.Connection, rows: Sequence[InquiryRow]) -> None:
 
 
 def _wanted(row: InquiryRow) -> list[dict[str, Any]]:
-    fields = usage.fields_of(row.record)
+    fields = row.fields()
     return [
         {
             "decision_id": row.decision_id,

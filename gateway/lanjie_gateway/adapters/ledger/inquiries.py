@@ -5,12 +5,14 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from lanjie_gateway.adapters.ledger import database, feedback, passes, tree, usage
+from lanjie_gateway.adapters.ledger import bulk, database, feedback, passes, tree, usage
 from lanjie_gateway.adapters.ledger.rows import InquiryRow
 from lanjie_gateway.adapters.ledger.tables import INQUIRY, INQUIRY_SOURCE
 from lanjie_gateway.domain import packed
+from lanjie_gateway.domain.records import COLUMNS
 
 _AT_ONCE: Final = 500
+_COLUMNS: Final = ("source", *COLUMNS, "record", "digest", "tree_index")
 
 
 def add(
@@ -29,8 +31,8 @@ def add(
         held = tree.held(connection)
         fresh = _unknown(connection, source, rows)
         if fresh:
-            values = [{**_values(source, row), "tree_index": held.size + n} for n, row in enumerate(fresh)]
-            connection.execute(INQUIRY.insert(), values)
+            values = [(source, *_values(row), place) for place, row in enumerate(fresh, held.size)]
+            bulk.insert(connection, INQUIRY, _COLUMNS, values)
             tree.grow(connection, held, [row.digest for row in fresh])
             feedback.open_for(connection, fresh)
             usage.count(connection, fresh)
@@ -115,18 +117,17 @@ def _row(row: Any) -> InquiryRow:
     )
 
 
-def _values(source: str, row: InquiryRow) -> dict[str, Any]:
-    return {
-        "source": source,
-        "sequence": row.sequence,
-        "decision_id": row.decision_id,
-        "decided_at": packed.micros(row.decided_at),
-        "department": row.department,
+def _values(row: InquiryRow) -> tuple[Any, ...]:
+    return (
+        row.sequence,
+        row.decision_id,
+        packed.micros(row.decided_at),
+        row.department,
         # The record has it as the SDK sent it; PostgreSQL keeps no text with a NUL in it.
-        "matter": row.matter.replace("\0", "\N{REPLACEMENT CHARACTER}"),
-        "outcome": row.outcome,
-        "kind": row.kind,
-        "subject_token": row.subject_token,
-        "record": row.record,
-        "digest": row.digest,
-    }
+        row.matter.replace("\0", "\N{REPLACEMENT CHARACTER}"),
+        row.outcome,
+        row.kind,
+        row.subject_token,
+        row.record,
+        row.digest,
+    )

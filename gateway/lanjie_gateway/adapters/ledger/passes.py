@@ -15,9 +15,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from lanjie_gateway.adapters.ledger import database, lives
+from lanjie_gateway.adapters.ledger import bulk, feed, lives
 from lanjie_gateway.adapters.ledger.lives import BucketsOf, Life
-from lanjie_gateway.adapters.ledger.rows import InquiryRow, unsigned64
+from lanjie_gateway.adapters.ledger.locks import shared
+from lanjie_gateway.adapters.ledger.rows import InquiryRow, signed64, unsigned64
 from lanjie_gateway.adapters.ledger.tables import HEAD, INQUIRY, LISTING_KEY, PASSED
 from lanjie_gateway.domain import packed
 from lanjie_gateway.domain.departments import asking
@@ -27,10 +28,14 @@ from lanjie_matcher.catalogues import APPLICANT
 from lanjie_matcher.decide import Outcome, Question
 from lanjie_matcher.fingerprints import ViewKey
 
+NEW: Final = 500
+"""New passes that are looked at in one step."""
 SEARCHED: Final = 1_000
 """Passes that are looked for at once."""
 _NEW: Final = sa.text("NOT passed.looked")
 """Spelled as in the index of what is new: SQLite uses it for no other spelling."""
+_KEY: Final = ("subject_key", "decision_id", "kind")
+_NOTED: Final = (*_KEY, "generation", "decided_at", "looked")
 _DIGEST_BYTES: Final = 8
 _FORGOTTEN: Final = 5_000
 _TOGETHER: Final = 500
@@ -104,18 +109,16 @@ def note(connection: sa.Connection, rows: Sequence[InquiryRow]) -> None:
     """Note the passes among records (1)."""
     values = [noted for row in rows if row.outcome == Outcome.PASS.name and (noted := _noted(row)) is not None]
     if values:
-        connection.execute(database.insert(connection, PASSED).on_conflict_do_nothing(), values)
-    replaced = [
-        json.loads(row.record)["replaces"] for row in rows if row.kind == "gateway" and b'"replaces"' in row.record
-    ]
+        bulk.insert(connection, PASSED, _NOTED, values, known_stay=True)
+    replaced = [row.fields()["replaces"] for row in rows if row.kind == "gateway" and b'"replaces"' in row.record]
     if replaced:
         # Those never left.
         connection.execute(PASSED.delete().where(PASSED.c.kind == "gateway", PASSED.c.decision_id.in_(replaced)))
 
 
-def _noted(row: InquiryRow) -> dict[str, Any] | None:
+def _noted(row: InquiryRow) -> tuple[Any, ...] | None:
     try:
-        fields = json.loads(row.record)
+        fields = row.fields()
         key = row.subject_token if row.kind == "local" else bytes.fromhex(fields.get("bucket", ""))
         generation = int(fields.get("generation", 0))
     except (ValueError, TypeError, AttributeError):
@@ -125,14 +128,7 @@ def _noted(row: InquiryRow) -> dict[str, Any] | None:
             return None  # (2)
     elif row.kind != "local" or not key:
         return None
-    return {
-        "subject_key": key,
-        "decision_id": row.decision_id,
-        "kind": row.kind,
-        "generation": generation,
-        "decided_at": packed.micros(row.decided_at),
-        "looked": False,
-    }
+    return key, row.decision_id, row.kind, generation, packed.micros(row.decided_at), False
 
 
 def told(connection: sa.Connection, numbers: Collection[int], since: int, keys: OlderKeys) -> dict[int, list[Passed]]:
@@ -161,25 +157,40 @@ def told(connection: sa.Connection, numbers: Collection[int], since: int, keys: 
 
 
 def fresh(connection: sa.Connection, limit: int) -> tuple[list[Passed], bool]:
-    """Return passes that were not looked at since they were noted, and whether there were any; they are now (3)."""
-    rows, found = _new(connection, _held_generations(connection), limit, gone=False)
+    """Look at passes that were noted since, the oldest first; return those to hold against what stands (3).
+
+    Nearly all are of subjects that no listing ever was about: those are done with here, many at once.
+
+    Args:
+        connection: of the ledger.
+        limit: how many of the others at most.
+
+    Returns:
+        The others, and whether any were looked at.
+    """
+    rows = _new(connection, _held_generations(connection), NEW, gone=False)
+    listed = _ever_listed(connection, rows)
+    others = [place for place, row in enumerate(rows) if (row.kind, row.subject_key) in listed]
+    if len(others) > limit:
+        rows, others = rows[: others[limit]], others[:limit]
     looked(connection, rows)
-    return found, bool(rows)
+    return _read_rows(connection, [rows[place] for place in others]), bool(rows)
 
 
 def search(connection: sa.Connection) -> Search | None:
     """Return the search for such passes of generations that have gone; `None` where there are none (4)."""
-    rows, found = _new(connection, _held_generations(connection), SEARCHED, gone=True)
-    return Search(rows, found) if rows else None
+    rows = _new(connection, _held_generations(connection), SEARCHED, gone=True)
+    return Search(rows, _read_rows(connection, rows)) if rows else None
 
 
 def looked(connection: sa.Connection, rows: Sequence[Any]) -> None:
     """Take passes as looked at."""
-    names = ("subject_key", "decision_id", "kind")
-    own = [PASSED.c[name] == sa.bindparam(f"own_{name}") for name in names]
     if rows:
-        values = [{f"own_{name}": getattr(row, name) for name in names} for row in rows]
-        connection.execute(PASSED.update().where(*own).values(looked=True), values)
+        mark = "%s" if shared(connection) else "?"
+        # Handed to the driver as it is: converting the keys one by one costs more than the update.
+        own = " AND ".join(f"{name} = {mark}" for name in _KEY)
+        values = [(row.subject_key, row.decision_id, row.kind) for row in rows]
+        connection.exec_driver_sql(f"UPDATE passed SET looked = TRUE WHERE {own}", values)  # noqa: S608  constants
 
 
 def companies(connection: sa.Connection, after: int, limit: int) -> Sequence[int]:
@@ -190,18 +201,40 @@ def companies(connection: sa.Connection, after: int, limit: int) -> Sequence[int
     return connection.execute(query.order_by(LISTING_KEY.c.listing_id).limit(limit)).scalars().all()
 
 
-def _new(
-    connection: sa.Connection, held: Sequence[int], limit: int, *, gone: bool
-) -> tuple[Sequence[Any], list[Passed]]:
+def _new(connection: sa.Connection, held: Sequence[int], limit: int, *, gone: bool) -> Sequence[Any]:
+    """Return the keys of passes that were not looked at, of generations that are held or of those that have gone."""
     # A sum, so that no index of generations is used: sorted by age there is one of what is new.
     generation = PASSED.c.generation + 0
+    names = (*(PASSED.c[name] for name in _KEY), PASSED.c.generation)
     where = sa.and_(_NEW, generation.not_in(held) if gone else generation.in_(held))
-    some = sa.select(PASSED.c.subject_key, PASSED.c.decision_id, PASSED.c.kind).where(where)
-    rows = connection.execute(some.order_by(PASSED.c.decided_at).limit(limit)).all()
+    return connection.execute(sa.select(*names).where(where).order_by(PASSED.c.decided_at).limit(limit)).all()
+
+
+def _ever_listed(connection: sa.Connection, rows: Sequence[Any]) -> set[tuple[str, bytes]]:
+    """Return kind and subject's key of those passes about whose subject there is, or was, a listing."""
+    keys: dict[tuple[str, int], set[bytes]] = {}
+    for row in rows:
+        keys.setdefault((row.kind, row.generation), set()).add(row.subject_key)
+    found = set()
+    for (kind, generation), own in keys.items():
+        if kind == "gateway":
+            there = connection.execute(sa.select(LISTING_KEY.c.bucket).where(LISTING_KEY.c.bucket.in_(own)))
+            found |= {(kind, bytes(bucket)) for bucket in there.scalars()}
+        else:
+            column = feed.digest_column(connection, generation)
+            wanted = [signed64(int.from_bytes(key)) for key in own]
+            found |= {
+                (kind, _digest(value))
+                for value in connection.execute(sa.select(column).where(column.in_(wanted))).scalars()
+            }
+    return found
+
+
+def _read_rows(connection: sa.Connection, rows: Sequence[Any]) -> list[Passed]:
     if not rows:
-        return [], []
-    own = PASSED.c.subject_key.in_([row.subject_key for row in rows])
-    return rows, _read(connection, where & own & PASSED.c.decision_id.in_([row.decision_id for row in rows]))
+        return []
+    names = sa.tuple_(*(PASSED.c[name] for name in _KEY))
+    return _read(connection, names.in_([(row.subject_key, row.decision_id, row.kind) for row in rows]))
 
 
 def forget(connection: sa.Connection, before: int) -> None:

@@ -1,6 +1,7 @@
 """What the ledger hands out and takes in."""
 
 import datetime
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -245,6 +246,7 @@ class InquiryRow:
         decided_at: aware instant.
         kind: ``gateway`` or ``local`` of an answer; else what left the record.
         digest: digest of `record`.
+        parsed: what `fields` gives, where the record was read before.
     """
 
     sequence: int
@@ -257,6 +259,7 @@ class InquiryRow:
     subject_token: bytes = field(repr=False)
     record: bytes = field(repr=False)
     digest: bytes
+    parsed: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, record: bytes) -> "InquiryRow":
@@ -265,7 +268,12 @@ class InquiryRow:
         Raises:
             KeyError, TypeError, ValueError, AttributeError: it is no leaf.
         """
-        return cls(**records.row_fields(record), record=record, digest=records.digest(record))
+        fields = json.loads(record)
+        return cls(**records.columns_of(fields), record=record, digest=records.digest(record), parsed=fields)
+
+    def fields(self) -> Mapping[str, Any]:
+        """Return the fields of the record; none where it is no leaf, which is for its audit to say."""
+        return records.fields_of(self.record) if self.parsed is None else self.parsed
 
 
 def proposal_number(proposal_id: str) -> int | None:

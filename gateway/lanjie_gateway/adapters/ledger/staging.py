@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import sqlalchemy as sa
-from psycopg import sql
 
-from lanjie_gateway.adapters.ledger import commits, feed, locks, reach
+from lanjie_gateway.adapters.ledger import bulk, commits, feed, reach
 from lanjie_gateway.adapters.ledger.rows import signed64
 from lanjie_gateway.adapters.ledger.tables import (
     BATCH,
@@ -38,8 +37,6 @@ _STAGED_KEY_COLUMNS: Final = ("batch_id", "listing_id", "bucket")
 _KEY_COLUMNS: Final = ("bucket", "listing_id", "current")
 _SEEN_COLUMNS: Final = ("batch_id", "listing_id", "content")
 _EVENT_COLUMNS: Final = ("batch_id", "listing_id", "kind", "actor", "reason", "document")
-
-_COPY_TYPES: Final = {sa.BigInteger: "int8", sa.Boolean: "bool", sa.LargeBinary: "bytea", sa.String: "varchar"}
 
 
 @dataclass(slots=True)
@@ -122,7 +119,7 @@ def stage(
         told[row.natural_key] = row.content
     _insert(connection, chunk)
     _change(connection, chunk)
-    _bulk(connection, SEEN, _SEEN_COLUMNS, chunk.seen)
+    bulk.insert(connection, SEEN, _SEEN_COLUMNS, chunk.seen)
     quarantine(connection, batch, done.bad)
     return done
 
@@ -170,14 +167,14 @@ def stage_absent(
     commits.fence(connection, batch, commits.STAGING)
     ends: list[Any] = []
     while not ends and (absent := _absent(connection, batch, list_type, source, as_of=as_of, limit=limit)):
-        _bulk(connection, SEEN, _SEEN_COLUMNS, [(batch, each.id, b"") for each in absent])
+        bulk.insert(connection, SEEN, _SEEN_COLUMNS, [(batch, each.id, b"") for each in absent])
         mine = (each for each in absent if writes is None or not reach.fault(list_type, each.packed, writes))
         ends = [each for each in mine if not reinstated_after(each.packed, as_of)]
     if not ends:
         return 0
     grounds = ("absent from the complete list of its source", document)
     changes = [_removal(batch, each.id, each, line=0, effective_at=as_of, grounds=grounds) for each in ends]
-    _bulk(connection, STAGED_CHANGE, tuple(changes[0]), [tuple(each.values()) for each in changes])
+    bulk.insert(connection, STAGED_CHANGE, tuple(changes[0]), [tuple(each.values()) for each in changes])
     return len(ends)
 
 
@@ -294,35 +291,9 @@ def _insert(connection: sa.Connection, chunk: _Chunk) -> None:
         listings.append((number, batch, batch, *row[2:7], False, False, *row[7:10]))
         listed.append((batch, number, kind, chunk.actor, "", chunk.document))
         keys.extend((bucket, number, True, signed64(digest)) for bucket, digest in row.keys)
-    _bulk(connection, LISTING, _LISTING_COLUMNS, listings)
-    _bulk(connection, LISTING_KEY, (*_KEY_COLUMNS, chunk.digests), keys)
-    _bulk(connection, EVENT, _EVENT_COLUMNS, listed)
-
-
-def _bulk(connection: sa.Connection, table: sa.Table, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    """Insert rows by the driver's quickest way; values as the driver takes them."""
-    if not rows:
-        return
-    if locks.shared(connection):
-        _copy(connection, table, columns, rows)
-        return
-    # Compiled here, handed to the driver as it is: converting parameters one by one costs more than the insert.
-    compiled = table.insert().inline().compile(dialect=connection.dialect, column_keys=columns)
-    order = list(compiled.positiontup or columns)
-    if order != list(columns):
-        places = [columns.index(name) for name in order]
-        rows = [tuple(row[place] for place in places) for row in rows]
-    connection.exec_driver_sql(str(compiled), rows)
-
-
-def _copy(connection: sa.Connection, table: sa.Table, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(sql.Identifier(table.name), names)
-    driver: Any = connection.connection
-    with driver.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types([_COPY_TYPES[type(table.c[name].type)] for name in columns])
-        for row in rows:
-            copy.write_row(row)
+    bulk.insert(connection, LISTING, _LISTING_COLUMNS, listings)
+    bulk.insert(connection, LISTING_KEY, (*_KEY_COLUMNS, chunk.digests), keys)
+    bulk.insert(connection, EVENT, _EVENT_COLUMNS, listed)
 
 
 def _change(connection: sa.Connection, chunk: _Chunk) -> None:
@@ -343,8 +314,8 @@ def _change(connection: sa.Connection, chunk: _Chunk) -> None:
         else:
             changes.append(_correction(chunk, number, old, row))
             keys.extend((chunk.batch, number, bucket, signed64(digest)) for bucket, digest in row.keys)
-    _bulk(connection, STAGED_CHANGE, tuple(changes[0]), [tuple(each.values()) for each in changes])
-    _bulk(connection, STAGED_KEY, (*_STAGED_KEY_COLUMNS, chunk.digests), keys)
+    bulk.insert(connection, STAGED_CHANGE, tuple(changes[0]), [tuple(each.values()) for each in changes])
+    bulk.insert(connection, STAGED_KEY, (*_STAGED_KEY_COLUMNS, chunk.digests), keys)
 
 
 def _correction(chunk: _Chunk, number: int, old: Any, row: StagedRow) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """How many answers there were, counted as their records come in (`lanjie_gateway.domain.statistics`)."""
 
 import datetime
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -12,6 +11,7 @@ from lanjie_gateway.adapters.ledger import database
 from lanjie_gateway.adapters.ledger.rows import InquiryRow
 from lanjie_gateway.adapters.ledger.tables import INQUIRY, USAGE
 from lanjie_gateway.domain import packed
+from lanjie_gateway.domain.records import fields_of
 from lanjie_gateway.domain.statistics import LOCAL, Usage, month_of
 
 _KINDS: Final = ("gateway", LOCAL)
@@ -27,7 +27,7 @@ def count(connection: sa.Connection, rows: Sequence[InquiryRow]) -> None:
     for row in rows:
         if row.kind not in _KINDS:
             continue
-        fields = fields_of(row.record)
+        fields = row.fields()
         counts[_key(row.decided_at, row.department, row.kind, row.outcome, fields)] += 1
         if replaced := fields.get("replaces"):
             counts.update(_taken_back(connection, rows, replaced))
@@ -38,19 +38,10 @@ def count(connection: sa.Connection, rows: Sequence[InquiryRow]) -> None:
         connection.execute(put.on_conflict_do_update(index_elements=list(_KEY), set_=more), values)
 
 
-def fields_of(record: bytes) -> Mapping[str, Any]:
-    """Return the fields of a record; none where it is no leaf, which is for its audit to say."""
-    try:
-        fields = json.loads(record)
-    except ValueError:
-        return {}
-    return fields if isinstance(fields, dict) else {}
-
-
 def _taken_back(connection: sa.Connection, rows: Sequence[InquiryRow], replaced: str) -> Mapping[tuple[str, ...], int]:
     for row in rows:
         if row.decision_id == replaced:
-            return {_key(row.decided_at, row.department, row.kind, row.outcome, fields_of(row.record)): -1}
+            return {_key(row.decided_at, row.department, row.kind, row.outcome, row.fields()): -1}
     columns = (INQUIRY.c.decided_at, INQUIRY.c.department, INQUIRY.c.kind, INQUIRY.c.outcome, INQUIRY.c.record)
     kept = sa.select(*columns).where(INQUIRY.c.decision_id == replaced, INQUIRY.c.kind == "gateway").limit(1)
     found = connection.execute(kept).first()
