@@ -29,6 +29,9 @@ from lanjie_gateway.cli.gateway_file import Listener, Person, Target
 from loadtests.population import Population, Row
 
 ROOT = Path(__file__).parents[1]
+SETTLED_SECONDS = 1.5
+"""Longer than control waits between two looks for records."""
+SETTLED_SHARE = 0.05
 COMMAND = [sys.executable, "-m", "lanjie_gateway.cli"]
 START_SECONDS = 180.0
 PURPOSE = "measurement"
@@ -176,6 +179,16 @@ def children(file: Path) -> dict[str, list[int]]:
         role = next((each for each in ("control", "worker") if each.encode() in words), "redis")
         found.setdefault(role, []).append(int(pid))
     return found
+
+
+def settle(pid: int, most: float = 60.0) -> None:
+    """Wait, at most `most` seconds, until a process has nothing to do but its rounds."""
+    until, used = time.monotonic() + most, Usage.of(pid).seconds
+    while time.monotonic() < until:
+        time.sleep(SETTLED_SECONDS)
+        before, used = used, Usage.of(pid).seconds
+        if used - before < SETTLED_SECONDS * SETTLED_SHARE:
+            return
 
 
 def fill(state: Path, count: int) -> Population:

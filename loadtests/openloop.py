@@ -180,8 +180,11 @@ async def measured(file: Path, population: Population, rates: Sequence[float], s
         bare = Wire(address, echo.METHOD)
         pids = [pid, *(gateway.children(file)[role][0] for role in ("worker", "control"))]
         for _ in range(ROUNDS):
+            # Records are read in behind the answers: those of these calls count, and of no others.
+            await asyncio.to_thread(gateway.settle, pids[2])
             before = [gateway.Usage.of(each).seconds for each in pids]
             loads = [await closed(call, checks.requests, IN_FLIGHT, seconds / 2) for call in (bare, wire)]
+            await asyncio.to_thread(gateway.settle, pids[2])
             used = [gateway.Usage.of(each).seconds - was for each, was in zip(pids, before, strict=True)]
             counted = loads[0].answered, loads[1].answered, loads[1].answered
             costs = [each / max(count, 1) * 1e6 for each, count in zip(used, counted, strict=True)]
