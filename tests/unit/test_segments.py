@@ -106,3 +106,11 @@ async def test_a_segment_with_records_is_closed_when_it_is_old(tmp_path: Path, m
     writer.append(b"second")
     await writer.close()
     assert {tuple(read_records(path, 0)[0]) for path in segments(tmp_path)} == {(b"first",), (b"second",)}
+
+
+def test_a_segment_that_its_worker_has_not_locked_yet_is_not_closed(tmp_path: Path) -> None:
+    path = tmp_path / "a.segment"
+    path.touch()
+    assert not is_closed(path)
+    path.write_bytes(MAGIC)
+    assert is_closed(path)

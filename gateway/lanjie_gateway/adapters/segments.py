@@ -200,6 +200,8 @@ def is_closed(path: Path) -> bool:
     """Whether no process writes the segment any more."""
     descriptor = os.open(path, os.O_RDWR)
     try:
+        if not os.fstat(descriptor).st_size:
+            return False  # its worker has made it, and may not have locked it yet: it writes when it has
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
