@@ -13,10 +13,11 @@ import contextlib
 import os
 import random
 import sqlite3
+import sys
 import tempfile
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
@@ -31,11 +32,11 @@ from loadtests.population import MATTERS, Model, Population
 from loadtests.table import Row, report, row
 
 LOOK_SECONDS = 2.0
-CAPACITY_SECONDS = 5.0
+CAPACITY_SECONDS = 20.0
 RESTART_SECONDS = 15.0
 """How long an SDK lives."""
 PAUSE = 0.002
-SETTLE_SECONDS = 120.0
+SETTLE_SECONDS = 600.0
 """How long records may take to reach the ledger after the load."""
 
 
@@ -125,7 +126,8 @@ class Counters:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._open: list[tuple[str, str, int, str]] = []
-        self.answers = self.wrong = self.lives = self.undetermined = 0
+        self.answers = self.wrong = self.lives = self.unsent = 0
+        self.undetermined: Counter[str] = Counter()
         self.failed: Exception | None = None
 
     def __enter__(self) -> Self:
@@ -135,10 +137,13 @@ class Counters:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        # The last one's records are uploaded by the next process, as everywhere.
+        # What the others left is uploaded by the next process, as everywhere, and takes the time it takes.
         with lanjie.Client.from_file(self._file, state_dir=self._state) as client:
             client.wait_ready(60)
-            time.sleep(5)
+            until = time.monotonic() + SETTLE_SECONDS
+            while len(list(self._state.glob("*/spool/*.lock"))) > 1 and time.monotonic() < until:
+                time.sleep(1)
+            self.unsent = len(list(self._state.glob("*/spool/*.lock"))) - 1
         if self.failed is not None:
             raise self.failed
 
@@ -158,7 +163,7 @@ class Counters:
             subject, matter = rng.choice(self._subjects), rng.choice(MATTERS)
             decision = client.check(subject, matter=matter, purpose=PURPOSE)
             if decision.outcome is lanjie.Outcome.UNDETERMINED:
-                self.undetermined += 1
+                self.undetermined[decision.reason.name if decision.reason is not None else ""] += 1
                 continue
             self._records.promise(decision.decision_id)
             self.answers += 1
@@ -188,8 +193,11 @@ def measured(file: Path, population: Population, minutes: float, share: float) -
 
     async def loads() -> tuple[float, Load]:
         wire = Wire.of(file)
+        begun = time.monotonic()
         first = await openloop.closed(wire, checks.requests, openloop.IN_FLIGHT, CAPACITY_SECONDS)
-        capacity = first.answered / first.seconds
+        # What a gateway can bear for long includes that control reads the records in.
+        await asyncio.to_thread(gateway.settle, pids["control"])
+        capacity = first.answered / (time.monotonic() - begun)
         load = await openloop.offered(wire, checks.requests, capacity * share, minutes * 60, heard)
         await wire.channel.close()
         return capacity, load
@@ -206,15 +214,19 @@ def measured(file: Path, population: Population, minutes: float, share: float) -
     while (lost := records.missing(_recorded(file))) and time.monotonic() < deadline:
         time.sleep(1)
     answers = load.answered + counters.answers
+    unanswered = counters.undetermined + load.failed
+    for reason, count in unanswered.most_common(5):
+        print(f"{count:,} not answered: {reason}", file=sys.stderr)
     return [
-        row("soak: capacity, 16 at a time", [capacity], "/s", None, 0),
+        row("soak: capacity, 16 at a time, records read in", [capacity], "/s", None, 0),
         row("soak: offered", [load.due / load.seconds], "/s", None, 0),
         row("soak: p50 from the instant due", [load.latency.percentile(0.5)], "us", None, 0),
         row("soak: p99 from the instant due", [load.latency.percentile(0.99)], "us", None, 0),
         row(f"soak: wrong answers of {answers:,}", [wrong + counters.wrong], "", 0, 0),
         row("soak: lost calls", [load.lost], "", 0, 0),
-        row("soak: failed calls and undetermined answers", [load.failed.total() + counters.undetermined], "", None, 0),
+        row("soak: failed calls and undetermined answers", [unanswered.total()], "", None, 0),
         row("soak: lost records", [lost], "", 0, 0),
+        row("soak: spools that were not uploaded in the end", [counters.unsent], "", 0, 0),
         row("soak: SDKs that lived and died", [counters.lives], "", None, 0),
         row("soak: listings and removals", [churn.changes], "", None, 0),
         *sampled.rows(minutes),
