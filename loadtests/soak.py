@@ -191,24 +191,29 @@ def measured(file: Path, population: Population, minutes: float, share: float) -
         wrong += checks.wrong([(number, answer)])
         records.promise(pb.CheckResponse.FromString(answer).decision.decision_id)
 
-    async def loads() -> tuple[float, Load]:
-        wire = Wire.of(file)
-        begun = time.monotonic()
-        first = await openloop.closed(wire, checks.requests, openloop.IN_FLIGHT, CAPACITY_SECONDS)
+    async def most() -> float:
+        wire, begun = Wire.of(file), time.monotonic()
+        load = await openloop.closed(wire, checks.requests, openloop.IN_FLIGHT, CAPACITY_SECONDS)
+        await wire.channel.close()
         # What a gateway can bear for long includes that control reads the records in.
-        await asyncio.to_thread(gateway.settle, pids["control"])
-        capacity = first.answered / (time.monotonic() - begun)
+        gateway.settle(pids["control"])
+        return load.answered / (time.monotonic() - begun)
+
+    async def loads() -> Load:
+        wire = Wire.of(file)
         load = await openloop.offered(wire, checks.requests, capacity * share, minutes * 60, heard)
         await wire.channel.close()
-        return capacity, load
+        return load
 
+    gateway.settle(pids["control"])
+    capacity = asyncio.run(most())
     with (
         tempfile.TemporaryDirectory(prefix="lanjie-soak-") as scratch,
         Churn(file, population, moving) as churn,
         Counters(file, Path(scratch), [*moving, *population.companies[:MOVING]], records, churn.model) as counters,
         Sampled(pids | {"driver and SDK": os.getpid()}) as sampled,
     ):
-        capacity, load = asyncio.run(loads())
+        load = asyncio.run(loads())
     counters.settle()
     deadline = time.monotonic() + SETTLE_SECONDS
     while (lost := records.missing(_recorded(file))) and time.monotonic() < deadline:
