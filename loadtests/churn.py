@@ -16,10 +16,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Self
 
 import lanjie
 from loadtests import gateway
+from loadtests.beside import Beside
 from loadtests.gateway import PURPOSE, SEED, Desk
 from loadtests.population import COURT, MATTERS, WAGE, Live, Model, Population
 from loadtests.table import Row, report, row
@@ -31,7 +31,7 @@ OUTCOMES = ("PASS", "RESTRICT", "INTERCEPT")
 Answer = tuple[str, str, int, str]
 
 
-class Churn:
+class Churn(Beside):
     """Lists and removes subjects that were free, one after the other, until the block is left.
 
     Attributes:
@@ -40,33 +40,20 @@ class Churn:
     """
 
     def __init__(self, file: Path, population: Population, subjects: Sequence[str], seed: int = 1) -> None:
+        super().__init__()
         self._desk = Desk(file, population)
         self._subjects = subjects
         self._rng = random.Random(seed)
         self._ids: dict[str, dict[str, str]] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
         self.model = Model()
         self.changes = 0
-        self.failed: Exception | None = None
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+    def _ended(self) -> None:
         self._desk.__exit__()
-        if self.failed is not None:
-            raise self.failed
 
-    def _run(self) -> None:
-        try:
-            while not self._stop.is_set():
-                self.change()
-        except Exception as error:  # noqa: BLE001  raised again where the block is left
-            self.failed = error
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            self.change()
 
     def change(self) -> None:
         """Make one change and take its acknowledgement into the model."""

@@ -7,15 +7,14 @@ import argparse
 import contextlib
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 import lanjie
 from lanjie_gateway.cli.gateway_file import CommandError
 from loadtests import gateway
+from loadtests.beside import Beside
 from loadtests.gateway import PURPOSE, SEED, Desk, Usage
 from loadtests.population import COURT, MATTERS, Population
 from loadtests.table import Row, report, row
@@ -24,17 +23,16 @@ EVERY = 0.05
 STARTS = 3
 
 
-class Watched:
+class Watched(Beside):
     """Looks at control and its parser every so often: how much memory they used at the most."""
 
     def __init__(self, file: Path) -> None:
+        super().__init__()
         (self._control,) = gateway.children(file)["control"]
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look)
         self.before = self.after = self.most = Usage.of(self._control).megabytes
         self.parser = 0.0
 
-    def _look(self) -> None:
+    def _work(self) -> None:
         children = Path(f"/proc/{self._control}/task/{self._control}/children")
         while not self._stop.wait(EVERY):
             self.most = max(self.most, Usage.of(self._control).megabytes)
@@ -42,13 +40,7 @@ class Watched:
                 with contextlib.suppress(OSError, KeyError):
                     self.parser = max(self.parser, Usage.of(int(pid)).megabytes)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+    def _ended(self) -> None:
         self.after = Usage.of(self._control).megabytes
 
     @property
@@ -57,17 +49,16 @@ class Watched:
         return self.most - max(self.before, self.after)
 
 
-class Removals:
+class Removals(Beside):
     """Removes listings, one after the other, while something else goes on."""
 
     def __init__(self, desk: Desk, subjects: list[str]) -> None:
+        super().__init__()
         self._desk = desk
         self._ids = [each for subject in subjects for each in desk.ids(subject, COURT)]
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._remove)
         self.seconds: list[float] = []
 
-    def _remove(self) -> None:
+    def _work(self) -> None:
         for listing in self._ids:
             if self._stop.wait(EVERY):
                 return
@@ -76,14 +67,6 @@ class Removals:
             with contextlib.suppress(CommandError, lanjie.LanjieError):
                 self._desk.remove(listing)
             self.seconds.append(time.perf_counter() - begun)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
 
 def measured(file: Path, population: Population, scratch: Path) -> list[Row]:

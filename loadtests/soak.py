@@ -15,16 +15,15 @@ import random
 import sqlite3
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Self
 
 import lanjie
 from lanjie.v1 import screening_pb2 as pb
 from loadtests import gateway, openloop
+from loadtests.beside import Beside
 from loadtests.churn import MOVING, Churn
 from loadtests.gateway import PURPOSE, Usage
 from loadtests.openloop import Checks, Load, Wire
@@ -74,24 +73,15 @@ class Records:
         return sum(int.from_bytes(bits, "little").bit_count() for bits in left.values())
 
 
-class Sampled:
+class Sampled(Beside):
     """Looks at processes every few seconds, from a thread."""
 
     def __init__(self, pids: dict[str, int]) -> None:
+        super().__init__()
         self._pids = pids
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look)
         self.seen: dict[str, list[tuple[float, Usage]]] = defaultdict(list)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _look(self) -> None:
+    def _work(self) -> None:
         begun = time.monotonic()
         while not self._stop.wait(LOOK_SECONDS):
             for name, pid in self._pids.items():
@@ -117,45 +107,33 @@ class Sampled:
         return rows
 
 
-class Counters:
+class Counters(Beside):
     """One SDK after the other, each for a while, with local answers; every one leaves its records to be uploaded."""
 
     def __init__(self, file: Path, state: Path, subjects: Sequence[str], records: Records, model: Model) -> None:
+        super().__init__()
         self._file, self._state, self._subjects = file, state, subjects
         self._records, self._model = records, model
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
         self._open: list[tuple[str, str, int, str]] = []
         self.answers = self.wrong = self.lives = self.unsent = 0
         self.undetermined: Counter[str] = Counter()
-        self.failed: Exception | None = None
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+    def _ended(self) -> None:
         # What the others left is uploaded by the next process, as everywhere, and takes the time it takes.
         with lanjie.Client.from_file(self._file, state_dir=self._state) as client:
             client.wait_ready(60)
             until = time.monotonic() + SETTLE_SECONDS
-            while len(list(self._state.glob("*/spool/*.lock"))) > 1 and time.monotonic() < until:
+            # Each spool has a lock; one is the client's own.
+            while (unsent := len(list(self._state.glob("*/spool/*.lock"))) - 1) > 0 and time.monotonic() < until:
                 time.sleep(1)
-            self.unsent = len(list(self._state.glob("*/spool/*.lock"))) - 1
-        if self.failed is not None:
-            raise self.failed
+            self.unsent = unsent
 
-    def _run(self) -> None:
+    def _work(self) -> None:
         rng = random.Random(3)
-        try:
-            while not self._stop.is_set():
-                with lanjie.Client.from_file(self._file, state_dir=self._state) as client:
-                    self._live(client, rng)
-                self.lives += 1
-        except Exception as error:  # noqa: BLE001  raised again where the block is left
-            self.failed = error
+        while not self._stop.is_set():
+            with lanjie.Client.from_file(self._file, state_dir=self._state) as client:
+                self._live(client, rng)
+            self.lives += 1
 
     def _live(self, client: lanjie.Client, rng: random.Random) -> None:
         until = time.monotonic() + RESTART_SECONDS
