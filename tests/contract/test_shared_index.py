@@ -5,7 +5,8 @@ import contextlib
 
 import pytest
 
-from lanjie_gateway.adapters.ledger import Ledger
+from lanjie_gateway.adapters.ledger import Changes, Ledger
+from lanjie_gateway.adapters.ledger import changes as changes_module
 from lanjie_gateway.adapters.shared_codec import UNKNOWN
 from lanjie_gateway.adapters.shared_copy import SharedCopy
 from lanjie_gateway.adapters.shared_index import SharedIndex, SharedIndexError
@@ -85,7 +86,7 @@ async def test_commits_reach_the_copy(tmp_path, server):
 
 async def test_large_commit_makes_all_shards_again(tmp_path, server, monkeypatch):
     monkeypatch.setattr(publisher_module, "_LARGE", 20)
-    monkeypatch.setattr(publisher_module, "_PAGE", 7)
+    monkeypatch.setattr(changes_module, "PAGE", 7)
     async with publishing(tmp_path, server) as (thread, running, shared):
         for first in (1, 100):
             assert await running.reach(await commit(thread, *map(cells, range(first, first + 60))), SECONDS)
@@ -224,7 +225,7 @@ async def test_host_without_the_lock_only_looks_on(tmp_path, server):
         return ours
 
     async with publishing(tmp_path, server) as (thread, running, _), opened(server.url, lineage=thread.lineage) as own:
-        looker = IndexPublisher(thread, own, may_publish, beat=0.05)
+        looker = IndexPublisher(thread, Changes(thread), own, may_publish, beat=0.05)
         looker.start()
         revision = await commit(thread, cells(1))
         running.wake(revision)

@@ -20,6 +20,7 @@ import pytest_asyncio
 
 from lanjie.v1 import sync_pb2 as pb
 from lanjie.v1 import sync_pb2_grpc
+from lanjie_gateway.adapters.ledger import changes
 from lanjie_gateway.bootstrap import Gateway, build
 from lanjie_gateway.domain.access import Role
 from lanjie_gateway.domain.errors import Unanswerable
@@ -212,7 +213,7 @@ async def test_an_update_waits_for_the_answer_to_the_one_before_and_brings_all_c
 async def test_a_large_commit_is_sent_whole_or_not_at_all(
     ledger: Ledger, watchers: Watchers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(views, "PAGE", 3)
+    monkeypatch.setattr(changes, "PAGE", 3)
     newcomers: list[Position] = []
 
     async def come() -> None:

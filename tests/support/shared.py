@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lanjie_gateway.adapters.ledger import BucketState, Ledger, LedgerThread
+from lanjie_gateway.adapters.ledger import BucketState, Changes, Ledger, LedgerThread
 from lanjie_gateway.adapters.redis_client import connect
 from lanjie_gateway.adapters.shared_codec import Codec, packed_of, revision_of
 from lanjie_gateway.adapters.shared_index import SharedIndex, SharedIndexError
@@ -77,7 +77,7 @@ async def may() -> bool:
 @contextlib.asynccontextmanager
 async def publisher(thread: LedgerThread, shared: SharedIndex, beat: float = 0.05) -> AsyncIterator[IndexPublisher]:
     """A running publisher."""
-    made = IndexPublisher(thread, shared, may, beat=beat)
+    made = IndexPublisher(thread, Changes(thread), shared, may, beat=beat)
     made.start()
     try:
         yield made

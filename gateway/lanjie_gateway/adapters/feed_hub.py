@@ -4,7 +4,9 @@ From control: ``["begin", lineage, epoch]``. When the worker has said what it to
 if that is of no use, ``["load", entries]`` for each shard that it lacks, ``["catalogues", [[file name, file, revision],
 ...]]``, ``["grants", revision, [[grant, revision], ...]]`` (all that stand), ``["sources", [[list type, source, day],
 ...]]`` (up to which it has vouched, an ordinal), ``["commit", revision]``. For each commit: catalogues, grants and
-sources where it changes them, ``["slice", revision, entries]`` and the commit. With every beat ``["head", revision]``.
+sources where it changes them, ``["slice", revision, entries]`` and the commit; where a bucket was read so late that a
+later commit is in it, only that one's: no revision is told with something of a later one. With every beat
+``["head", revision]``.
 ``["got", number, entries or nil]`` answers a read, ``["told", number, answer or nil]`` a question to a service of
 control, ``["may", number, nil or [reason, message, metadata]]`` one about natural persons.
 
@@ -20,6 +22,7 @@ worker without one for three beats, or behind the head for `LAG_SECONDS`, cannot
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -27,13 +30,20 @@ import structlog
 
 from lanjie_gateway.adapters.feed_client import BEAT_SECONDS, LAG_SECONDS, SLICE
 from lanjie_gateway.adapters.frames import read_frame, write_frame
-from lanjie_gateway.adapters.ledger import BucketState, CommitInfo, Ledger, LedgerThread, read_shards
+from lanjie_gateway.adapters.ledger import (
+    BucketState,
+    Changes,
+    CommitInfo,
+    Ledger,
+    LedgerThread,
+    newest,
+    read_shards,
+)
 from lanjie_gateway.adapters.shared_codec import SHARDS
 from lanjie_gateway.domain.errors import GatewayError, Unanswerable
 from lanjie_gateway.domain.grants import as_json
 from lanjie_gateway.domain.source_ages import Source
 
-PAGE: Final = 5_000
 ACK_SECONDS: Final = LAG_SECONDS + 3 * BEAT_SECONDS
 """Longer than a worker answers while it is behind: whoever waited this long is not contradicted any more."""
 RETRY_SECONDS: Final = 0.2
@@ -52,6 +62,7 @@ class _Worker:
     writer: asyncio.StreamWriter
     address: str = ""
     sent: int = 0
+    whole_at: int = 0
     acked: int = -1
     beats: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -66,16 +77,23 @@ class FeedHub:
     Args:
         path: unix socket.
         ledger: the ledger's thread.
+        changes: what its commits changed.
         on_ready: called with the screening address of a worker that has caught up for the first time.
         limits: on natural persons.
     """
 
     def __init__(
-        self, path: Path, ledger: LedgerThread, on_ready: Callable[[str], None], limits: tuple[Ask, Tell]
+        self,
+        path: Path,
+        ledger: LedgerThread,
+        changes: Changes,
+        on_ready: Callable[[str], None],
+        limits: tuple[Ask, Tell],
     ) -> None:
         self._path = path
         self._ask_limits, self._tell_limits = limits
         self._ledger = ledger
+        self._changes = changes
         self._on_ready = on_ready
         self._workers: set[_Worker] = set()
         self._head = 0
@@ -223,7 +241,7 @@ class FeedHub:
             await self._load(worker)
             while True:
                 worker.wake.clear()
-                while worker.sent < self._head:
+                while worker.sent < max(self._head, worker.whole_at):
                     await self._send_commits(worker)
                 await self._send_beat(worker)
                 await worker.wake.wait()
@@ -240,6 +258,7 @@ class FeedHub:
             await write_frame(worker.writer, ["reset"])
         async for _, _, shards in read_shards(self._ask, lacks):
             for states in filter(None, shards):
+                worker.whole_at = max(worker.whole_at, newest(states))
                 await write_frame(worker.writer, ["load", _entries(states)])
         # One commit for all that was missed: a half caught-up worker must not answer.
         for missed in await self._commits(copied, revision):
@@ -247,11 +266,10 @@ class FeedHub:
         await self._send_catalogues(worker)
         await self._send_grants(worker)
         await _send_sources(worker, await self._ask(Ledger.vouched, revision))
-        await write_frame(worker.writer, ["commit", revision])
-        worker.sent = revision
+        await _commit(worker, revision)
 
     async def _send_commits(self, worker: _Worker) -> None:
-        for commit in await self._commits(worker.sent, self._head):
+        for commit in await self._commits(worker.sent, max(self._head, worker.whole_at)):
             if commit.kind == "catalogue":
                 await self._send_catalogues(worker)
             if commit.kind == "grant":
@@ -259,15 +277,15 @@ class FeedHub:
             if commit.delivers and (raised := await self._ask(Ledger.raised, commit.revision)):
                 await _send_sources(worker, raised)
             await self._send_changes(worker, commit)
-            await write_frame(worker.writer, ["commit", commit.revision])
-            worker.sent = commit.revision
+            await _commit(worker, commit.revision)
 
     async def _send_changes(self, worker: _Worker, commit: CommitInfo) -> None:
         revision = commit.revision
         # The others change nothing in the exact index; what they touch, they touch for the view's sake.
         cursor: int | None = 0 if commit.kind == "listings" else None
         while cursor is not None:
-            states, cursor = await self._ask(Ledger.changed, revision, cursor, PAGE)
+            states, cursor = await self._reached(partial(self._changes.page, revision, cursor))
+            worker.whole_at = max(worker.whole_at, newest(states))
             entries = _entries(states)
             for place in range(0, len(entries), SLICE):
                 await write_frame(worker.writer, ["slice", revision, entries[place : place + SLICE]])
@@ -302,12 +320,22 @@ class FeedHub:
         await write_frame(worker.writer, ["grants", revision, standing])
 
     async def _ask(self, function: Callable[Concatenate[Ledger, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return await self._reached(lambda: self._ledger.call(function, *args, **kwargs))
+
+    async def _reached(self, ask: Callable[[], Awaitable[_T]]) -> _T:
         """Ask the ledger until it can be reached; the worker is without beats meanwhile and knows it."""
         while True:
             try:
-                return await self._ledger.call(function, *args, **kwargs)
+                return await ask()
             except Unanswerable:
                 await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _commit(worker: _Worker, revision: int) -> None:
+    """Let the worker answer at a revision, unless it was sent something of a later one already: then that one does."""
+    worker.sent = revision
+    if revision >= worker.whole_at:
+        await write_frame(worker.writer, ["commit", revision])
 
 
 async def _send_sources(worker: _Worker, days: Mapping[Source, int]) -> None:

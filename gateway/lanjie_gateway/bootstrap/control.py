@@ -39,7 +39,7 @@ from lanjie.v1 import (
 from lanjie_gateway.adapters import redis_client
 from lanjie_gateway.adapters.feed_hub import FeedHub
 from lanjie_gateway.adapters.keys import open_keys, view_keys
-from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
+from lanjie_gateway.adapters.ledger import Changes, Ledger, LedgerThread
 from lanjie_gateway.adapters.metrics import Metrics
 from lanjie_gateway.adapters.person_counts import PersonCounts
 from lanjie_gateway.adapters.shared_index import SharedIndex
@@ -157,6 +157,7 @@ class Control:
         )
         await self.ledger.start()
         self._stack.push_async_callback(self.ledger.close)
+        self.changes = Changes(self.ledger)
         keys = self.ledger.keys
         self._open_door(keys.token)
 
@@ -169,7 +170,7 @@ class Control:
         self.grants = GrantService(self.ledger, self.catalogues.current, self._published)
         self.metrics = Metrics()
         self.views = ViewService(
-            *(self.ledger, self.catalogues, self.grants, self._clock),
+            *(self.ledger, self.changes, self.catalogues, self.grants, self._clock),
             current=self._current,
             awaited=self._awaited,
             told=self.metrics.told.observe,
@@ -179,7 +180,7 @@ class Control:
         await self.inquiries.start()
         self._stack.push_async_callback(self.inquiries.close)
         self.limits = await self._start_limits()
-        self.hub = FeedHub(feed_socket(state), self.ledger, self._worker_ready, frames_of(self.limits))
+        self.hub = FeedHub(*(feed_socket(state), self.ledger, self.changes), self._worker_ready, frames_of(self.limits))
         journal = await self._open_journal()
         self.publisher = self._open_publisher(journal)
         self.alerts = self._open_alerts(journal)
@@ -396,7 +397,7 @@ class Control:
         async def may_publish() -> bool:
             return journal is None or await journal.try_lock("shared index")
 
-        publisher = IndexPublisher(self.ledger, shared, may_publish)
+        publisher = IndexPublisher(self.ledger, self.changes, shared, may_publish)
         self._stack.push_async_callback(publisher.close)
         return publisher
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import structlog
 
-from lanjie_gateway.adapters.ledger import BucketState, CommitInfo, Ledger, LedgerThread, read_shards
+from lanjie_gateway.adapters.ledger import BucketState, Changes, CommitInfo, Ledger, LedgerThread, read_shards
 from lanjie_gateway.adapters.shared_codec import SHARDS
 from lanjie_gateway.adapters.shared_copy import SharedCopy
 from lanjie_gateway.adapters.shared_index import SharedIndex
@@ -28,9 +28,9 @@ BEAT_SECONDS: Final = 2.0
 FIRST_PAUSE: Final = 0.2
 LAST_PAUSE: Final = 5.0
 _COMMITS: Final = 100
-_PAGE: Final = 1_000
 _LARGE: Final = 20_000
 """Changed buckets from which making all shards again may be cheaper than changing them."""
+_WRITTEN: Final = 1_000
 _VERIFIED: Final = 64
 _VERIFIED_ENTRIES: Final = 2_000
 _WAITING_SECONDS: Final = 0.05
@@ -42,6 +42,7 @@ class IndexPublisher:
 
     Args:
         ledger: the ledger's thread.
+        changes: what its commits changed.
         shared: the copy.
         may_publish: whether this host is the one that publishes; asked again and again.
         beat: seconds between two looks at the copy.
@@ -50,11 +51,13 @@ class IndexPublisher:
     def __init__(
         self,
         ledger: LedgerThread,
+        changes: Changes,
         shared: SharedIndex,
         may_publish: Callable[[], Awaitable[bool]],
         beat: float = BEAT_SECONDS,
     ) -> None:
         self._ledger = ledger
+        self._changes = changes
         self._shared = shared
         self._copy = SharedCopy(shared)
         self._may_publish = may_publish
@@ -210,12 +213,12 @@ class IndexPublisher:
         for commit in commits:
             after: int | None = 0 if commit.kind == "listings" else None
             while after is not None:
-                page, after = await self._ledger.call(Ledger.changed, commit.revision, after, _PAGE)
+                page, after = await self._changes.page(commit.revision, after)
                 states.update((state.bucket, state) for state in page)
                 changed += len(page)
                 if changed > max(_LARGE, self._copy.entries // 4):
                     return False
-                if len(states) >= _PAGE:
+                if len(states) >= _WRITTEN:
                     await self._apply(states)
                     states = {}
         await self._apply(states)

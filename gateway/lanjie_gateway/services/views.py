@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lanjie_gateway.adapters.keys import KeyRing
-from lanjie_gateway.adapters.ledger import BucketState, GenerationGoneError, Ledger, LedgerThread
+from lanjie_gateway.adapters.ledger import BucketState, Changes, GenerationGoneError, Ledger, LedgerThread, newest
 from lanjie_gateway.domain.errors import Unanswerable
 from lanjie_gateway.domain.view import BITS, View
 from lanjie_gateway.domain.watching import Offer
@@ -36,7 +36,6 @@ SETTLE_SECONDS: Final = 20.0
 GRACE_SECONDS: Final = 60.0
 """How long a generation of the view key is served beside its successor."""
 JOURNAL_DAYS: Final = 30
-PAGE: Final = 5_000
 _LOOK_SECONDS: Final = 0.2
 _COMMITS_KEPT: Final = 10_000
 
@@ -54,6 +53,7 @@ class ViewService:
 
     Args:
         ledger: the ledger's thread.
+        changes: what its commits changed.
         catalogues: the catalogues as published.
         grants: the grants as they stand; what SDKs may ask goes with their set.
         clock: aware instants.
@@ -69,6 +69,7 @@ class ViewService:
     def __init__(
         self,
         ledger: LedgerThread,
+        changes: Changes,
         catalogues: CatalogueService,
         grants: GrantService,
         clock: Callable[[], datetime.datetime],
@@ -78,6 +79,7 @@ class ViewService:
         told: Callable[[float], None],
     ) -> None:
         self._ledger = ledger
+        self._changes = changes
         self._catalogues = catalogues
         self._grants = grants
         self._clock = clock
@@ -86,6 +88,7 @@ class ViewService:
         self._told = told
         self._views: dict[int, View] = {}
         self._followed = 0
+        self._whole_at = 0
         self._outrun = False
         self._retiring: asyncio.Task[None] | None = None
         self.stirred = asyncio.Event()
@@ -100,9 +103,9 @@ class ViewService:
     async def start(self) -> None:
         """Read the whole set from the ledger, and the journal of the last days."""
         self._followed = await self._load()
-        self._settled.set()
         self._commits.append((self._followed, time.monotonic()))
         await self.follow(await self._ledger.call(Ledger.head))
+        self._settled.set()
 
     async def follow(self, revision: int) -> None:
         """Take every commit up to `revision`, and tell who watches.
@@ -111,7 +114,7 @@ class ViewService:
             KeysLostError: another host has made a view key that is not here; until it is, this one has no newer view.
         """
         begun, before = time.monotonic(), self._followed
-        while self._followed < revision:
+        while self._followed < max(revision, self._whole_at):
             commits = await self._ledger.call(Ledger.commits_after, self._followed, 100)
             if not commits:
                 # Told of before it can be read.
@@ -204,6 +207,7 @@ class ViewService:
             revision, keys, digests = await self._ledger.call(_whole_view)
             view = View(keys.view)
             await asyncio.to_thread(view.load, digests, revision)
+            await self._read_late()
             since = self._clock() - datetime.timedelta(days=JOURNAL_DAYS)
             try:
                 touched = await self._ledger.call(Ledger.touched_since, since, revision, _journal_entries(view))
@@ -227,10 +231,16 @@ class ViewService:
             # In parts, so that removals come in between; what they change is followed again.
             digests.extend(await self._ledger.call(Ledger.listed_digests_of, number))
         await asyncio.to_thread(view.load, digests, revision)
+        await self._read_late()
+        self._settled.clear()
         self._views[keys.generation] = view
         if self._retiring is not None:
             self._retiring.cancel()
         self._retiring = asyncio.create_task(self._retire())
+
+    async def _read_late(self) -> None:
+        """Hear that a set was read in steps: what was committed meanwhile may be in it."""
+        self._whole_at = max(self._whole_at, await self._ledger.call(Ledger.head))
 
     async def _retire(self) -> None:
         newest = max(self._views)
@@ -243,7 +253,8 @@ class ViewService:
     async def _take(self, revision: int) -> None:
         cursor: int | None = 0
         while cursor is not None:
-            states, cursor = await self._ledger.call(Ledger.changed, revision, cursor, PAGE)
+            states, cursor = await self._changes.page(revision, cursor)
+            self._whole_at = max(self._whole_at, newest(states))
             self._settled.clear()
             for state in states:
                 self._put(state)
@@ -267,10 +278,12 @@ class ViewService:
                 view.put(digest, listed=state.listed)
 
     def _settle(self, revision: int) -> None:
-        """Say that a commit is wholly in the views."""
+        """Say that a commit is in the views; they are not sent while there is something of a later one in them."""
+        self._followed = revision
+        if revision < self._whole_at:
+            return
         for view in self._views.values():
             view.advance(revision)
-        self._followed = revision
         self._commits.append((revision, time.monotonic()))
         self._settled.set()
 

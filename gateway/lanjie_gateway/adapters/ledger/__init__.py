@@ -1,5 +1,6 @@
 """The ledger (SQLAlchemy Core, alembic, SQLite): the record everything else is derived from."""
 
+from lanjie_gateway.adapters.ledger.changes import Changes, newest
 from lanjie_gateway.adapters.ledger.copy import OnlineCopy
 from lanjie_gateway.adapters.ledger.ledger import Ledger
 from lanjie_gateway.adapters.ledger.lives import Life
@@ -25,6 +26,7 @@ from lanjie_gateway.adapters.ledger.thread import LedgerThread, read_shards
 
 __all__ = [
     "BucketState",
+    "Changes",
     "CommitInfo",
     "Corrected",
     "GenerationGoneError",
@@ -44,5 +46,6 @@ __all__ = [
     "StoredListing",
     "StoredYear",
     "is_act",
+    "newest",
     "read_shards",
 ]

@@ -48,6 +48,8 @@ REACHED: Final = 10
 """Events on watches that one step tells of, unless one event reaches more."""
 _AT_ONCE: Final = datetime.timedelta(minutes=1)
 """A question that was judged as of no earlier was one about its own present."""
+_NEW: Final = sa.text("NOT watch.looked")
+"""Spelled as in the index of new watches: SQLite uses it for no other spelling."""
 _TOLD: Final = (*alerts.BY_EVENT, "erased")
 
 
@@ -157,7 +159,7 @@ class Alerting:
         """Look at watches that begin, at what was followed so far."""
         if at.seq or at.looking_at is not None:
             return False
-        fresh = _running(at.day).where(WATCH.c.looked.is_(False)).order_by(WATCH.c.id).limit(WATCHES)
+        fresh = _running(at.day).where(_NEW).order_by(WATCH.c.id).limit(WATCHES)
         rows = self._connection.execute(fresh).all()
         for row in rows:
             watch = watches.watch_of(row)
@@ -169,10 +171,8 @@ class Alerting:
     def _look(self, at: Any) -> bool:
         """Look at some watches, after what begins on the day was held against the passes."""
         moment = packed.instant(at.looking_at)
-        if at.looked < 0:
-            if self._begun(at, moment):
-                return True
-            self._purge()
+        if at.looked < 0 and (self._begun(at, moment) or self._purge()):
+            return True
         old = _running(day_of(moment).toordinal()).where(WATCH.c.looked.is_(True), WATCH.c.id > at.looked)
         rows = self._connection.execute(old.order_by(WATCH.c.id).limit(WATCHES)).all()
         for row in rows:
@@ -432,11 +432,11 @@ class Alerting:
         )
         inquiries.add(self._connection, f"alerts-{alert.department}", number, [InquiryRow.of(record)])
 
-    def _purge(self) -> None:
-        """Forget alerts that were acknowledged long ago, and passes that nobody looks for any more."""
+    def _purge(self) -> bool:
+        """Forget what was acknowledged long ago, and some of the old passes; return whether there are more."""
         old = packed.micros(self._order.now - alerts.KEPT)
         self._connection.execute(ALERT.delete().where(ALERT.c.acknowledged_at < old))
-        passes.forget(self._connection, packed.micros(self._order.now - self._order.retro))
+        return passes.forget(self._connection, packed.micros(self._order.now - self._order.retro))
 
 
 def _running(day: int) -> Any:

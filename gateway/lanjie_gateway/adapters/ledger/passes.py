@@ -36,6 +36,9 @@ _NEW: Final = sa.text("NOT passed.looked")
 """Spelled as in the index of what is new: SQLite uses it for no other spelling."""
 _KEY: Final = ("subject_key", "decision_id", "kind")
 _NOTED: Final = (*_KEY, "generation", "decided_at", "looked")
+_RECORD: Final = tuple(
+    INQUIRY.c[name] for name in ("decision_id", "kind", "record", "department", "matter", "subject_token")
+)
 _DIGEST_BYTES: Final = 8
 _FORGOTTEN: Final = 5_000
 _TOGETHER: Final = 500
@@ -150,7 +153,8 @@ def told(connection: sa.Connection, numbers: Collection[int], since: int, keys: 
     asked = list(owners)
     for start in range(0, len(asked), _TOGETHER):
         some = PASSED.c.subject_key.in_(asked[start : start + _TOGETHER])
-        for each in _read(connection, some & (PASSED.c.decided_at >= since)):
+        rows = connection.execute(sa.select(PASSED).where(some, PASSED.c.decided_at >= since)).all()
+        for each in _read(connection, rows):
             for number in owners[each.key]:
                 found.setdefault(number, []).append(each)
     return found
@@ -174,13 +178,13 @@ def fresh(connection: sa.Connection, limit: int) -> tuple[list[Passed], bool]:
     if len(others) > limit:
         rows, others = rows[: others[limit]], others[:limit]
     looked(connection, rows)
-    return _read_rows(connection, [rows[place] for place in others]), bool(rows)
+    return _read(connection, [rows[place] for place in others]), bool(rows)
 
 
 def search(connection: sa.Connection) -> Search | None:
     """Return the search for such passes of generations that have gone; `None` where there are none (4)."""
     rows = _new(connection, _held_generations(connection), SEARCHED, gone=True)
-    return Search(rows, _read_rows(connection, rows)) if rows else None
+    return Search(rows, _read(connection, rows)) if rows else None
 
 
 def looked(connection: sa.Connection, rows: Sequence[Any]) -> None:
@@ -202,12 +206,11 @@ def companies(connection: sa.Connection, after: int, limit: int) -> Sequence[int
 
 
 def _new(connection: sa.Connection, held: Sequence[int], limit: int, *, gone: bool) -> Sequence[Any]:
-    """Return the keys of passes that were not looked at, of generations that are held or of those that have gone."""
+    """Return passes that were not looked at, of generations that are held or of those that have gone."""
     # A sum, so that no index of generations is used: sorted by age there is one of what is new.
     generation = PASSED.c.generation + 0
-    names = (*(PASSED.c[name] for name in _KEY), PASSED.c.generation)
     where = sa.and_(_NEW, generation.not_in(held) if gone else generation.in_(held))
-    return connection.execute(sa.select(*names).where(where).order_by(PASSED.c.decided_at).limit(limit)).all()
+    return connection.execute(sa.select(PASSED).where(where).order_by(PASSED.c.decided_at).limit(limit)).all()
 
 
 def _ever_listed(connection: sa.Connection, rows: Sequence[Any]) -> set[tuple[str, bytes]]:
@@ -230,17 +233,14 @@ def _ever_listed(connection: sa.Connection, rows: Sequence[Any]) -> set[tuple[st
     return found
 
 
-def _read_rows(connection: sa.Connection, rows: Sequence[Any]) -> list[Passed]:
-    if not rows:
-        return []
-    names = sa.tuple_(*(PASSED.c[name] for name in _KEY))
-    return _read(connection, names.in_([(row.subject_key, row.decision_id, row.kind) for row in rows]))
-
-
-def forget(connection: sa.Connection, before: int) -> None:
-    """Forget some passes decided before an instant; their records stay."""
-    old = sa.select(PASSED.c.decision_id).where(PASSED.c.decided_at < before).limit(_FORGOTTEN)
-    connection.execute(PASSED.delete().where(PASSED.c.decided_at < before, PASSED.c.decision_id.in_(old)))
+def forget(connection: sa.Connection, before: int) -> bool:
+    """Forget some passes decided before an instant, the oldest first; return whether there are more. Records stay."""
+    old = sa.select(PASSED.c.decided_at).where(PASSED.c.decided_at < before).order_by(PASSED.c.decided_at)
+    last = connection.execute(old.limit(1).offset(_FORGOTTEN)).scalar()
+    # Those of one instant go together, so that each step is one further.
+    until = before if last is None else last + 1
+    connection.execute(PASSED.delete().where(PASSED.c.decided_at < until))
+    return until < before
 
 
 def lives_of(connection: sa.Connection, each: Passed, revision: int, buckets_of: BucketsOf) -> list[Life]:
@@ -280,33 +280,42 @@ def _held_generations(connection: sa.Connection) -> list[int]:
 
 def _older_generations(connection: sa.Connection) -> Sequence[int]:
     """Return the other generations of local passes."""
-    gone = PASSED.c.generation.not_in(_held_generations(connection))
-    return connection.execute(sa.select(PASSED.c.generation).where(gone).distinct()).scalars().all()
+    held, found = _held_generations(connection), []
+    # From each to the next one: there are a few among millions of passes.
+    next_one = sa.select(sa.func.min(PASSED.c.generation))
+    each = connection.execute(next_one).scalar()
+    while each is not None:
+        found.append(each)
+        each = connection.execute(next_one.where(PASSED.c.generation > each)).scalar()
+    return [each for each in found if each not in held]
 
 
-def _read(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[Passed]:
-    query = (
-        sa.select(PASSED, INQUIRY.c.record, INQUIRY.c.department, INQUIRY.c.matter, INQUIRY.c.subject_token)
-        .join(INQUIRY, (INQUIRY.c.decision_id == PASSED.c.decision_id) & (INQUIRY.c.kind == PASSED.c.kind))
-        .where(where, INQUIRY.c.outcome == Outcome.PASS.name)
-        .order_by(PASSED.c.decided_at, PASSED.c.decision_id)
-    )
-    return [each for row in connection.execute(query) if (each := _passed(row)) is not None]
+def _read(connection: sa.Connection, rows: Sequence[Any]) -> list[Passed]:
+    """Return noted passes with what their records say, oldest first."""
+    records: dict[tuple[str, str], Any] = {}
+    for start in range(0, len(rows), _TOGETHER):
+        # By the ids alone: for pairs of columns SQLite would go through all passes there are.
+        ids = [row.decision_id for row in rows[start : start + _TOGETHER]]
+        query = sa.select(*_RECORD).where(INQUIRY.c.decision_id.in_(ids), INQUIRY.c.outcome == Outcome.PASS.name)
+        records.update(((record.decision_id, record.kind), record) for record in connection.execute(query))
+    rows = sorted(rows, key=lambda row: (row.decided_at, row.decision_id))
+    own = ((row, records.get((row.decision_id, row.kind))) for row in rows)
+    return [each for row, record in own if record is not None and (each := _passed(row, record)) is not None]
 
 
-def _passed(row: Any) -> Passed | None:
+def _passed(row: Any, record: Any) -> Passed | None:
     try:
-        fields: Mapping[str, Any] = json.loads(row.record)
+        fields: Mapping[str, Any] = json.loads(record.record)
         asked = replay(fields) if row.kind == "gateway" else None
     except (KeyError, TypeError, ValueError):
         return None  # of an older version, or changed since
     decided_at = packed.instant(row.decided_at)
     question = Question(
-        matter=row.matter,
+        matter=record.matter,
         at=decided_at,
         handling_region=fields.get("region", ""),
         role=fields.get("role") or APPLICANT,
-        department=asking(row.department),
+        department=asking(record.department),
     )
     return Passed(
         key=bytes(row.subject_key),
@@ -314,15 +323,15 @@ def _passed(row: Any) -> Passed | None:
         generation=row.generation,
         decision_id=row.decision_id,
         decided_at=row.decided_at,
-        department=row.department,
-        matter=row.matter,
+        department=record.department,
+        matter=record.matter,
         case_no=fields.get("case_no", ""),
         person=is_person(fields.get("id_kind", "")),
         question=asked.question if asked is not None else question,
         asked=asked,
         as_of=asked.question.at if asked is not None else None,
         revision=int(fields.get("revision", 0)),
-        subject=bytes(row.subject_token),
+        subject=bytes(record.subject_token),
     )
 
 

@@ -154,16 +154,18 @@ def closed_at(connection: sa.Connection, department: str, matter: str, case_no: 
 def tell(connection: sa.Connection, alert: Alert, revision: int, at: int) -> int | None:
     """Keep an alert under the next number of its department; return it, `None` where the same was told before."""
     listing = int(alert.listing.id, 16)
+    # What is known of the number is said as in the indexes, too: SQLite uses them for no other spelling.
     if alert.watch:
         same = (
-            (ALERT.c.watch_id == alert.watch)
+            sa.text("alert.watch_id > 0")
+            & (ALERT.c.watch_id == alert.watch)
             & (ALERT.c.revision == revision)
             & (ALERT.c.kind == alert.kind.value)
             & (ALERT.c.made_at == at)
         )
     else:
         same = (
-            (ALERT.c.watch_id == 0)
+            sa.text("alert.watch_id = 0")
             & (ALERT.c.decision_id == alert.decision_id)
             & (ALERT.c.department == alert.department)
         )
