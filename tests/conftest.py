@@ -4,13 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 
+from tests.support.plans import Plans
 from tests.support.postgres import PostgresServer, serve
 
 # How quick an example is says how busy the machine is, and nothing of the code.
 settings.register_profile("lanjie", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("lanjie")
+
+sa.event.listen(sa.Engine, "before_cursor_execute", Plans())
 
 
 @pytest.fixture(scope="session")

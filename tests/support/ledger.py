@@ -201,7 +201,10 @@ NEW_COLUMNS = {
 
 def to_second_schema(connection: sa.Connection) -> None:
     """Make a ledger what it was before there were generations; the view key was named by the epoch."""
-    for index in ("ix_inquiry_tree_index", "ix_inquiry_subject_token_decided_at"):
+    for index in (
+        *("ix_inquiry_tree_index", "ix_inquiry_subject_token_decided_at"),
+        *("ix_listing_key_view_digest", "ix_listing_key_other_digest"),
+    ):
         connection.exec_driver_sql(f"DROP INDEX {index}")
     for table in NEW_TABLES:
         connection.exec_driver_sql(f"DROP TABLE {table}")

@@ -8,6 +8,7 @@ Dates travel as ordinals, instants as microseconds since 1970 UTC.
 """
 
 import datetime
+import functools
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -165,7 +166,12 @@ def join(values: list[bytes]) -> bytes:
     """Return the value of one bucket from its packed listings; empty where there is none."""
     if not values:
         return b""
-    return bytes(msgpack.Packer(autoreset=True).pack_array_header(len(values))) + b"".join(values)
+    return _array_of(len(values)) + b"".join(values)
+
+
+@functools.cache
+def _array_of(count: int) -> bytes:
+    return bytes(msgpack.Packer(autoreset=True).pack_array_header(count))
 
 
 def unpack_bucket(value: bytes) -> list[PackedListing]:

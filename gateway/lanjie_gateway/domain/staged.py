@@ -30,3 +30,8 @@ def listing_id(batch: int, line: int) -> str:
 def listing_number(batch: int, line: int) -> int:
     """Return the row's number: batch and line, so that ids rise and an abandoned batch is one range."""
     return batch << 32 | line
+
+
+def numbers_of(batch: int) -> tuple[int, int]:
+    """Return the least and the greatest number that a row of a batch can have."""
+    return listing_number(batch, 0), listing_number(batch + 1, 0) - 1

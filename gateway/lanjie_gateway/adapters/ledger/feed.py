@@ -74,7 +74,7 @@ def changed(connection: sa.Connection, revision: int, after: int, limit: int) ->
         return [], None
     # One statement, so that a commit of a million listings does not send each of its keys back and forth.
     touched = sa.select(LISTING_KEY.c.bucket).join(slice_, slice_.c.listing_id == LISTING_KEY.c.listing_id)
-    states = list(_states(connection.execute(_VISIBLE.where(LISTING_KEY.c.bucket.in_(touched)))))
+    states = list(_states(connection.execute(_VISIBLE.where(LISTING_KEY.c.bucket.in_(touched))).all()))
     return states, last if count == limit else None
 
 

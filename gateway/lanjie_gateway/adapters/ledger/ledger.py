@@ -90,7 +90,7 @@ from lanjie_gateway.domain.import_rules import ImportMode, ImportState, Quaranti
 from lanjie_gateway.domain.list_file import ListingDraft
 from lanjie_gateway.domain.signing import Signed
 from lanjie_gateway.domain.source_ages import Delivery, Source
-from lanjie_gateway.domain.staged import StagedRow
+from lanjie_gateway.domain.staged import StagedRow, numbers_of
 from lanjie_gateway.domain.statistics import Usage
 from lanjie_gateway.domain.verification import KeptLeaf
 from lanjie_matcher.catalogues import CatalogueSet, Edition
@@ -615,7 +615,7 @@ class Ledger:
     def staged_listings(self, batch: int, limit: int) -> list[StoredListing]:
         """Return what a staged or waiting import would enter and correct, as it would stand, in the file's order."""
         columns = (LISTING.c.natural_key, sa.literal(0).label("revision"))
-        entered = sa.select(LISTING.c.id, *_of(LISTING), *columns).where(LISTING.c.batch_id == batch)
+        entered = sa.select(LISTING.c.id, *_of(LISTING), *columns).where(LISTING.c.id.between(*numbers_of(batch)))
         changed = (
             sa.select(STAGED_CHANGE.c.listing_id.label("id"), *_of(STAGED_CHANGE), *columns)
             .join(LISTING, LISTING.c.id == STAGED_CHANGE.c.listing_id)

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from lanjie_gateway.adapters.ledger.tables import LISTING, STAGED_CHANGE
 from lanjie_gateway.domain import packed
 from lanjie_gateway.domain.access import WriteScope
+from lanjie_gateway.domain.staged import numbers_of
 
 SLICE_ROWS: Final = 2_000
 
@@ -44,7 +45,9 @@ def strays(connection: sa.Connection, batch: int, after: int, writes: WriteScope
     Returns:
         Whether anything lies outside, and the cursor to go on with, `None` when done.
     """
-    entered = sa.select(LISTING.c.id, LISTING.c.list_type, LISTING.c.packed).where(LISTING.c.batch_id == batch)
+    entered = sa.select(LISTING.c.id, LISTING.c.list_type, LISTING.c.packed).where(
+        LISTING.c.id.between(*numbers_of(batch))
+    )
     staged = sa.select(STAGED_CHANGE.c.listing_id, STAGED_CHANGE.c.list_type, STAGED_CHANGE.c.packed)
     before = sa.select(LISTING.c.id, LISTING.c.list_type, LISTING.c.packed).join(
         STAGED_CHANGE, STAGED_CHANGE.c.listing_id == LISTING.c.id

@@ -32,7 +32,7 @@ from lanjie_gateway.domain.import_rules import (
     Receipt,
     is_older,
 )
-from lanjie_gateway.domain.staged import listing_number
+from lanjie_gateway.domain.staged import numbers_of
 
 _OVERTAKEN: Final = {
     "ended-not-resurrected": "the listing was ended while the file was on its way",
@@ -160,13 +160,12 @@ def purge(connection: sa.Connection, limit: int) -> bool:
     ).scalar()
     if batch is None:
         return False
-    first, last = listing_number(batch, 0), listing_number(batch + 1, 0)
     ranges = (
         (LISTING_KEY, sa.tuple_(LISTING_KEY.c.bucket, LISTING_KEY.c.listing_id), LISTING_KEY.c.listing_id),
         (LISTING, LISTING.c.id, LISTING.c.id),
     )
     for table, key, number in ranges:
-        if _delete_some(connection, table, key, (number >= first) & (number < last), limit):
+        if _delete_some(connection, table, key, number.between(*numbers_of(batch)), limit):
             return True
     delivery = sa.tuple_(*DELIVERY.primary_key.columns)
     for table, key in ((EVENT, EVENT.c.seq), (QUARANTINE, QUARANTINE.c.id), (DELIVERY, delivery)):
@@ -191,7 +190,7 @@ def _refuse_doubles(connection: sa.Connection, batch: int, base: int) -> None:
     double = (
         sa.select(other.c.id)
         .join(LISTING, LISTING.c.natural_key == other.c.natural_key)
-        .where(other.c.batch_id.in_(later), LISTING.c.batch_id == batch)
+        .where(other.c.batch_id.in_(later), LISTING.c.id.between(*numbers_of(batch)))
     )
     if connection.execute(double.limit(1)).first() is not None:
         raise Refused("IMPORT_OUTDATED", "another file has entered some of its listings since; import the file again")

@@ -4,7 +4,7 @@ import datetime
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from lanjie_gateway.domain import records
 from lanjie_gateway.domain.events import Act, EventKind
@@ -24,8 +24,7 @@ class GenerationGoneError(Exception):
         super().__init__(f"no digests of generation {generation} of the view key")
 
 
-@dataclass(frozen=True, slots=True)
-class BucketState:
+class BucketState(NamedTuple):
     """One bucket of the exact index as of now.
 
     Attributes:

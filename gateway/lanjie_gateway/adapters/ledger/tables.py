@@ -100,6 +100,8 @@ LISTING_KEY: Final = sa.Table(
     sa.Column("current", sa.Boolean, nullable=False),
     sa.Column("other_digest", _Id),
     sa.Index(None, "listing_id"),
+    sa.Index(None, "view_digest"),
+    sa.Index(None, "other_digest"),
     sqlite_with_rowid=False,
 )
 EVENT: Final = sa.Table(

@@ -134,8 +134,7 @@ def root_at(connection: sa.Connection, size: int) -> bytes:
 
 def checkpoints(connection: sa.Connection, after: tuple[int, int], most: int) -> list[Any]:
     """Return rows (epoch, size, note) of checkpoints behind one, in order."""
-    epoch, size = after
-    behind = sa.or_(CHECKPOINT.c.epoch > epoch, sa.and_(CHECKPOINT.c.epoch == epoch, CHECKPOINT.c.size > size))
+    behind = sa.tuple_(CHECKPOINT.c.epoch, CHECKPOINT.c.size) > sa.tuple_(*after)
     query = sa.select(CHECKPOINT).where(behind).order_by(CHECKPOINT.c.epoch, CHECKPOINT.c.size).limit(most)
     return list(connection.execute(query))
 
