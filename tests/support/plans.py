@@ -4,6 +4,7 @@ A plan does not depend on how much a table holds, so a test with a few rows find
 """
 
 import re
+import sqlite3
 import sys
 from pathlib import Path
 from types import FrameType
@@ -55,14 +56,14 @@ class Plans:
     def __init__(self) -> None:
         self._seen: set[str] = set()
 
-    def __call__(self, connection: Any, cursor: Any, statement: str, parameters: Any, _: Any, many: Any) -> None:
+    def __call__(self, _: Any, cursor: Any, statement: str, parameters: Any, __: Any, many: Any) -> None:
         """Look at a statement the first time it comes, however many values its lists have."""
         shape = _LIST.sub("?", statement)
         if shape in self._seen:
             return
         self._seen.add(shape)
         caller = _caller(sys._getframe(1))
-        if connection.dialect.name == "sqlite" and caller and shape.startswith(("SELECT", "WITH", "UPDATE", "DELETE")):
+        if isinstance(cursor, sqlite3.Cursor) and caller and shape.startswith(("SELECT", "WITH", "UPDATE", "DELETE")):
             plan = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters[0] if many else parameters)
             found = filter(None, (_SCAN.match(step[3]) for step in plan.fetchall()))
             # Whoever goes through an index of what is new, or open, wants all of that.

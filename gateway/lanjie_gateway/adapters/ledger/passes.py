@@ -113,10 +113,14 @@ def note(connection: sa.Connection, rows: Sequence[InquiryRow]) -> None:
     values = [noted for row in rows if row.outcome == Outcome.PASS.name and (noted := _noted(row)) is not None]
     if values:
         bulk.insert(connection, PASSED, _NOTED, values, known_stay=True)
-    replaced = [row.fields()["replaces"] for row in rows if row.kind == "gateway" and b'"replaces"' in row.record]
+    again = (row for row in rows if row.kind == "gateway" and b'"replaces"' in row.record)
+    replaced = [
+        {"key": noted[0], "id": row.fields()["replaces"]} for row in again if (noted := _noted(row)) is not None
+    ]
     if replaced:
-        # Those never left.
-        connection.execute(PASSED.delete().where(PASSED.c.kind == "gateway", PASSED.c.decision_id.in_(replaced)))
+        # Those never left. They were about the same subject.
+        own = (PASSED.c.subject_key == sa.bindparam("key")) & (PASSED.c.decision_id == sa.bindparam("id"))
+        connection.execute(PASSED.delete().where(own, PASSED.c.kind == "gateway"), replaced)
 
 
 def _noted(row: InquiryRow) -> tuple[Any, ...] | None:
