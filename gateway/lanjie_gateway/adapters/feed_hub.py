@@ -59,6 +59,8 @@ _log = structlog.get_logger("lanjie.feed")
 
 @dataclass(slots=True, eq=False)
 class _Worker:
+    """One worker. `whole_at`: newest commit of which it was sent something."""
+
     writer: asyncio.StreamWriter
     address: str = ""
     sent: int = 0

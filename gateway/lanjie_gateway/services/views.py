@@ -88,6 +88,7 @@ class ViewService:
         self._told = told
         self._views: dict[int, View] = {}
         self._followed = 0
+        # Newest commit of which something is in the views.
         self._whole_at = 0
         self._outrun = False
         self._retiring: asyncio.Task[None] | None = None
