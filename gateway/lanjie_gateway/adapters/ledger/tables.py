@@ -101,7 +101,11 @@ LISTING_KEY: Final = sa.Table(
     sa.Column("other_digest", _Id),
     sa.Index(None, "listing_id"),
     sa.Index(None, "view_digest"),
-    sa.Index(None, "other_digest"),
+    sa.Index(
+        *(None, "other_digest"),
+        sqlite_where=sa.text("other_digest IS NOT NULL"),
+        postgresql_where=sa.text("other_digest IS NOT NULL"),
+    ),
     sqlite_with_rowid=False,
 )
 EVENT: Final = sa.Table(
