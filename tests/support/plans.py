@@ -58,8 +58,11 @@ class Plans:
 
     def __call__(self, _: Any, cursor: Any, statement: str, parameters: Any, __: Any, many: Any) -> None:
         """Look at a statement the first time it comes, however many values its lists have."""
+        if statement in self._seen:
+            return
+        self._seen.add(statement)
         shape = _LIST.sub("?", statement)
-        if shape in self._seen:
+        if shape in self._seen and shape != statement:
             return
         self._seen.add(shape)
         caller = _caller(sys._getframe(1))
