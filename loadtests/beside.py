@@ -1,10 +1,11 @@
 """Something that goes on in a thread while something else is measured."""
 
+import abc
 import threading
 from typing import Self
 
 
-class Beside:
+class Beside(abc.ABC):
     """Works in a thread from where a block is entered until it is left; a failure there is raised where it is left.
 
     Attributes:
@@ -27,11 +28,11 @@ class Beside:
         if self.failed is not None:
             raise self.failed
 
+    @abc.abstractmethod
     def _work(self) -> None:
         """Work until `_stop` is set."""
-        raise NotImplementedError
 
-    def _ended(self) -> None:
+    def _ended(self) -> None:  # noqa: B027  most have nothing to give back
         """Give back what the work had, after its end."""
 
     def _guarded(self) -> None:

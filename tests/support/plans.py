@@ -55,6 +55,7 @@ class Plans:
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
+        self._shapes: set[str] = set()
 
     def __call__(self, _: Any, cursor: Any, statement: str, parameters: Any, __: Any, many: Any) -> None:
         """Look at a statement the first time it comes, however many values its lists have."""
@@ -62,9 +63,9 @@ class Plans:
             return
         self._seen.add(statement)
         shape = _LIST.sub("?", statement)
-        if shape in self._seen and shape != statement:
+        if shape in self._shapes:
             return
-        self._seen.add(shape)
+        self._shapes.add(shape)
         caller = _caller(sys._getframe(1))
         if isinstance(cursor, sqlite3.Cursor) and caller and shape.startswith(("SELECT", "WITH", "UPDATE", "DELETE")):
             plan = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters[0] if many else parameters)
