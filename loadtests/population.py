@@ -26,6 +26,8 @@ EFFECTS = {
 """What `examples/catalogues/national-example.yaml` says of the two list types in these matters, read by hand."""
 STRENGTH = ("PASS", "RESTRICT", "INTERCEPT")
 Row = dict[str, str]
+BORN_BY = datetime.date(2026, 1, 1)
+"""Ages count from a day that stays, or a seed would give other persons tomorrow."""
 Live = tuple[str, ...]
 """List types of the listings of a subject that are in force."""
 
@@ -42,11 +44,12 @@ class Population:
         seed: the same seed and counts give the same subjects.
         listed: how many subjects are listed; one in ten is a person, one in twenty has been ended by its date.
         free: how many unlisted companies there are, and as many unlisted persons.
+        today: the day of its rows, which says nothing of who is in them.
     """
 
-    def __init__(self, seed: int, listed: int, free: int = 5_000) -> None:
+    def __init__(self, seed: int, listed: int, free: int = 5_000, today: datetime.date | None = None) -> None:
         rng = random.Random(seed)
-        self._today = datetime.datetime.now(datetime.UTC).date()
+        self._today = today or datetime.datetime.now(datetime.UTC).date()
         self._seed = seed
         # By id, so that nobody is drawn twice: there are few numbers for persons.
         everybody = dict.fromkeys(self._subject(rng, person=rng.random() < PERSONS) for _ in range(listed))
@@ -61,7 +64,7 @@ class Population:
         return [each for each in dict.fromkeys(drawn) if each not in self.live]
 
     def _subject(self, rng: random.Random, *, person: bool) -> str:
-        number = invented.citizen_number(rng, self._today) if person else invented.uscc(rng)
+        number = invented.citizen_number(rng, BORN_BY) if person else invented.uscc(rng)
         return f"{'citizen' if person else 'uscc'}:{number}"
 
     def rows(self) -> Iterator[Row]:

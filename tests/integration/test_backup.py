@@ -24,6 +24,8 @@ from tests.support.subjects import uscc
 
 PATIENCE = 30.0
 
+pytestmark = pytest.mark.drill
+
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[RunningGateway]:

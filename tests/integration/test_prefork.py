@@ -217,12 +217,17 @@ def intercepted_within(cases: Cases, subject: str, what: str) -> None:
 
 
 def passed_within(cases: Cases, subject: str, what: str, since: float) -> None:
-    """Wait until every worker passes on its own; nobody intercepts once the removal is acknowledged."""
+    """Wait until every worker passes on its own; nobody intercepts once the removal is acknowledged.
+
+    Args:
+        since: monotonic seconds; when the removal was asked for.
+    """
     done = time.monotonic()
     until(
         lambda: len(cases.first(subject, since, lambda case: case.source == "LOCAL")) == cases.counter.size, what=what
     )
-    tell(what, cases.first(subject, done, lambda case: case.source == "LOCAL"))
+    tell(what, cases.first(subject, since, lambda case: case.source == "LOCAL"))
+    until(lambda: cases.of(subject, done), what=what)
     assert {case.outcome for case in cases.of(subject, done)} == {"PASS"}
 
 

@@ -130,6 +130,7 @@ def test_an_archive_proves_itself(gateway: RunningGateway, tmp_path: Path) -> No
     assert (int(rest["archived"]) > 5, rest["first_bad"]) == (True, None)
 
 
+@pytest.mark.drill
 def test_a_restored_backup_is_erased_again(tmp_path: Path) -> None:
     backup = tmp_path / "out.tar"
     with running(tmp_path / "a", now(), **SHORT) as gateway:

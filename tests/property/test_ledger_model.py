@@ -45,8 +45,9 @@ class Thorough(LedgerMachine):
     every = (1, 5)
 
 
-def test_any_history(made):
-    run(LedgerMachine, made, max_examples=100, stateful_step_count=10)
+@pytest.mark.parametrize("examples", [40, pytest.param(100, marks=pytest.mark.drill)])
+def test_any_history(made, examples):
+    run(LedgerMachine, made, max_examples=examples, stateful_step_count=10)
 
 
 class Steady(LedgerMachine):

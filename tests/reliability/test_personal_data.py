@@ -64,7 +64,11 @@ def in_this_process(state: Path, log: Path, **settings: str) -> Iterator[Path]:
 
 
 @pytest.fixture(
-    params=["here", pytest.param("sqlite", marks=pytest.mark.long), pytest.param("postgresql", marks=pytest.mark.long)]
+    params=[
+        pytest.param("here", marks=pytest.mark.drill),
+        pytest.param("sqlite", marks=pytest.mark.long),
+        pytest.param("postgresql", marks=pytest.mark.long),
+    ]
 )
 def ledger(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue("shared_url")) if request.param == "postgresql" else str(request.param)

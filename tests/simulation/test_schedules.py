@@ -4,7 +4,7 @@ A schedule that fails names its seed; it runs again, alone and the same, with::
 
     LANJIE_SIMULATION_SEED=12345 ./run test tests/simulation -k schedules
 
-Some here, 20,000 under ``./run check --long``; ``LANJIE_SIMULATION_SCHEDULES`` gives another number.
+A few here, some in ``./run check``, 20,000 with ``--long``; ``LANJIE_SIMULATION_SCHEDULES`` gives another number.
 """
 
 import os
@@ -18,10 +18,12 @@ from tests.support.simulation.world import run, scratch
 
 SEED = os.environ.get("LANJIE_SIMULATION_SEED")
 SCHEDULES = int(os.environ.get("LANJIE_SIMULATION_SCHEDULES", "20000"))
-FEW = 120
+FEW, SOME = 50, 150
 
 
-@pytest.mark.parametrize("schedules", [FEW, pytest.param(SCHEDULES, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "schedules", [FEW, pytest.param(SOME, marks=pytest.mark.drill), pytest.param(SCHEDULES, marks=pytest.mark.long)]
+)
 def test_schedules(schedules: int, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch)
     first, began, asked, passed = (int(SEED), time.monotonic(), 0, 0) if SEED else (0, time.monotonic(), 0, 0)
