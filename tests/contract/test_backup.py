@@ -24,6 +24,8 @@ from tests.support.ledger import NEW_COLUMNS, NEW_TABLES, NOON, cells, open_ledg
 
 NOW = datetime.datetime(2026, 11, 3, 4, tzinfo=datetime.UTC)
 
+pytestmark = pytest.mark.drill
+
 
 def begun(ledger: Ledger) -> int:
     batch = ledger.begin_import("local/anna")
@@ -397,7 +399,7 @@ def test_a_state_in_use_is_left_alone(made: tuple[Path, Path], tmp_path: Path, h
     assert not (tmp_path / "new" / "keys" / "restoring").exists()
 
 
-@pytest.mark.parametrize("apart", [pytest.param(7, marks=pytest.mark.drill), pytest.param(3, marks=pytest.mark.long)])
+@pytest.mark.parametrize("apart", [7, pytest.param(3, marks=pytest.mark.long)])
 def test_a_kill_at_any_point_is_seen_and_done_again(
     made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart: int
 ) -> None:

@@ -89,6 +89,7 @@ async def test_a_lock_is_one_hosts_until_its_connection_ends(ledger, journal, po
     await taken(journal)
 
 
+@pytest.mark.drill
 async def test_a_server_that_is_gone_is_said_to_be_and_waited_for(tmp_path):
     server = PostgresServer()
     try:

@@ -172,6 +172,7 @@ def test_a_witness_keeps_what_an_attacker_with_every_file_cannot_undo(gateway: R
     assert (status.code, status.json["records"]["findings"][0]["fault"]) == (0, "altered")
 
 
+@pytest.mark.drill
 def test_a_restore_is_told_from_an_older_file(gateway: RunningGateway, tmp_path: Path) -> None:
     ask(gateway, 1, 2)
     backup, new = tmp_path / "out.tar", tmp_path / "b"

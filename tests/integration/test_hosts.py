@@ -79,6 +79,7 @@ async def test_a_caller_that_leaves_while_it_waits_for_its_turn_leaves_no_turn_b
         assert (await two.take(file_of(2))).state is ImportState.COMMITTED
 
 
+@pytest.mark.drill
 async def test_a_lost_ledger_is_what_the_caller_hears(tmp_path: Path) -> None:
     server = PostgresServer()
     try:
