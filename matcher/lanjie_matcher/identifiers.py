@@ -175,7 +175,7 @@ def parse(text: str) -> Identifier:
     """Parse a text form, ``kind:number``.
 
     Args:
-        text: for instance ``uscc:91320102MA1ABCDE0X`` or ``passport:USA:A1234567``; at most `MAX_TEXT` characters.
+        text: for instance ``uscc:91320102MA1ABCDE82`` or ``passport:USA:A1234567``; at most `MAX_TEXT` characters.
 
     Raises:
         IdentifierError: the kind is missing or unknown, or the number breaks a rule of its kind.

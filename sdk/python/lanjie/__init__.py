@@ -5,7 +5,7 @@ Example::
     from lanjie import Client, Outcome
 
     with Client.from_file("state/gateway.json") as client:
-        decision = client.check("uscc:91320102MA1ABCDE0X", matter="procurement.supplier", purpose="bid review")
+        decision = client.check("uscc:91320102MA1ABCDE82", matter="procurement.supplier", purpose="bid review")
         if decision.outcome is Outcome.INTERCEPT:
             ...
 

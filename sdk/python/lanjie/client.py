@@ -145,7 +145,7 @@ class Client(Alerts):
         """Ask one question (比对).
 
         Args:
-            identifier: ``kind:number``, e.g. ``uscc:91320102MA1ABCDE0X``; the kind is never guessed.
+            identifier: ``kind:number``, e.g. ``uscc:91320102MA1ABCDE82``; the kind is never guessed.
             matter: code of the business matter.
             purpose: why it is asked, 1 to 200 characters (Art. 24).
             case_no: number of the case; some matters require it.

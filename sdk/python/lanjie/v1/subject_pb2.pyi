@@ -76,7 +76,7 @@ class Subject(google.protobuf.message.Message):
     IDENTIFIER_FIELD_NUMBER: builtins.int
     NAME_FIELD_NUMBER: builtins.int
     identifier: builtins.str
-    """Identifier in text form, `kind:number`, at most 128 characters: `uscc:91320102MA1ABCDE0X`, `citizen:...`,
+    """Identifier in text form, `kind:number`, at most 128 characters: `uscc:91320102MA1ABCDE82`, `citizen:...`,
     `org_code:...`, `passport:USA:...`. The kind is always stated; it is never inferred from the digits (Art. 34).
     """
     name: builtins.str
