@@ -5,6 +5,7 @@ module; `PARTS` and `ALONE` say what of it runs, with and without the gateway th
 """
 
 import argparse
+import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -70,7 +71,8 @@ def main() -> None:
     options = parser.parse_args()
     begun = time.monotonic()
     rows = measure(set(options.only), full=options.full)
-    title = f"medians of rounds in turns, loopback, {time.monotonic() - begun:.0f} s in all"
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    title = f"{python}, medians of rounds in turns, loopback, {time.monotonic() - begun:.0f} s in all"
     report(rows, title, as_json=options.json)
 
 

@@ -55,11 +55,11 @@ class Removals(Beside):
     def __init__(self, desk: Desk, subjects: list[str]) -> None:
         super().__init__()
         self._desk = desk
-        self._ids = [each for subject in subjects for each in desk.ids(subject, COURT)]
+        self._subjects = subjects
         self.seconds: list[float] = []
 
     def _work(self) -> None:
-        for listing in self._ids:
+        for listing in (each for subject in self._subjects for each in self._desk.ids(subject, COURT)):
             if self._stop.wait(EVERY):
                 return
             begun = time.perf_counter()
@@ -80,7 +80,7 @@ def measured(file: Path, population: Population, scratch: Path) -> list[Row]:
     for path, rows in zip(paths, (before, population.rows()), strict=True):
         gateway.write(path, rows)
     # Not in the big list, so that truth stays what the population says.
-    own = [each for each in rehearsal.listed if each not in population.live][:400]
+    own = [each for each in rehearsal.listed if each not in population.live]
     with Desk(file, population) as desk:
         with Watched(file) as watched:
             gateway.run(file, "list", "import", str(paths[0]))
@@ -112,16 +112,15 @@ def starts(file: Path, count: int) -> list[Row]:
     """Kill the worker and see how soon its follower answers; its memory."""
     # Time for what control writes to Redis by and by: a start without it is that of a machine without Redis.
     deadline = time.monotonic() + 600
-    while _copied(file) < count * 0.9 and time.monotonic() < deadline:
+    newest = _answer(file).revision
+    while _copied(file) < newest and time.monotonic() < deadline:
         time.sleep(0.5)
     seconds = []
     (worker,) = gateway.children(file)["worker"]
     for _ in range(STARTS):
         os.kill(worker, signal.SIGKILL)
         begun = time.perf_counter()
-        with lanjie.Client.from_file(file, local=False) as client:
-            while client.check("uscc:91320199MA0000001A", matter=MATTERS[0], purpose=PURPOSE).reason is not None:
-                time.sleep(0.01)
+        _answer(file)
         seconds.append(time.perf_counter() - begun)
         (worker,) = gateway.children(file)["worker"]
     return [
@@ -130,14 +129,26 @@ def starts(file: Path, count: int) -> list[Row]:
     ]
 
 
+def _answer(file: Path) -> lanjie.Decision:
+    """Return the first answer of a worker that can prove what it says."""
+    with lanjie.Client.from_file(file, local=False) as client:
+        while (
+            answer := client.check("uscc:91320199MA0000001A", matter=MATTERS[0], purpose=PURPOSE)
+        ).reason is not None:
+            time.sleep(0.01)
+        return answer
+
+
 def _copied(file: Path) -> int:
+    """Return the revision that the copy in Redis is complete to."""
     import redis  # noqa: PLC0415  the gateway's own, behind its own socket
 
     from lanjie_gateway.adapters.state_lock import socket_directory  # noqa: PLC0415
 
     with redis.Redis(unix_socket_path=str(socket_directory(file.parent) / "redis.sock"), protocol=2) as client:
-        keys = list(client.scan_iter("lanjie:*:b:*", count=1_000))
-        return sum(client.hlen(key) - 1 for key in keys)
+        heads = [client.get(key) for key in client.scan_iter("lanjie:*:head", count=1_000)]
+        # Behind eight bytes that seal it.
+        return max((int.from_bytes(head[8:16]) for head in heads if head), default=0)
 
 
 @contextlib.contextmanager

@@ -41,7 +41,7 @@ from lanjie_matcher.fingerprints import IndexKey, ViewKey
 from lanjie_matcher.identifiers import Identifier
 from lanjie_matcher.subjects import normalise_name
 
-CHUNK_ROWS: Final = 1_000
+CHUNK_ROWS: Final = 500
 """Rows of one frame, good and bad."""
 _WORKBOOK_MEMORY: Final = 3 << 30
 """Bytes of address space: the last bound, should all others have a gap."""

@@ -48,6 +48,8 @@ from lanjie_matcher.masking import masked_text
 
 _ABSENT_CHUNK: Final = 1_000
 _PURGE_CHUNK: Final = 2_000
+PATIENCE_SECONDS: Final = 0.1
+"""That a step waits for calls of others at the most."""
 SHOWN_STAGED: Final = 100
 """Listings of a waiting import that the second person is shown."""
 TURN_SECONDS: Final = 600.0
@@ -142,7 +144,7 @@ class ImportService:
                     return taken.first
             try:
                 batch = await self._turn(Ledger.begin_import, principal.actor)
-                while await self._ledger.call(Ledger.purge, _PURGE_CHUNK):
+                while await self._ledger.spare(PATIENCE_SECONDS, Ledger.purge, _PURGE_CHUNK):
                     pass
                 # Not before: the turn brings the newest view key.
                 work = _Work(header, principal.actor, self._clock(), batch, Tally(), self._ledger.keys, principal)
@@ -344,7 +346,7 @@ class ImportService:
             tally.quarantined += len(bad)
         if not good:
             return
-        staged = await self._ledger.call(_stage_rows, work, good)
+        staged = await self._ledger.spare(PATIENCE_SECONDS, _stage_rows, work, good)
         for code, count in staged.added.items():
             tally.added[code] = tally.added.get(code, 0) + count
         for code, count in staged.amended.items():
@@ -413,7 +415,8 @@ class ImportService:
 
     async def _end_absent(self, work: _Work) -> None:
         header = work.header
-        while count := await self._ledger.call(
+        while count := await self._ledger.spare(
+            PATIENCE_SECONDS,
             Ledger.stage_absent,
             work.batch,
             header.list_type,

@@ -2,7 +2,7 @@
 
 First what has ended leaves the view, then what is retained no longer is erased (`adapters.ledger.erasure`).
 It decides nothing, so nothing depends on when it runs, or on which host: should two do so at once, each listing leaves
-the view once (`adapters.ledger.pruning`). Slices with pauses between them, so that removals never wait for it.
+the view once (`adapters.ledger.pruning`). In slices, in the spare time of the ledger.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from lanjie_matcher.listings import Listing, ended_by_date
 
 POLL_SECONDS: Final = 60.0
 """How often it looks whether a day has begun; a clock that jumps or a machine that slept is noticed so too."""
-PAUSE_SECONDS: Final = 0.05
+PATIENCE_SECONDS: Final = 0.5
 SLICE_ROWS: Final = 1_000
 _DAY: Final = datetime.timedelta(days=1)
 _log = structlog.get_logger("lanjie.pruning")
@@ -70,14 +70,15 @@ class PruningService:
         count = 0
         after: int | None = 0
         while after is not None:
-            done = await self._ledger.call(Ledger.prune, after, SLICE_ROWS, ended, known=len(catalogues.editions))
+            done = await self._ledger.spare(
+                PATIENCE_SECONDS, Ledger.prune, after, SLICE_ROWS, ended, known=len(catalogues.editions)
+            )
             if done is None:
                 return False
             if done.revision is not None:
                 await self._published(done.revision)
             count += done.count
             after = done.after
-            await asyncio.sleep(PAUSE_SECONDS)
         _log.info("pruned", listings=count, erased=await self._erase(today))
         return True
 
@@ -85,12 +86,11 @@ class PruningService:
         count = 0
         after: int | None = 0
         while after is not None:
-            done = await self._ledger.call(Ledger.erase, after, SLICE_ROWS, today)
+            done = await self._ledger.spare(PATIENCE_SECONDS, Ledger.erase, after, SLICE_ROWS, today)
             if done.revision is not None:
                 await self._published(done.revision)
             count += done.count
             after = done.after
-            await asyncio.sleep(PAUSE_SECONDS)
         await self._ledger.call(Ledger.tidy)
         return count
 

@@ -14,6 +14,7 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from lanjie_gateway.adapters.shared_index import SharedIndex
 BEAT_SECONDS: Final = 2.0
 FIRST_PAUSE: Final = 0.2
 LAST_PAUSE: Final = 5.0
+PATIENCE_SECONDS: Final = 1.0
 _COMMITS: Final = 100
 _LARGE: Final = 20_000
 """Changed buckets from which making all shards again may be cheaper than changing them."""
@@ -181,7 +183,7 @@ class IndexPublisher:
         wanted = list(numbers)
         done = 0
         self._state = f"building 0/{len(wanted)}"
-        async for part, floor, shards in read_shards(self._ledger.call, wanted):
+        async for part, floor, shards in read_shards(functools.partial(self._ledger.spare, PATIENCE_SECONDS), wanted):
             replacing = (self._copy.replace(number, states, floor) for number, states in zip(part, shards, strict=True))
             # Not a TaskGroup: in Python 3.11 one whose child fails leaves its parent's count of cancellations raised,
             # and the next timeout then ends the task instead of itself.
@@ -213,6 +215,9 @@ class IndexPublisher:
         for commit in commits:
             after: int | None = 0 if commit.kind == "listings" else None
             while after is not None:
+                if after:
+                    # A big commit reaches workers and SDKs first.
+                    await self._ledger.quiet(PATIENCE_SECONDS)
                 page, after = await self._changes.page(commit.revision, after)
                 states.update((state.bucket, state) for state in page)
                 changed += len(page)

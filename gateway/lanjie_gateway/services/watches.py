@@ -27,6 +27,7 @@ from lanjie_matcher.subjects import kind_by_code
 
 MAX_LISTED: Final = 1_000
 HEARTBEAT_SECONDS: Final = 15.0
+PATIENCE_SECONDS: Final = 0.5
 POLL_SECONDS: Final = 2.0
 """How often the ledger is looked at without news: for a new day, for late passes, for what another host made."""
 RETRY_SECONDS: Final = 1.0
@@ -89,12 +90,12 @@ class AlertWorker:
         """Do all the work there is, if this host may."""
         more = await self._may_work()
         while more:
-            more, told = await self._ledger.call(Ledger.alert_step, self._catalogues(), self._followed, self._retro)
+            more, told = await self._ledger.spare(
+                PATIENCE_SECONDS, Ledger.alert_step, self._catalogues(), self._followed, self._retro
+            )
             if told:
                 async with self._told:
                     self._told.notify_all()
-            # Acts that wait for the ledger go first.
-            await asyncio.sleep(0)
 
     async def _run(self) -> None:
         failing = False

@@ -31,6 +31,14 @@ class Changes:
         Raises:
             Unanswerable: the ledger cannot be reached.
         """
+        # Others wait for it too, and are not cancelled with this one.
+        states, cursor = await asyncio.shield(self._reading(revision, after))
+        if cursor is not None:
+            # The next one is read while this one is sent.
+            self._reading(revision, cursor)
+        return states, cursor
+
+    def _reading(self, revision: int, after: int) -> "asyncio.Future[_Page]":
         place = revision, after
         reading = self._pages.get(place)
         if reading is None or (reading.done() and (reading.cancelled() or reading.exception() is not None)):
@@ -38,8 +46,7 @@ class Changes:
             self._pages[place] = reading
             if len(self._pages) > _KEPT:
                 del self._pages[next(iter(self._pages))]
-        # Others wait for it too, and are not cancelled with this one.
-        return await asyncio.shield(reading)
+        return reading
 
 
 def newest(states: Sequence[BucketState]) -> int:

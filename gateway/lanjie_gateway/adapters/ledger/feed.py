@@ -18,20 +18,21 @@ _SHARDS: Final = 256
 _AWAY: Final = LISTING.c.ended.is_(True) | LISTING.c.pruned.is_(True) | LISTING.c.annulled.is_(True)
 """Listings that do not stand in the view."""
 _CHANGED_BY = BATCH.alias("changed_by_batch")
+_COLUMNS = (
+    LISTING_KEY.c.bucket,
+    LISTING_KEY.c.view_digest,
+    LISTING_KEY.c.other_digest,
+    LISTING_KEY.c.current,
+    LISTING.c.packed,
+    LISTING.c.ended | LISTING.c.pruned,
+    LISTING.c.annulled,
+    _CHANGED_BY.c.revision,
+    # In the same statement, so that another host's switch of generations cannot come in between.
+    *(sa.select(column).scalar_subquery() for column in (HEAD.c.view_slot, HEAD.c.generation, HEAD.c.other_generation)),
+)
 _VISIBLE = (
-    sa.select(
-        LISTING_KEY.c.bucket,
-        LISTING_KEY.c.view_digest,
-        LISTING_KEY.c.other_digest,
-        LISTING_KEY.c.current,
-        LISTING.c.packed,
-        LISTING.c.ended | LISTING.c.pruned,
-        LISTING.c.annulled,
-        _CHANGED_BY.c.revision,
-        # In the same statement, so that another host's switch of generations cannot come in between.
-        *(sa.select(column).scalar_subquery() for column in (HEAD.c.view_slot, HEAD.c.generation)),
-        sa.select(HEAD.c.other_generation).scalar_subquery(),
-    )
+    # As the driver has them: converting each value is a quarter of what reading it costs.
+    sa.select(*(sa.type_coerce(column, sa.types.NullType()) for column in _COLUMNS))
     .join(LISTING, LISTING.c.id == LISTING_KEY.c.listing_id)
     .join(BATCH, BATCH.c.id == LISTING.c.batch_id)
     .join(_CHANGED_BY, _CHANGED_BY.c.id == LISTING.c.changed_by)

@@ -66,6 +66,16 @@ def of_listings(connection: sa.Connection, numbers: Collection[int]) -> list[Lif
     return [_life(row, happened, keyed=None) for row, happened in _rows(connection, numbers).values()]
 
 
+def unchanged(connection: sa.Connection, numbers: Collection[int], revision: int) -> dict[int, PackedListing]:
+    """Return those of the listings to which nothing happened after a revision: as they are is as they were at it."""
+    rows = connection.execute(
+        sa.select(LISTING.c.id, LISTING.c.packed)
+        .join(BATCH, BATCH.c.id == LISTING.c.changed_by)
+        .where(LISTING.c.id.in_(numbers), BATCH.c.revision <= revision)
+    )
+    return {row.id: packed.unpack(row.packed) for row in rows}
+
+
 def _lives(connection: sa.Connection, where: Any, revision: int, buckets_of: BucketsOf) -> list[Life]:
     keys = connection.execute(
         sa.select(LISTING_KEY.c.listing_id, LISTING_KEY.c.bucket, LISTING_KEY.c.current).where(where)

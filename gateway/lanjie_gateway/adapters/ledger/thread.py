@@ -1,6 +1,7 @@
 """The one thread that uses the ledger; everybody else asks it and waits without blocking the event loop."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -11,12 +12,14 @@ from lanjie_gateway.adapters.ledger.rows import BucketState, LedgerError
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+GRACE_SECONDS: Final = 0.01
+"""Without a call for so long, nobody is about to make the next one of several."""
 TOGETHER: Final = 16
 _ENTRIES: Final = 1_000
 
 
 class LedgerThread:
-    """A ledger in a thread of its own. Calls are served one after the other, in order.
+    """A ledger in a thread of its own. Calls are served one after the other, in order; work in its spare time beside.
 
     Args:
         open_ledger: opens the ledger; called in the thread by `start`.
@@ -26,6 +29,8 @@ class LedgerThread:
         self._open_ledger = open_ledger
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
         self._ledger: Ledger | None = None
+        self._calls = 0
+        self._called = float("-inf")
 
     @property
     def lineage(self) -> str:
@@ -62,6 +67,30 @@ class LedgerThread:
 
     async def call(self, function: Callable[Concatenate[Ledger, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run ``function(ledger, ...)`` in the thread. A call once begun is carried out."""
+        self._calls += 1
+        try:
+            return await self._run(function, *args, **kwargs)
+        finally:
+            self._calls -= 1
+            self._called = time.monotonic()
+
+    async def spare(
+        self, patience: float, function: Callable[Concatenate[Ledger, _P], _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
+        """Do the same in a quiet moment: for a step of long work.
+
+        Whoever makes several calls in a row, such as a removal, then waits for one such step instead of one each.
+        """
+        await self.quiet(patience)
+        return await self._run(function, *args, **kwargs)
+
+    async def quiet(self, patience: float) -> None:
+        """Wait until nobody calls, at most `patience` seconds."""
+        until = time.monotonic() + patience
+        while (now := time.monotonic()) < until and (self._calls or now - self._called < GRACE_SECONDS):  # noqa: ASYNC110
+            await asyncio.sleep(GRACE_SECONDS)
+
+    async def _run(self, function: Callable[Concatenate[Ledger, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         ledger = self._opened
 
         def run() -> _T:
