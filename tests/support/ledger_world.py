@@ -112,6 +112,9 @@ class Inline:
             return False  # a rule of its own
         return function(self._ledger(), *args, **kwargs)
 
+    async def spare(self, _: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return await self.call(function, *args, **kwargs)
+
 
 class Imports(ImportService):
     """The service of imports with the parser in this process. `meanwhile` happens before a file is settled."""

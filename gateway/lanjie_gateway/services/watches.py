@@ -27,7 +27,7 @@ from lanjie_matcher.subjects import kind_by_code
 
 MAX_LISTED: Final = 1_000
 HEARTBEAT_SECONDS: Final = 15.0
-PATIENCE_SECONDS: Final = 0.5
+PATIENCE_SECONDS: Final = 0.25
 POLL_SECONDS: Final = 2.0
 """How often the ledger is looked at without news: for a new day, for late passes, for what another host made."""
 RETRY_SECONDS: Final = 1.0

@@ -28,7 +28,7 @@ from lanjie_matcher.catalogues import APPLICANT
 from lanjie_matcher.decide import Outcome, Question
 from lanjie_matcher.fingerprints import ViewKey
 
-NEW: Final = 1_000
+NEW: Final = 500
 """New passes that are looked at in one step."""
 SEARCHED: Final = 1_000
 """Passes that are looked for at once."""
