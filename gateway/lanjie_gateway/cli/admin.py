@@ -23,8 +23,8 @@ from lanjie.v1 import (
 )
 from lanjie_gateway.cli.gateway_file import CommandError, Endpoint, unreachable
 
-SECONDS: Final = 30.0
-"""Deadline of a call."""
+SECONDS: Final = 75.0
+"""Deadline of a call: an act is answered when every worker knows it, or after `feed_hub.ACK_SECONDS`."""
 
 IMPORT_SECONDS: Final = 3_600.0
 """Deadline of an import, its upload included."""
@@ -60,7 +60,7 @@ class Connection:
 
         Raises:
             lanjie.LanjieError: the gateway refused.
-            CommandError: it could not be reached.
+            CommandError: it could not be reached, or did not answer in time.
         """
         try:
             return method(request, timeout=seconds, metadata=self._metadata)
@@ -78,6 +78,11 @@ class Connection:
         translated = _transport.translate(error, self._tls)
         if translated.metadata.get("rule") == "tls":
             return CommandError(f"no gateway answers at {self.address}: {translated}")
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not translated.reason:
+            return CommandError(
+                f"{self.address} did not answer in time: what was asked for may be done all the same, look before you "
+                "ask again"
+            )
         if isinstance(translated, Unavailable) and not translated.reason:
             return CommandError(unreachable(self.address))
         return translated
