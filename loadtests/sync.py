@@ -356,7 +356,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m loadtests.sync", description=__doc__)
     parser.add_argument("--listings", type=int, default=1_000_000, help="size of the invented set")
     parser.add_argument("--sdks", type=int, default=100, help="SDKs connected while commits are made")
-    parser.add_argument("--restarted", type=int, default=200, help="SDKs restarted together")
+    parser.add_argument("--restarted", type=int, default=200, help="SDKs restarted together; 0 for none")
     parser.add_argument("--commits", type=int, default=10, help="listings, and removals, to commit")
     parser.add_argument("--state", type=Path, help="state directory filled by loadtests.gateway; else 20,000")
     parser.add_argument("--parts", nargs="+", choices=["local", "gateway"], default=["local", "gateway"])
@@ -377,7 +377,8 @@ def _with_gateway(options: argparse.Namespace) -> list[Row]:
         if options.state is None:
             gateway.fill(state, 20_000)
         with gateway.serving(state) as file:
-            return [*effective(file, options.sdks, options.commits), *restarted(file, options.restarted)]
+            rows = effective(file, options.sdks, options.commits)
+            return [*rows, *restarted(file, options.restarted)] if options.restarted else rows
 
 
 if __name__ == "__main__":
