@@ -87,8 +87,13 @@ class LedgerThread:
     async def quiet(self, patience: float) -> None:
         """Wait until nobody calls, at most `patience` seconds."""
         until = time.monotonic() + patience
-        while (now := time.monotonic()) < until and (self._calls or now - self._called < GRACE_SECONDS):  # noqa: ASYNC110
-            await asyncio.sleep(GRACE_SECONDS)
+        while True:
+            now = time.monotonic()
+            quiet_from = (now if self._calls else self._called) + GRACE_SECONDS
+            left = min(quiet_from, until) - now
+            if left <= 0:
+                return
+            await asyncio.sleep(left)
 
     async def _run(self, function: Callable[Concatenate[Ledger, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         ledger = self._opened
