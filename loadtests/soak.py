@@ -205,6 +205,7 @@ def measured(file: Path, population: Population, minutes: float, share: float) -
         row("soak: offered", [load.due / load.seconds], "/s", None, 0),
         row("soak: p50 from the instant due", [load.latency.percentile(0.5)], "us", None, 0),
         row("soak: p99 from the instant due", [load.latency.percentile(0.99)], "us", None, 0),
+        row("soak: sent late, p99", [load.late.percentile(0.99)], "us", None, 0),
         row(f"soak: wrong answers of {answers:,}", [wrong + counters.wrong], "", 0, 0),
         row("soak: lost calls", [load.lost], "", 0, 0),
         row("soak: failed calls and undetermined answers", [unanswered.total()], "", None, 0),

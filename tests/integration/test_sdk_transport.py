@@ -1,11 +1,14 @@
 """Over a real server on loopback: token, question, stream, error, and a gateway that goes away."""
 
 import asyncio
+import contextlib
+import gc
 import os
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import grpc
 import pytest
@@ -239,6 +242,34 @@ def test_a_closed_client_leaves_no_stream_and_no_thread_behind(server, client):
     assert time.monotonic() - began < 4
     assert until(lambda: server.watching == 0)
     assert until(lambda: not [each for each in threading.enumerate() if each.name.startswith("lanjie-")])
+
+
+def test_a_closed_client_holds_no_set_and_no_file(server, client, tmp_path):
+    server.fake.list_subject(uscc(1))
+    client.wait_ready(10)
+    assert until(lambda: client.sync_status().filter == "bloom")
+    client.close()
+    # What the first has built the second maps.
+    second = lanjie.Client(server.address, token=TOKEN, trust=server.fake.trust, state_dir=tmp_path)
+    second.wait_ready(10)
+    runtime = second._handle.running()
+    assert second.check(uscc(2), **ASK).source is Source.LOCAL
+    assert [each for each in _open_files() if each.is_relative_to(tmp_path)]
+    gc.disable()
+    try:
+        second.close()
+        assert runtime.local is None
+        assert [each for each in _open_files() if each.is_relative_to(tmp_path)] == []
+    finally:
+        gc.enable()
+
+
+def _open_files():
+    found = []
+    for each in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(each.readlink())
+    return found
 
 
 @pytest.mark.parametrize("reason", sorted(BY_REASON))

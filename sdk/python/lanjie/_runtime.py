@@ -305,6 +305,8 @@ class Runtime:
             self.transport.close()
             self._stop(UPLOAD_SECONDS)
         with self._round:
+            # The last round of the thread may have published it again.
+            self.local = None
             self._driver.close()
             if self._spool is not None and self._driver.feed_address:
                 with contextlib.suppress(LanjieError):
