@@ -1,15 +1,22 @@
 """Passes that may be looked back at: which are noted, and which are forgotten."""
 
+import contextlib
+import datetime
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from lanjie_gateway.adapters.ledger import InquiryRow, passes
-from lanjie_gateway.adapters.ledger.tables import PASSED
+from lanjie_gateway.adapters.ledger import InquiryRow, Ledger, inquiries, passes
+from lanjie_gateway.adapters.ledger.tables import LISTING, PASSED
 from lanjie_gateway.domain.records import SALT_BYTES, VERSION, instant, leaf
-from tests.support.ledger import NOON, open_ledger
+from lanjie_matcher.catalogues import CatalogueSet
+from lanjie_matcher.fingerprints import IndexKey, ViewKey
+from lanjie_matcher.identifiers import parse
+from tests.support.core import uscc
+from tests.support.ledger import NOON, cells, open_ledger, take
 
 BUCKET = bytes(range(16))
 
@@ -30,6 +37,67 @@ def row(name: str, **changes: Any) -> InquiryRow:
         "outcome": "PASS",
     }
     return InquiryRow.of(leaf({**fields, **changes}))
+
+
+def local(name: str, **changes: Any) -> InquiryRow:
+    """The record of a local pass."""
+    return row(name, **{"kind": "local", "generation": 1, "subject": bytes(8).hex(), **changes})
+
+
+def about(ledger: Ledger, subject: str, kind: str) -> InquiryRow:
+    """The record `a-1` of a pass of a subject."""
+    key = parse(f"uscc:{subject}").key
+    if kind == "local":
+        return local("a-1", subject=ViewKey(ledger.keys.view, 24).digest64(key).to_bytes(8, "big").hex())
+    return row("a-1", bucket=IndexKey(ledger.keys.index).token(key).hex())
+
+
+def look_back(ledger: Ledger) -> list[passes.Passed]:
+    """Return what was told of the only listing."""
+    with ledger._engine.begin() as connection:
+        (number,) = connection.execute(sa.select(LISTING.c.id)).scalars()
+        none = passes.OlderKeys(lambda generation: None, lambda listing: ())
+        return passes.told(connection, [number], 0, none).get(number, [])
+
+
+@pytest.mark.parametrize("generation", [0, -1, 1, 7])
+def test_a_spool_may_state_any_generation_and_stops_nobodys_alerts(tmp_path: Path, generation: int) -> None:
+    ledger = open_ledger(tmp_path)
+    ledger.add_inquiries("sdk", 1, [local("sdk-1", generation=generation)])
+    order = CatalogueSet(()), ledger.head(), datetime.timedelta(days=365)
+    while ledger.alert_step(*order)[0]:
+        pass
+    with ledger._engine.begin() as connection:
+        assert passes.fresh(connection, 1) == ([], False)
+        assert passes.search(connection) is None
+
+
+@pytest.mark.parametrize("listings", [0, 1])
+@pytest.mark.parametrize("kind", ["gateway", "local"])
+def test_a_pass_of_a_subject_that_no_listing_was_about_is_done_with(
+    tmp_path: Path, ledger_url: str, kind: str, listings: int
+) -> None:
+    ledger = open_ledger(tmp_path, url=ledger_url)
+    if listings:
+        take(ledger, cells(1))
+    ledger.add_inquiries("a", 1, [about(ledger, uscc(1), kind)])
+    with contextlib.closing(ledger), ledger._engine.begin() as connection:
+        assert connection.execute(sa.select(PASSED.c.looked)).scalars().all() == [not listings]
+        _, any_left = passes.fresh(connection, 10)
+    assert any_left == bool(listings)
+
+
+def test_a_pass_that_is_being_noted_while_another_host_lists_its_subject_is_found(
+    tmp_path: Path, shared_url: str
+) -> None:
+    first, second = open_ledger(tmp_path, url=shared_url), open_ledger(tmp_path, url=shared_url)
+    with contextlib.closing(first), contextlib.closing(second), ThreadPoolExecutor() as other:
+        with first._engine.begin() as connection:
+            inquiries.add(connection, "a", 1, [about(first, uscc(1), "local")])
+            take(second, cells(1))
+            found = other.submit(look_back, second)
+            assert not wait([found], 0.5).done
+        assert [each.decision_id for each in found.result(10)] == ["a-1"]
 
 
 @pytest.mark.parametrize("outcome", ["PASS", "INTERCEPT"])

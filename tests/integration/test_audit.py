@@ -1,5 +1,6 @@
 """`lanjie audit` on a gateway that serves, on a state that nobody serves, and after a restore (Art. 39, 43, 61)."""
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -9,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import lanjie
+from lanjie.v1 import audit_pb2 as pb
 from lanjie_gateway.adapters.ledger import Ledger
+from lanjie_gateway.api.sync import _pass
 from lanjie_gateway.domain.access import Role
+from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.domain.spool_chain import Block, beginning
 from lanjie_gateway.services.inquiries import UploadedPass
 from lanjie_gateway.services.records import masked
@@ -142,6 +148,35 @@ def test_a_gap_or_a_break_of_a_spool_has_a_record_and_loses_no_pass(gateway: Run
     assert service.spool_faults == 3
     verified = run("audit", "verify", "--json", gateway_file=gateway.file)
     assert (verified.code, verified.json["findings"]) == (0, [])
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_spool_states_is_refused_or_kept_and_stops_nobody(gateway: RunningGateway, data: Any) -> None:
+    """Anybody with a token may upload: a number that no SDK writes once ended the alerts of all departments."""
+    control, asker = gateway.inner.control, person("inquirer", Role.INQUIRER)
+
+    def number(bits: int) -> Any:
+        most = (1 << bits) - 1
+        return st.integers(0, most) | st.sampled_from([0, 1, 2, most >> 1, most])
+
+    stated = pb.LocalPass(
+        sequence=data.draw(number(64)),
+        unix_nanos=data.draw(st.integers(-(1 << 63), (1 << 63) - 1)),
+        view_digest=data.draw(number(64)),
+        epoch=data.draw(number(32)),
+        revision=data.draw(number(64)),
+        generation=data.draw(number(32)),
+        set_age_seconds=data.draw(number(32)),
+    )
+    for name in ("matter", "purpose", "case_no", "role", "handling_region"):
+        setattr(stated.context, name, data.draw(st.text(max_size=20)))
+    spool = data.draw(st.sampled_from("abc")) * 32
+    with pytest.raises(Refused) if stated.sequence >= 1 << 63 else contextlib.nullcontext():
+        gateway.run(control.inquiries.upload(asker, spool, "l", [_pass(stated)]))
+    gateway.run(control.alerts.catch_up())
+    gateway.run(control.records.check())
+    assert not control.records.findings
 
 
 def test_a_witness_keeps_what_an_attacker_with_every_file_cannot_undo(gateway: RunningGateway, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 1. Every record of a pass is noted with it, in the transaction that keeps it: those of the gateway by the index token of
    the subject's key, local ones by the view digest, under whatever generation of the view key it was made.
 2. Natural persons only where the department asked ex officio.
-3. One that came late, or was told on an older revision or before the day began, is held against what stands by then.
+3. One of a subject that no listing was ever about is done with. Another that came late, or was told on an older
+   revision or before the day began, is held against what stands by then.
 4. A local one that came when its generation of the view key had gone is looked for among all listings, some at a time.
 """
 
@@ -11,11 +12,11 @@ import datetime
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
-from lanjie_gateway.adapters.ledger import bulk, feed, lives
+from lanjie_gateway.adapters.ledger import bulk, feed, lives, tree
 from lanjie_gateway.adapters.ledger.lives import BucketsOf, Life
 from lanjie_gateway.adapters.ledger.locks import shared
 from lanjie_gateway.adapters.ledger.rows import InquiryRow, signed64, unsigned64
@@ -28,20 +29,28 @@ from lanjie_matcher.catalogues import APPLICANT
 from lanjie_matcher.decide import Outcome, Question
 from lanjie_matcher.fingerprints import ViewKey
 
-NEW: Final = 500
-"""New passes that are looked at in one step."""
 SEARCHED: Final = 1_000
 """Passes that are looked for at once."""
 _NEW: Final = sa.text("NOT passed.looked")
 """Spelled as in the index of what is new: SQLite uses it for no other spelling."""
 _KEY: Final = ("subject_key", "decision_id", "kind")
-_NOTED: Final = (*_KEY, "generation", "decided_at", "looked")
 _RECORD: Final = tuple(
     INQUIRY.c[name] for name in ("decision_id", "kind", "record", "department", "matter", "subject_token")
 )
 _DIGEST_BYTES: Final = 8
 _FORGOTTEN: Final = 5_000
 _TOGETHER: Final = 500
+
+
+class _Noted(NamedTuple):
+    """A pass as it stands in the ledger; `looked` says that it needs not be held against anything."""
+
+    subject_key: bytes
+    decision_id: str
+    kind: str
+    generation: int
+    decided_at: int
+    looked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +118,21 @@ class Search:
 
 
 def note(connection: sa.Connection, rows: Sequence[InquiryRow]) -> None:
-    """Note the passes among records (1)."""
-    values = [noted for row in rows if row.outcome == Outcome.PASS.name and (noted := _noted(row)) is not None]
-    if values:
-        bulk.insert(connection, PASSED, _NOTED, values, known_stay=True)
+    """Note the passes among records (1); the hash tree over them is held."""
+    noted = [found for row in rows if row.outcome == Outcome.PASS.name and (found := _noted(row)) is not None]
+    if noted:
+        generations = _held_generations(connection)
+        held = [each for each in noted if each.generation in generations]
+        # What is listed from now on is held against what was noted; see `told`.
+        listed = _ever_listed(connection, held)
+        done = {each for each in held if (each.kind, each.subject_key) not in listed}
+        values = [each._replace(looked=True) if each in done else each for each in noted]
+        bulk.insert(connection, PASSED, _Noted._fields, values, known_stay=True)
     again = (row for row in rows if row.kind == "gateway" and b'"replaces"' in row.record)
     replaced = [
-        {"key": noted[0], "id": row.fields()["replaces"]} for row in again if (noted := _noted(row)) is not None
+        {"key": found.subject_key, "id": row.fields()["replaces"]}
+        for row in again
+        if (found := _noted(row)) is not None
     ]
     if replaced:
         # Those never left. They were about the same subject.
@@ -123,7 +140,7 @@ def note(connection: sa.Connection, rows: Sequence[InquiryRow]) -> None:
         connection.execute(PASSED.delete().where(own, PASSED.c.kind == "gateway"), replaced)
 
 
-def _noted(row: InquiryRow) -> tuple[Any, ...] | None:
+def _noted(row: InquiryRow) -> _Noted | None:
     try:
         fields = row.fields()
         key = row.subject_token if row.kind == "local" else bytes.fromhex(fields.get("bucket", ""))
@@ -133,13 +150,15 @@ def _noted(row: InquiryRow) -> tuple[Any, ...] | None:
     if row.kind == "gateway":
         if not key or (is_person(fields.get("id_kind", "")) and fields.get("mode", "ex_officio") != "ex_officio"):
             return None  # (2)
-    elif row.kind != "local" or not key:
+    elif row.kind != "local" or not key or generation < 1:
         return None
-    return key, row.decision_id, row.kind, generation, packed.micros(row.decided_at), False
+    return _Noted(key, row.decision_id, row.kind, generation, packed.micros(row.decided_at))
 
 
 def told(connection: sa.Connection, numbers: Collection[int], since: int, keys: OlderKeys) -> dict[int, list[Passed]]:
     """Return the passes told of the subjects of listings since an instant (microseconds), by listing, oldest first."""
+    # Another host may be noting one and have seen no listing yet: it is seen here, or sees the listing.
+    tree.held(connection)
     rows = connection.execute(
         sa.select(
             LISTING_KEY.c.listing_id, LISTING_KEY.c.bucket, LISTING_KEY.c.view_digest, LISTING_KEY.c.other_digest
@@ -167,22 +186,16 @@ def told(connection: sa.Connection, numbers: Collection[int], since: int, keys: 
 def fresh(connection: sa.Connection, limit: int) -> tuple[list[Passed], bool]:
     """Look at passes that were noted since, the oldest first; return those to hold against what stands (3).
 
-    Nearly all are of subjects that no listing ever was about: those are done with here, many at once.
-
     Args:
         connection: of the ledger.
-        limit: how many of the others at most.
+        limit: how many at most.
 
     Returns:
-        The others, and whether any were looked at.
+        Those of them whose records can be read, and whether there were any.
     """
-    rows = _new(connection, _held_generations(connection), NEW, gone=False)
-    listed = _ever_listed(connection, rows)
-    others = [place for place, row in enumerate(rows) if (row.kind, row.subject_key) in listed]
-    if len(others) > limit:
-        rows, others = rows[: others[limit]], others[:limit]
+    rows = _new(connection, _held_generations(connection), limit, gone=False)
     looked(connection, rows)
-    return _read(connection, [rows[place] for place in others]), bool(rows)
+    return _read(connection, rows), bool(rows)
 
 
 def search(connection: sa.Connection) -> Search | None:
