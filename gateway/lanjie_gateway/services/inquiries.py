@@ -106,12 +106,14 @@ class InquiryService:
         for path in segments(self._directory):
             closed = is_closed(path)
             position = await self._ledger.call(Ledger.inquiry_position, path.stem)
-            while True:
+            more = True
+            while more:
                 records, after = await asyncio.to_thread(read_records, path, position, LOADED)
-                if not records:
-                    break
-                rows = [InquiryRow.of(each) for each in records]
-                await self._ledger.call(Ledger.add_inquiries, path.stem, after, rows)
+                # What is written meanwhile comes with the next look: a few at a time each would cost tenfold.
+                more = len(records) == LOADED
+                if records:
+                    rows = [InquiryRow.of(each) for each in records]
+                    await self._ledger.call(Ledger.add_inquiries, path.stem, after, rows)
                 loaded += len(records)
                 position = after
             if closed:

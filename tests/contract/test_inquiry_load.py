@@ -1,0 +1,61 @@
+"""Records of a worker on their way from its segment to the ledger."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
+from lanjie_gateway.adapters.segments import SegmentWriter
+from lanjie_gateway.services import inquiries
+from lanjie_gateway.services.grants import GrantService
+from lanjie_gateway.services.inquiries import InquiryService
+from lanjie_matcher.catalogues import CatalogueSet
+from tests.contract.test_passes import row
+from tests.support.ledger import Clock, open_ledger
+
+PAGE = 3
+
+
+class Busy(LedgerThread):
+    """A ledger whose worker writes one more record whenever some were taken."""
+
+    def __init__(self, state: Path) -> None:
+        super().__init__(lambda: open_ledger(state))
+        self.writer = SegmentWriter(state / "inquiry")
+        self.written = 0
+        self.pages: list[int] = []
+
+    def write(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.written += 1
+            self.writer.append(row(f"a-{self.written}").record)
+
+    async def call(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        done = await super().call(function, *args, **kwargs)
+        if function is Ledger.add_inquiries:
+            self.pages.append(len(args[2]))
+            self.write()
+        return done
+
+
+async def published(revision: int) -> None:
+    raise AssertionError(revision)
+
+
+@pytest.mark.asyncio
+async def test_a_worker_that_goes_on_writing_is_not_chased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction costs as much as hundreds of records: with a busy worker control did four times its work."""
+    monkeypatch.setattr(inquiries, "LOADED", PAGE)
+    ledger = Busy(tmp_path)
+    await ledger.start()
+    grants = GrantService(ledger, lambda: CatalogueSet(()), published)
+    service = InquiryService(ledger, tmp_path / "inquiry", Clock(), grants)
+    ledger.write(2 * PAGE)
+    assert await service.load() == 2 * PAGE + 2
+    assert ledger.pages == [PAGE, PAGE, 2]
+    assert await service.load() == 1
+    kept = await ledger.call(Ledger.inquiries)
+    assert [each.decision_id for each in kept] == [f"a-{number}" for number in range(1, ledger.written)]
+    await ledger.writer.close()
+    await ledger.close()
