@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 import lanjie
 from lanjie.v1 import audit_pb2 as pb
+from lanjie.v1 import screening_pb2
 from lanjie_gateway.adapters.ledger import Ledger
 from lanjie_gateway.api.sync import _pass
 from lanjie_gateway.domain.access import Role
@@ -22,6 +24,8 @@ from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.domain.spool_chain import Block, beginning
 from lanjie_gateway.services.inquiries import UploadedPass
 from lanjie_gateway.services.records import masked
+from lanjie_matcher.fingerprints import ViewKey
+from lanjie_matcher.identifiers import parse
 from tests.support.backup import DATA, now, row
 from tests.support.gateway import RunningGateway, person, running
 from tests.support.serve import run
@@ -150,31 +154,50 @@ def test_a_gap_or_a_break_of_a_spool_has_a_record_and_loses_no_pass(gateway: Run
     assert (verified.code, verified.json["findings"]) == (0, [])
 
 
-@given(data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_a_spool_states_is_refused_or_kept_and_stops_nobody(gateway: RunningGateway, data: Any) -> None:
+def _whole(bits: int) -> st.SearchStrategy[int]:
+    most = (1 << bits) - 1
+    return st.integers(0, most) | st.sampled_from([0, 1, 2, most >> 1, most])
+
+
+TEXTS = ("matter", "purpose", "case_no", "role", "handling_region")
+STATED = {
+    "sequence": _whole(64),
+    "unix_nanos": st.integers(-(1 << 63), (1 << 63) - 1),
+    "view_digest": _whole(64),
+    "epoch": _whole(32),
+    "revision": _whole(64),
+    "generation": _whole(32),
+    "set_age_seconds": _whole(32),
+    **dict.fromkeys(TEXTS, st.text(max_size=20)),
+}
+
+
+@given(wild=st.fixed_dictionaries({}, optional=STATED))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_spool_states_is_refused_or_kept_and_stops_nobody(
+    gateway: RunningGateway, wild: dict[str, Any]
+) -> None:
     """Anybody with a token may upload: a number that no SDK writes once ended the alerts of all departments."""
     control, asker = gateway.inner.control, person("inquirer", Role.INQUIRER)
+    listed = ViewKey(control.ledger.keys.view, 24).digest64(parse(uscc(1)).key)
 
-    def number(bits: int) -> Any:
-        most = (1 << bits) - 1
-        return st.integers(0, most) | st.sampled_from([0, 1, 2, most >> 1, most])
+    def upload(**stated: Any) -> str:
+        one = {"sequence": 1, "view_digest": listed, "generation": 1, "matter": MATTER, "purpose": WRITTEN, **stated}
+        one.setdefault("unix_nanos", int(gateway.clock().timestamp() * 1e9))
+        texts = {name: one.pop(name) for name in TEXTS if name in one}
+        message = pb.LocalPass(**one, context=screening_pb2.InquiryContext(**texts))
+        spool = secrets.token_hex(16)
+        gateway.run(control.inquiries.upload(asker, spool, "l", [_pass(message)]))
+        return f"{spool[:12]}-1"
 
-    stated = pb.LocalPass(
-        sequence=data.draw(number(64)),
-        unix_nanos=data.draw(st.integers(-(1 << 63), (1 << 63) - 1)),
-        view_digest=data.draw(number(64)),
-        epoch=data.draw(number(32)),
-        revision=data.draw(number(64)),
-        generation=data.draw(number(32)),
-        set_age_seconds=data.draw(number(32)),
-    )
-    for name in ("matter", "purpose", "case_no", "role", "handling_region"):
-        setattr(stated.context, name, data.draw(st.text(max_size=20)))
-    spool = data.draw(st.sampled_from("abc")) * 32
-    with pytest.raises(Refused) if stated.sequence >= 1 << 63 else contextlib.nullcontext():
-        gateway.run(control.inquiries.upload(asker, spool, "l", [_pass(stated)]))
-    gateway.run(control.alerts.catch_up())
+    def told() -> set[str]:
+        gateway.run(control.alerts.catch_up())
+        found = gateway.run(control.ledger.call(Ledger.alerts, "local", 0, 1_000))
+        return {each.decision_id for each in found}
+
+    with pytest.raises(Refused) if wild.get("sequence", 1) >= 1 << 63 else contextlib.nullcontext():
+        upload(**wild)
+    assert upload() in told(), "a pass of the listed company is overtaken still"
     gateway.run(control.records.check())
     assert not control.records.findings
 
