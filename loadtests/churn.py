@@ -34,16 +34,23 @@ Answer = tuple[str, str, int, str]
 class Churn(Beside):
     """Lists and removes subjects that were free, one after the other, until the block is left.
 
+    Args:
+        file: of the gateway.
+        population: whose listings are there.
+        subjects: come and go.
+        pause: seconds between two changes: to list one starts a parser, which takes a core for a fifth of a second.
+
     Attributes:
         model: what was acknowledged.
         changes: how many were.
     """
 
-    def __init__(self, file: Path, population: Population, subjects: Sequence[str], seed: int = 1) -> None:
+    def __init__(self, file: Path, population: Population, subjects: Sequence[str], pause: float = 0.0) -> None:
         super().__init__()
+        self._pause = pause
         self._desk = Desk(file, population)
         self._subjects = subjects
-        self._rng = random.Random(seed)
+        self._rng = random.Random(1)
         self._ids: dict[str, dict[str, str]] = {}
         self.model = Model()
         self.changes = 0
@@ -52,7 +59,7 @@ class Churn(Beside):
         self._desk.__exit__()
 
     def _work(self) -> None:
-        while not self._stop.is_set():
+        while not self._stop.wait(self._pause):
             self.change()
 
     def change(self) -> None:

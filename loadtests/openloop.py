@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import random
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -34,8 +35,6 @@ THROUGHPUT = "throughput, mixed, 16 at a time"
 PROCESSOR = "processor of the {} a check, mixed"
 DEADLINE = 5.0
 IN_FLIGHT = 16
-EARLY = 0.0015
-"""Seconds before a call is due in which the generator no longer sleeps: timers of the event loop are that coarse."""
 MOST_RATE, MOST_SECONDS = 20_000, 3_600
 Call = Callable[[bytes], Awaitable[bytes]]
 
@@ -99,13 +98,26 @@ async def offered(
     heard: Callable[[int, bytes], None] | None = None,
 ) -> Load:
     """Offer calls on a schedule; return when the last has ended."""
-    load, begun = Load(heard=heard), time.perf_counter() + 0.05
-    async with asyncio.TaskGroup() as group:
+    load, loop, stop = Load(heard=heard), asyncio.get_running_loop(), threading.Event()
+    begun = time.perf_counter() + 0.05
+
+    def ring() -> None:
+        # In a thread: timers of the event loop are a millisecond coarse, and waiting in it would take a whole core.
         for number, after in enumerate(schedule(rate, seconds)):
-            while (left := begun + after - time.perf_counter()) > 0:  # noqa: ASYNC110  what is waited for is the time
-                await asyncio.sleep(left - EARLY if left > EARLY else 0)
-            group.create_task(load.one(call, requests, number, begun + after))
-            await asyncio.sleep(0)
+            due = begun + after
+            if stop.wait(max(due - time.perf_counter(), 0.0)):
+                return
+            loop.call_soon_threadsafe(begin, number, due)
+
+    async with asyncio.TaskGroup() as group:
+
+        def begin(number: int, due: float) -> None:
+            group.create_task(load.one(call, requests, number, due))
+
+        try:
+            await asyncio.to_thread(ring)
+        finally:
+            stop.set()
     load.seconds = time.perf_counter() - begun
     return load
 

@@ -35,6 +35,7 @@ CAPACITY_SECONDS = 20.0
 RESTART_SECONDS = 15.0
 """How long an SDK lives."""
 PAUSE = 0.002
+CHANGE_SECONDS = 0.5
 SETTLE_SECONDS = 600.0
 """How long records may take to reach the ledger after the load."""
 
@@ -187,7 +188,7 @@ def measured(file: Path, population: Population, minutes: float, share: float) -
     capacity = asyncio.run(most())
     with (
         tempfile.TemporaryDirectory(prefix="lanjie-soak-") as scratch,
-        Churn(file, population, moving) as churn,
+        Churn(file, population, moving, CHANGE_SECONDS) as churn,
         Counters(file, Path(scratch), [*moving, *population.companies[:MOVING]], records, churn.model) as counters,
         Sampled(pids | {"driver and SDK": os.getpid()}) as sampled,
     ):
