@@ -29,7 +29,6 @@ LOAD_SECONDS: Final = 1.0
 LOADED: Final = 500
 """Records of a segment that one transaction takes: whoever writes waits for one at the most."""
 MAX_UPLOAD: Final = 1_000
-_SEQUENCES: Final = 1 << 63
 _log = structlog.get_logger("lanjie.records")
 
 
@@ -142,7 +141,7 @@ class InquiryService:
         for before, after in itertools.pairwise(passes):
             if after.sequence != before.sequence + 1:
                 raise invalid_argument("passes", "sequence", "sequence numbers are consecutive")
-        if passes and passes[-1].sequence >= _SEQUENCES:
+        if passes and passes[-1].sequence >= 1 << 63:
             raise invalid_argument("passes", "sequence", "sequence numbers are below 2^63")
         source = f"sdk-{sdk_id}"
         held = await self._ledger.call(Ledger.inquiry_position, source)

@@ -43,7 +43,7 @@ _TOGETHER: Final = 500
 
 
 class _Noted(NamedTuple):
-    """A pass as it stands in the ledger; `looked` says that it needs not be held against anything."""
+    """A pass as it stands in the ledger; `looked` says that it need not be held against anything."""
 
     subject_key: bytes
     decision_id: str
@@ -122,11 +122,13 @@ def note(connection: sa.Connection, rows: Sequence[InquiryRow]) -> None:
     noted = [found for row in rows if row.outcome == Outcome.PASS.name and (found := _noted(row)) is not None]
     if noted:
         generations = _held_generations(connection)
-        held = [each for each in noted if each.generation in generations]
+        listed = _ever_listed(connection, [each for each in noted if each.generation in generations])
+
+        def done(each: _Noted) -> bool:
+            return each.generation in generations and (each.kind, each.subject_key) not in listed
+
         # What is listed from now on is held against what was noted; see `told`.
-        listed = _ever_listed(connection, held)
-        done = {each for each in held if (each.kind, each.subject_key) not in listed}
-        values = [each._replace(looked=True) if each in done else each for each in noted]
+        values = [each._replace(looked=done(each)) for each in noted]
         bulk.insert(connection, PASSED, _Noted._fields, values, known_stay=True)
     again = (row for row in rows if row.kind == "gateway" and b'"replaces"' in row.record)
     replaced = [
@@ -157,6 +159,8 @@ def _noted(row: InquiryRow) -> _Noted | None:
 
 def told(connection: sa.Connection, numbers: Collection[int], since: int, keys: OlderKeys) -> dict[int, list[Passed]]:
     """Return the passes told of the subjects of listings since an instant (microseconds), by listing, oldest first."""
+    if not numbers:
+        return {}
     # Another host may be noting one and have seen no listing yet: it is seen here, or sees the listing.
     tree.held(connection)
     rows = connection.execute(
