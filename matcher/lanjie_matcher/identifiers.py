@@ -298,16 +298,6 @@ def birth_date(identifier: Identifier) -> datetime.date | None:
     return _date(number[6:14])
 
 
-def lost_precision(number: str) -> bool:
-    """Whether a company code went through a spreadsheet's 15-digit number: 18 digits, ``000`` last, check wrong."""
-    return (
-        len(number) == 18
-        and number.endswith("000")
-        and bool(_DIGITS.fullmatch(number))
-        and uscc_check(number[:17]) != number[17]
-    )
-
-
 def _date(digits: str) -> datetime.date:
     try:
         return datetime.date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))

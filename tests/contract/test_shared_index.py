@@ -24,6 +24,7 @@ from tests.support.shared import (
     loaded_or_none,
     opened,
     publisher,
+    reaches,
     state,
     states,
 )
@@ -71,13 +72,13 @@ async def same(thread, shared) -> bool:
 
 async def test_commits_reach_the_copy(tmp_path, server):
     async with publishing(tmp_path, server) as (thread, running, shared):
-        assert await running.reach(0, SECONDS)
+        assert await reaches(running, 0, SECONDS)
         revision = await commit(thread, *map(cells, range(1, 40)))
-        assert await running.reach(revision, SECONDS)
+        assert await reaches(running, revision, SECONDS)
         assert await same(thread, shared)
         revision = await commit(thread, cells(3, op="D"), cells(4, reason="other"))
         running.wake(revision)
-        assert await running.reach(revision, SECONDS)
+        assert await reaches(running, revision, SECONDS)
         assert await same(thread, shared)
         held = await thread.call(all_of)
         assert running.status() == {"state": "current", "revision": revision, "entries": len(held)}
@@ -89,7 +90,7 @@ async def test_large_commit_makes_all_shards_again(tmp_path, server, monkeypatch
     monkeypatch.setattr(changes_module, "PAGE", 7)
     async with publishing(tmp_path, server) as (thread, running, shared):
         for first in (1, 100):
-            assert await running.reach(await commit(thread, *map(cells, range(first, first + 60))), SECONDS)
+            assert await reaches(running, await commit(thread, *map(cells, range(first, first + 60))), SECONDS)
             assert await same(thread, shared)
 
 
@@ -110,11 +111,11 @@ async def test_big_shard_is_made_again_in_pieces_and_checked_in_pieces(server):
 
 async def test_publisher_goes_on_from_what_is_there(tmp_path, server, monkeypatch):
     async with publishing(tmp_path, server) as (thread, running, _):
-        assert await running.reach(await commit(thread, *map(cells, range(1, 20))), SECONDS)
+        assert await reaches(running, await commit(thread, *map(cells, range(1, 20))), SECONDS)
     made = []
     monkeypatch.setattr(SharedCopy, "replace", lambda *_: made.append(1))
     async with publishing(tmp_path, server) as (thread, running, shared):
-        assert await running.reach(await commit(thread, cells(30)), SECONDS)
+        assert await reaches(running, await commit(thread, cells(30)), SECONDS)
         assert await same(thread, shared)
     assert made == []
 
@@ -126,10 +127,10 @@ async def test_publisher_goes_on_from_what_is_there(tmp_path, server, monkeypatc
 async def test_publisher_heals_the_copy(tmp_path, faults):
     with valkey() as server:
         async with publishing(tmp_path, server, beat=0.01) as (thread, running, shared):
-            assert await running.reach(await commit(thread, *map(cells, range(1, 30))), SECONDS)
+            assert await reaches(running, await commit(thread, *map(cells, range(1, 30))), SECONDS)
             kept = server.keep()
             revision = await commit(thread, *(cells(number, reason="other") for number in range(10, 40)))
-            assert await running.reach(revision, SECONDS)
+            assert await reaches(running, revision, SECONDS)
             now = await thread.call(all_of)
             for fault in faults.split():
                 damage(server, shared.codec, sorted(now), fault, kept)
@@ -144,14 +145,14 @@ async def test_publisher_heals_the_copy(tmp_path, faults):
 async def test_dead_server_holds_up_nobody_and_is_caught_up_with(tmp_path):
     with valkey() as server:
         async with publishing(tmp_path, server) as (thread, running, shared):
-            assert await running.reach(0, SECONDS)
+            assert await reaches(running, 0, SECONDS)
             server.kill()
             revision = await commit(thread, *map(cells, range(1, 5)))
             running.wake(revision)
-            assert not await running.reach(revision, 0.3)
+            assert not await reaches(running, revision, 0.3)
             assert running.status()["state"] == "unreachable"
             server.restart()
-            assert await running.reach(revision, SECONDS)
+            assert await reaches(running, revision, SECONDS)
             await becomes_same(thread, shared)
 
 
@@ -169,11 +170,11 @@ async def test_publisher_outlives_a_server_that_dies_while_shards_are_made(tmp_p
 
     monkeypatch.setattr(SharedCopy, "replace", replace)
     async with publishing(tmp_path, server, beat=0.01) as (thread, running, shared):
-        assert await running.reach(0, SECONDS)
+        assert await reaches(running, 0, SECONDS)
         # Long enough for the publisher to rest: a task that takes a timeout for its own end is gone then.
         await asyncio.sleep(0.1)
         revision = await commit(thread, cells(1))
-        assert await running.reach(revision, SECONDS)
+        assert await reaches(running, revision, SECONDS)
         assert await same(thread, shared)
     assert not refusals
 
@@ -183,7 +184,7 @@ async def test_damage_is_found_while_commits_never_cease(tmp_path, server, monke
     async with publishing(tmp_path, server, beat=0.01) as (thread, running, shared):
         await commit(thread, cells(1))
         touched = {bucket[0] for bucket in await thread.call(all_of)}
-        assert await running.reach(await commit(thread, *map(cells, range(2, 30))), SECONDS)
+        assert await reaches(running, await commit(thread, *map(cells, range(2, 30))), SECONDS)
         untouched = next(bucket for bucket in await thread.call(all_of) if bucket[0] not in touched)
         often = 0
 
@@ -214,7 +215,7 @@ async def test_ledger_out_of_reach_is_tried_again(tmp_path, server, monkeypatch)
 
     monkeypatch.setattr(Ledger, "head", head)
     async with publishing(tmp_path, server) as (_, running, _):
-        assert await running.reach(0, SECONDS)
+        assert await reaches(running, 0, SECONDS)
     assert len(failures) == 2
 
 
@@ -229,11 +230,11 @@ async def test_host_without_the_lock_only_looks_on(tmp_path, server):
         looker.start()
         revision = await commit(thread, cells(1))
         running.wake(revision)
-        assert await looker.reach(revision, SECONDS)
+        assert await reaches(looker, revision, SECONDS)
         assert looker.status()["state"] == "not ours"
         await running.close()
         ours = True
-        assert await looker.reach(await commit(thread, cells(2)), SECONDS)
+        assert await reaches(looker, await commit(thread, cells(2)), SECONDS)
         assert looker.status()["state"] == "current"
         await looker.close()
         assert await same(thread, own)
@@ -243,7 +244,7 @@ async def test_copy_of_a_future_that_the_ledger_lost_is_withdrawn(tmp_path, serv
     async with ledger_thread(tmp_path) as thread, opened(server.url, lineage=thread.lineage) as shared:
         await written(shared, revision=1_000)
         async with publisher(thread, shared) as running:
-            assert await running.reach(0, SECONDS)
+            assert await reaches(running, 0, SECONDS)
         assert await same(thread, shared)
 
 

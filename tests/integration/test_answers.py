@@ -18,6 +18,7 @@ from lanjie_gateway.domain.view import View
 from lanjie_matcher.civil_time import SHANGHAI
 from lanjie_matcher.identifiers import parse
 from tests.support.gateway import RunningGateway, person, running
+from tests.support.shared import reaches
 from tests.support.subjects import citizen, org_code, uscc
 from tests.support.valkey import valkey
 
@@ -356,7 +357,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
         receipt = gateway.import_rows([each for case in CASES for each in case.rows])
         assert not receipt.quarantine, receipt.quarantine
         publisher = gateway.inner.control.publisher
-        assert publisher is None or gateway.run(publisher.reach(receipt.revision, 10))
+        assert publisher is None or gateway.run(reaches(publisher, receipt.revision, 10))
         yield gateway
 
 

@@ -217,6 +217,7 @@ def test_a_file_of_bidders(lanjie: Lanjie, tmp_path: Path) -> None:
     shown = lanjie("check-file", str(bidders), "-o", str(answers), *SUPPLIER, "--as-of", "2026-01-31T09:30")
     assert shown.code == 0
     assert "6 rows checked" in shown.out
+    assert "2 without a usable identifier" in shown.out
     assert "as of 2026-01-31 09:30:00 +08:00" in shown.out
     assert lanjie("check-file", str(bidders), "-o", str(bidders), *SUPPLIER).code == 2
 

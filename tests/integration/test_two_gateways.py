@@ -18,6 +18,7 @@ from lanjie_gateway.domain.errors import Unanswerable
 from tests.support.gateway import RunningGateway, joined, person, running
 from tests.support.load import MATTER, wage_row
 from tests.support.postgres import PostgresServer
+from tests.support.shared import reaches
 from tests.support.signing import signed_year
 from tests.support.subjects import uscc
 from tests.support.valkey import cluster, valkey
@@ -55,7 +56,7 @@ def test_two_hosts_read_from_a_cluster_and_do_without_one_of_its_nodes(
         for host in hosts:
             publisher = host.inner.control.publisher
             assert publisher is not None
-            assert host.run(publisher.reach(receipt.revision, 30))
+            assert host.run(reaches(publisher, receipt.revision, 30))
         with first.client(local=False) as one, second.client(local=False) as other:
             for client in (one, other):
                 assert {outcome(client, uscc(780 + number)) for number in range(30)} == {"RESTRICT"}

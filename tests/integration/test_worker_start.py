@@ -12,6 +12,7 @@ from lanjie_gateway.adapters.ledger import Ledger
 from lanjie_gateway.bootstrap.worker import Worker
 from tests.support.gateway import RunningGateway, running
 from tests.support.load import wage_row
+from tests.support.shared import reaches
 from tests.support.subjects import uscc
 from tests.support.valkey import Valkey, valkey
 
@@ -64,7 +65,7 @@ def reads(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> Reads:
 def published(gateway: RunningGateway, revision: int) -> None:
     publisher = gateway.inner.control.publisher
     assert publisher is not None
-    assert gateway.run(publisher.reach(revision, 30))
+    assert gateway.run(reaches(publisher, revision, 30))
 
 
 @contextlib.contextmanager

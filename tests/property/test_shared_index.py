@@ -15,7 +15,7 @@ from lanjie_gateway.domain.events import Act, EventKind
 from lanjie_matcher.identifiers import parse
 from tests.support.core import uscc
 from tests.support.ledger import cells, open_ledger, take
-from tests.support.shared import KEY, all_of, becomes_same, damage, loaded_or_none, opened, publisher
+from tests.support.shared import KEY, all_of, becomes_same, damage, loaded_or_none, opened, publisher, reaches
 from tests.support.valkey import Valkey, valkey
 
 COMPANIES = 14
@@ -128,7 +128,7 @@ def die_after(shared: SharedIndex, limit: int) -> None:
 
 async def reached(running, head: int) -> None:
     async with asyncio.timeout(30):
-        while not running._task.done() and not await running.reach(head, 0.1):
+        while not running._task.done() and not await reaches(running, head, 0.1):
             pass
 
 

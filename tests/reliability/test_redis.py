@@ -12,7 +12,7 @@ from lanjie_gateway.adapters import shared_index
 from lanjie_gateway.adapters.ledger import Ledger
 from lanjie_gateway.adapters.shared_index import SharedIndex, SharedIndexError
 from tests.support.ledger import cells
-from tests.support.shared import becomes_same, commit, ledger_thread, opened, publisher
+from tests.support.shared import becomes_same, commit, ledger_thread, opened, publisher, reaches
 from tests.support.valkey import Proxy, Valkey, proxy, valkey
 
 pytestmark = pytest.mark.drill
@@ -106,7 +106,7 @@ async def drill(state_directory, fault: str, rounds: int) -> None:
             publisher(thread, own, beat=0.02) as running,
         ):
             await truth.learn(thread, await commit(thread, *map(cells, range(COMPANIES))))
-            assert await running.reach(truth.head, SECONDS)
+            assert await reaches(running, truth.head, SECONDS)
             readers = Readers(shared, truth)
             tasks = [asyncio.create_task(readers.run()) for _ in range(READERS)]
             kept = server.keep()

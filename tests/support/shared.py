@@ -85,6 +85,16 @@ async def publisher(thread: LedgerThread, shared: SharedIndex, beat: float = 0.0
         await made.close()
 
 
+async def reaches(publisher: IndexPublisher, revision: int, seconds: float) -> bool:
+    """Wait until the copy is complete up to `revision`, at most `seconds`; return whether it is."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while publisher.status()["revision"] < revision:
+                publisher.wake(revision)
+                await asyncio.sleep(0.01)
+    return bool(publisher.status()["revision"] >= revision)
+
+
 async def becomes_same(thread: LedgerThread, shared: SharedIndex, seconds: float = 20) -> None:
     """Wait until a worker that loads gets exactly the ledger's state."""
     want = (await thread.call(Ledger.head), list[int](), await thread.call(all_of))

@@ -15,7 +15,6 @@ from lanjie_matcher.identifiers import (
     IdentifierError,
     birth_date,
     citizen_check,
-    lost_precision,
     make,
     normalise,
     org_code_check,
@@ -223,23 +222,6 @@ def test_birth_date():
     assert birth_date(parse("citizen:" + citizen(1, birth="20081231"))) == datetime.date(2008, 12, 31)
     assert birth_date(parse("citizen:320102750203123")) == datetime.date(1975, 2, 3)
     assert birth_date(parse("uscc:" + COMPANY)) is None
-
-
-def test_lost_precision():
-    digits = next(code for code in map(uscc, range(20260000, 20270000)) if code.isdigit() and code[15:] != "000")
-    squeezed = digits[:15] + "000"
-    assert lost_precision(squeezed)
-    assert not lost_precision(digits)
-    assert not lost_precision(squeezed[:17])
-    assert not lost_precision("9132010²0012345000")
-    assert not lost_precision("9132010A0012345000")
-
-
-def test_code_that_ends_in_zeros_and_is_sound_lost_nothing():
-    bodies = (f"91320102{number:06d}000"[:17] for number in range(100_000))
-    sound = next(body + "0" for body in bodies if body.endswith("00") and uscc_check(body) == "0")
-    assert sound.endswith("000")
-    assert not lost_precision(sound)
 
 
 def test_normalise_drops_what_people_type_between_digits():

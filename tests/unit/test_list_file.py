@@ -36,6 +36,7 @@ from lanjie_gateway.domain.list_file import (
 )
 from lanjie_gateway.domain.packed import unpack_details
 from lanjie_gateway.domain.profile import Profile
+from lanjie_matcher.identifiers import uscc_check
 from lanjie_matcher.listings import Listing, ended_by_event
 from lanjie_matcher.subjects import SubjectKind
 from tests.support.core import citizen, org_code, uscc
@@ -116,6 +117,12 @@ def test_a_bad_row_names_column_and_rule_and_no_value(cells, column, rule):
     assert (error.value.column, error.value.rule) == (column, rule)
     for value in cells.values():
         assert len(value) < 8 or value not in str(error.value)
+
+
+def test_a_sound_code_that_ends_in_zeros_lost_nothing():
+    bodies = (f"91320102{number:04d}00000" for number in range(10_000))
+    sound = next(body + "0" for body in bodies if uscc_check(body) == "0")
+    assert draft(id_number=sound).identifiers[0].reveal() == f"uscc:{sound}"
 
 
 @pytest.mark.parametrize(

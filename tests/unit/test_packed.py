@@ -1,5 +1,6 @@
 """The packed form: what goes in comes out, and no identifier is in it."""
 
+import dataclasses
 import datetime
 
 import msgpack
@@ -129,6 +130,6 @@ def test_details_come_back_and_show_nothing():
         measure_hints="h",
         source_record_id="r",
     )
-    assert packed.unpack_details(packed.pack_details(details)) == details
+    assert packed.unpack_details(packed.pack_details(**dataclasses.asdict(details))) == details
     assert "某公司" not in repr(details)
     assert "uscc:1" not in repr(details)

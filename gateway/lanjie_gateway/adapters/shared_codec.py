@@ -31,7 +31,6 @@ from typing import Any, Final
 
 SHARDS: Final = 256
 SEAL: Final = b"@"
-BUCKET_BYTES: Final = 16
 UNKNOWN: Final = bytes(16)
 """Content of a shard that nobody has seen whole since it changed."""
 _MAC: Final = 8

@@ -331,5 +331,7 @@ def _show_tally(tally: Tally, output: Path, as_of: datetime.datetime | None, sec
     revisions = ", ".join(str(revision) for revision in sorted(tally.revisions)) or "none"
     console.print(f"revision {revisions}" + (f" · as of {render.local_time(as_of)}" if as_of is not None else ""))
     if tally.malformed:
-        console.print(f"{tally.malformed:,} without an identifier: UNDETERMINED, an officer must look", style="yellow")
+        console.print(
+            f"{tally.malformed:,} without a usable identifier: UNDETERMINED, an officer must look", style="yellow"
+        )
     console.print(f"answers: {output}")

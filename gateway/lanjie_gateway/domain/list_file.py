@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from lanjie_gateway.domain.access import WriteScope, is_of
-from lanjie_gateway.domain.packed import pack_details_of, pack_entry
+from lanjie_gateway.domain.packed import pack_details, pack_entry
 from lanjie_matcher import identifiers as ids
 from lanjie_matcher.identifiers import Identifier, IdentifierError
 from lanjie_matcher.masking import holds_personal_number, masked_text
@@ -225,7 +225,7 @@ class ListingDraft:
 
     def details(self) -> bytes:
         """Return what is stored sealed, packed as `Details` are."""
-        return pack_details_of(
+        return pack_details(
             identifiers=[each.reveal() for each in self.identifiers],
             name=self.name,
             related_persons=self.related_persons,

@@ -185,20 +185,7 @@ def unpack_bucket(value: bytes) -> list[PackedListing]:
     return [_unpacked(each) for each in msgpack.unpackb(value, use_list=False)]
 
 
-def pack_details(details: Details) -> bytes:
-    """Return the bytes of details, for sealing alone."""
-    return pack_details_of(
-        identifiers=details.identifiers,
-        name=details.name,
-        related_persons=details.related_persons,
-        authority_uscc=details.authority_uscc,
-        notice_date=details.notice_date,
-        measure_hints=details.measure_hints,
-        source_record_id=details.source_record_id,
-    )
-
-
-def pack_details_of(
+def pack_details(
     *,
     identifiers: Sequence[str],
     name: str,
@@ -208,7 +195,7 @@ def pack_details_of(
     measure_hints: str,
     source_record_id: str,
 ) -> bytes:
-    """Return the bytes of details without making them first."""
+    """Return the bytes of details, for sealing alone, without making them first."""
     notice = _ordinal(notice_date)
     values = (VERSION, identifiers, name, related_persons, authority_uscc, notice, measure_hints, source_record_id)
     return bytes(_packer.pack(values))

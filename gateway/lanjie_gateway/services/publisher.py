@@ -67,12 +67,10 @@ class IndexPublisher:
         self._state = "starting"
         self._position: int | None = None
         self._revision = -1
-        self._waiting = 0
         self._looked = 0.0
         self._next = 0
         self._swept = False
         self._wake = asyncio.Event()
-        self._moved = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -91,19 +89,6 @@ class IndexPublisher:
         if revision > self._revision:
             self._wake.set()
 
-    async def reach(self, revision: int, seconds: float) -> bool:
-        """Wait until the copy is complete up to `revision`, at most `seconds`; return whether it is."""
-        self._waiting += 1
-        self._wake.set()
-        try:
-            async with asyncio.timeout(seconds), self._moved:
-                await self._moved.wait_for(lambda: self._revision >= revision)
-        except TimeoutError:
-            return False
-        finally:
-            self._waiting -= 1
-        return True
-
     def status(self) -> dict[str, Any]:
         """Return what operators see.
 
@@ -119,7 +104,7 @@ class IndexPublisher:
             try:
                 behind = await self._keep_up() if await self._may_publish() else await self._look_on()
                 pause = FIRST_PAUSE
-                rest = 0.0 if behind else _WAITING_SECONDS if self._waiting and self._state != "current" else self._beat
+                rest = 0.0 if behind else self._beat
             except Exception as error:  # noqa: BLE001  (3) whatever it was, nobody else keeps the copy up
                 if self._state != "unreachable":
                     _log.warning("shared_index_not_kept_up", error=type(error).__name__)
@@ -133,7 +118,7 @@ class IndexPublisher:
     async def _look_on(self) -> bool:
         """(1) Another host publishes: only see how far it is."""
         self._state, self._position = "not ours", None
-        await self._told(await self._shared.revision() or 0)
+        self._revision = await self._shared.revision() or 0
         return False
 
     async def _keep_up(self) -> bool:
@@ -236,13 +221,7 @@ class IndexPublisher:
     async def _say(self, revision: int) -> None:
         if not await self._copy.finish(revision):
             raise MovedAwayError
-        self._position, self._state = revision, "current"
-        await self._told(revision)
-
-    async def _told(self, revision: int) -> None:
-        self._revision = revision
-        async with self._moved:
-            self._moved.notify_all()
+        self._position, self._revision, self._state = revision, revision, "current"
 
 
 class MovedAwayError(Exception):

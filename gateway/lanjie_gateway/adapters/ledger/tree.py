@@ -127,11 +127,6 @@ def nodes_of(connection: sa.Connection) -> Node:
     return node
 
 
-def root_at(connection: sa.Connection, size: int) -> bytes:
-    """Return the root of the tree as it was with `size` records."""
-    return Range.at(size, nodes_of(connection)).root()
-
-
 def checkpoints(connection: sa.Connection, after: tuple[int, int], most: int) -> list[Any]:
     """Return rows (epoch, size, note) of checkpoints behind one, in order."""
     behind = sa.tuple_(CHECKPOINT.c.epoch, CHECKPOINT.c.size) > sa.tuple_(*after)
