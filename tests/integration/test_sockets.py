@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import lanjie
+from lanjie_gateway.adapters.state_lock import StateInUseError, socket_directory
 from lanjie_gateway.settings import Settings
 from tests.integration.test_answers import DATA, NOW, row
 from tests.support.gateway import running
@@ -58,3 +59,18 @@ def test_a_counter_asks_and_syncs_over_a_socket_with_its_token(sockets: Path, tm
 def test_what_no_socket_can_be_is_refused_by_rule(sockets: str, workers: int, rule: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rule):
         Settings(state=tmp_path, sockets=Path(sockets), workers=workers).check_listeners()
+
+
+def test_the_private_sockets_lie_where_nobody_else_may_enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name under /tmp can be guessed: who makes it first must not read along."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    made = socket_directory(tmp_path / "state")
+    assert socket_directory(tmp_path / "state") == made
+    made.chmod(0o750)
+    with pytest.raises(StateInUseError, match="0700"):
+        socket_directory(tmp_path / "state")
+    made.rmdir()
+    (tmp_path / "own").mkdir(mode=0o700)
+    made.symlink_to(tmp_path / "own")
+    with pytest.raises(StateInUseError, match="0700"):
+        socket_directory(tmp_path / "state")

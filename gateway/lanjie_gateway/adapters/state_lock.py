@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -48,13 +49,14 @@ def socket_directory(state: Path) -> Path:
     """Return the private directory of a state's unix sockets. It is a short one: a socket's path has at most 107 bytes.
 
     Raises:
-        StateInUseError: somebody else made it.
+        StateInUseError: somebody else made it, or may enter it: anybody can make a directory or a link of that name.
     """
     name = f"lanjie-{os.getuid()}-{hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:12]}"
     directory = Path(tempfile.gettempdir()) / name
     directory.mkdir(mode=0o700, exist_ok=True)
-    if directory.stat().st_uid != os.getuid():
-        raise StateInUseError(f"{directory} belongs to another user")
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise StateInUseError(f"{directory} is not a directory of this user alone (0700)")
     return directory
 
 
