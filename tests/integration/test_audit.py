@@ -202,6 +202,23 @@ def test_whatever_a_spool_states_is_refused_or_kept_and_stops_nobody(
     assert not control.records.findings
 
 
+def test_a_case_number_with_a_nul_stops_nobodys_alerts(tmp_path: Path, shared_url: str) -> None:
+    """PostgreSQL takes no such text, not even to look for it."""
+    with running(tmp_path / "a", now(), ledger_url=shared_url) as gateway:
+        gateway.publish(*(DATA / f"{name}.yaml" for name in ("national", "provincial", "municipal")))
+        gateway.import_rows([row(uscc(1))])
+        control, asker = gateway.inner.control, person("inquirer", Role.INQUIRER)
+        listed = ViewKey(control.ledger.keys.view, 24).digest64(parse(uscc(1)).key)
+        nanos = int(gateway.clock().timestamp() * 1e9)
+        for spool, case in (("ab" * 16, "case\0 1"), ("cd" * 16, "case 2")):
+            context = screening_pb2.InquiryContext(matter=MATTER, purpose=WRITTEN, case_no=case)
+            one = pb.LocalPass(sequence=1, view_digest=listed, generation=1, unix_nanos=nanos, context=context)
+            gateway.run(control.inquiries.upload(asker, spool, "l", [_pass(one)]))
+        gateway.run(control.alerts.catch_up())
+        found = gateway.run(control.ledger.call(Ledger.alerts, "local", 0, 10))
+        assert {each.case_no for each in found} == {"case\N{REPLACEMENT CHARACTER} 1", "case 2"}
+
+
 def test_a_witness_keeps_what_an_attacker_with_every_file_cannot_undo(gateway: RunningGateway, tmp_path: Path) -> None:
     ask(gateway, 1, 2, 3)
     first, second = tmp_path / "first", tmp_path / "second"

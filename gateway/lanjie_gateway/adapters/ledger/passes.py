@@ -346,7 +346,8 @@ def _passed(row: Any, record: Any) -> Passed | None:
         decided_at=row.decided_at,
         department=record.department,
         matter=record.matter,
-        case_no=fields.get("case_no", ""),
+        # As the matter of its column: PostgreSQL is asked nothing that has a NUL in it.
+        case_no=fields.get("case_no", "").replace("\0", "\N{REPLACEMENT CHARACTER}"),
         person=is_person(fields.get("id_kind", "")),
         question=asked.question if asked is not None else question,
         asked=asked,
