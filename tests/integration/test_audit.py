@@ -1,6 +1,7 @@
 """`lanjie audit` on a gateway that serves, on a state that nobody serves, and after a restore (Art. 39, 43, 61)."""
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import json
@@ -25,6 +26,7 @@ from lanjie_gateway.domain.spool_chain import Block, beginning
 from lanjie_gateway.services.inquiries import UploadedPass
 from lanjie_gateway.services.records import masked
 from lanjie_matcher.fingerprints import ViewKey
+from lanjie_matcher.grants import Claim
 from lanjie_matcher.identifiers import parse
 from tests.support.backup import DATA, now, row
 from tests.support.gateway import RunningGateway, person, running
@@ -200,6 +202,26 @@ def test_whatever_a_spool_states_is_refused_or_kept_and_stops_nobody(
     assert upload() in told(), "a pass of the listed company is overtaken still"
     gateway.run(control.records.check())
     assert not control.records.findings
+
+
+@pytest.mark.parametrize(
+    ("changed", "lineage"),
+    [
+        ({}, "l" * 65),
+        ({"purpose": "p" * 201}, "l"),
+        ({"officer": Claim(officer="o" * 65)}, "l"),
+        *(({name: "t" * 65}, "l") for name in ("matter", "case_no", "role", "region")),
+    ],
+)
+def test_what_no_sdk_writes_so_long_is_not_kept_once_for_each_pass(
+    gateway: RunningGateway, changed: dict[str, Any], lineage: str
+) -> None:
+    """An upload of 5 MiB would have become records of as much each, in the process that all departments need."""
+    asker, one = person("inquirer", Role.INQUIRER), _pass(pb.LocalPass(sequence=1))
+    upload = gateway.inner.control.inquiries.upload
+    with pytest.raises(Refused) as refused:
+        gateway.run(upload(asker, "ab" * 16, lineage, [dataclasses.replace(one, **changed)]))
+    assert refused.value.metadata["rule"] == "length"
 
 
 def test_a_case_number_with_a_nul_stops_nobodys_alerts(tmp_path: Path, shared_url: str) -> None:

@@ -21,6 +21,7 @@ from lanjie_gateway.domain.records import SALT_BYTES, VERSION, instant, leaf
 from lanjie_gateway.domain.spool_chain import UNCHAINED, Block, judge
 from lanjie_gateway.services.grants import GrantService
 from lanjie_gateway.services.own_records import OwnRecords
+from lanjie_gateway.services.screening import MAX_CODE, MAX_PURPOSE
 from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.grants import Case, Claim
 from lanjie_matcher.masking import masked_text
@@ -134,15 +135,7 @@ class InquiryService:
         asker.require(Role.INQUIRER)
         if not self._grants.ever(asker.department):
             raise not_granted("grant")
-        if len(passes) > MAX_UPLOAD:
-            raise invalid_argument("passes", "count", f"at most {MAX_UPLOAD} passes an upload")
-        if len(sdk_id) != 32 or not all(character in "0123456789abcdef" for character in sdk_id):
-            raise invalid_argument("sdk_id", "format", "a spool is named by 32 hexadecimal digits")
-        for before, after in itertools.pairwise(passes):
-            if after.sequence != before.sequence + 1:
-                raise invalid_argument("passes", "sequence", "sequence numbers are consecutive")
-        if passes and passes[-1].sequence >= 1 << 63:
-            raise invalid_argument("passes", "sequence", "sequence numbers are below 2^63")
+        _require_sound(sdk_id, lineage, passes)
         source = f"sdk-{sdk_id}"
         held = await self._ledger.call(Ledger.inquiry_position, source)
         new = [each for each in passes if each.sequence > held]
@@ -192,6 +185,31 @@ class InquiryService:
                 await self.load()
             except Exception as error:  # noqa: BLE001  counters go on; the operator hears of it, and the segments stay
                 _log.error("segments_not_loaded", error=type(error).__name__)
+
+
+def _require_sound(sdk_id: str, lineage: str, passes: Sequence[UploadedPass]) -> None:
+    """Raise for what no SDK writes."""
+    if len(passes) > MAX_UPLOAD:
+        raise invalid_argument("passes", "count", f"at most {MAX_UPLOAD} passes an upload")
+    if len(sdk_id) != 32 or not all(character in "0123456789abcdef" for character in sdk_id):
+        raise invalid_argument("sdk_id", "format", "a spool is named by 32 hexadecimal digits")
+    for before, after in itertools.pairwise(passes):
+        if after.sequence != before.sequence + 1:
+            raise invalid_argument("passes", "sequence", "sequence numbers are consecutive")
+    if passes and passes[-1].sequence >= 1 << 63:
+        raise invalid_argument("passes", "sequence", "sequence numbers are below 2^63")
+    # What is not bounded would be kept once for each pass.
+    _require_short("lineage", lineage, MAX_CODE)
+    for each in passes:
+        _require_short("purpose", each.purpose, MAX_PURPOSE)
+        for field in ("matter", "case_no", "role", "region"):
+            _require_short(field, getattr(each, field), MAX_CODE)
+        _require_short("officer", each.officer.officer, MAX_CODE)
+
+
+def _require_short(field: str, text: str, most: int) -> None:
+    if len(text) > most:
+        raise invalid_argument(field, "length", f"{field} has at most {most} characters")
 
 
 def _local_row(asker: Principal, each: UploadedPass, told: Mapping[str, Any]) -> InquiryRow:
