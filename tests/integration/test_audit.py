@@ -241,6 +241,32 @@ def test_a_case_number_with_a_nul_stops_nobodys_alerts(tmp_path: Path, shared_ur
         assert {each.case_no for each in found} == {"case\N{REPLACEMENT CHARACTER} 1", "case 2"}
 
 
+def test_a_spool_named_after_another_takes_no_alert_from_it(gateway: RunningGateway) -> None:
+    """The first digits of a spool stand in the ids of its answers, for everybody who sees one."""
+    control, asker = gateway.inner.control, person("inquirer", Role.INQUIRER)
+    listed = ViewKey(control.ledger.keys.view, 24).digest64(parse(uscc(1)).key)
+    nanos = int(gateway.clock().timestamp() * 1e9)
+
+    def upload(spool: str, number: int, case: str) -> None:
+        context = screening_pb2.InquiryContext(matter=MATTER, purpose=WRITTEN, case_no=case)
+        one = pb.LocalPass(sequence=number, view_digest=listed, generation=1, unix_nanos=nanos, context=context)
+        gateway.run(control.inquiries.upload(asker, spool, "l", [_pass(one)]))
+
+    first, other = "ab" * 16, "ab" * 6 + "cd" * 10
+    upload(first, 1, "first")
+    upload(other, 1, "other")
+    upload(other, 2, "squatter")
+    upload(first, 2, "second")
+    gateway.run(control.alerts.catch_up())
+    found = gateway.run(control.ledger.call(Ledger.alerts, "local", 0, 10))
+    assert {each.decision_id: each.case_no for each in found} == {
+        "abababababab-1": "first",
+        "abababababab-2": "second",
+        f"{other}-1": "other",
+        f"{other}-2": "squatter",
+    }
+
+
 def test_a_witness_keeps_what_an_attacker_with_every_file_cannot_undo(gateway: RunningGateway, tmp_path: Path) -> None:
     ask(gateway, 1, 2, 3)
     first, second = tmp_path / "first", tmp_path / "second"

@@ -148,13 +148,15 @@ class InquiryService:
         chain, broken = judge(sdk_id, held, known, block, [(each.sequence, each.message) for each in passes])
         if broken:
             _log.error("spool_chain_broken", spool=sdk_id, fault=broken.value, before=new[0].sequence)
+        name = await self._ledger.call(Ledger.spool_name, sdk_id)
         judged = [self._judge(asker, each) for each in new]
         for fault, count in Counter(each["not_granted"] for each in judged if each["not_granted"]).items():
             _log.error("local_pass_not_granted", spool=sdk_id, fault=fault, passes=count)
         first = {"gap": gap or None, "chain": broken.value if broken else ""}
+        common = {"spool": sdk_id, "lineage": lineage}
         rows = [
-            _local_row(asker, each, {"spool": sdk_id, "lineage": lineage, **said, **(first if each is new[0] else {})})
-            for each, said in zip(new, judged, strict=True)
+            _local_row(asker, each, {"id": f"{name}-{each.sequence}", **common, **said, **(first if not place else {})})
+            for place, (each, said) in enumerate(zip(new, judged, strict=True))
         ]
         await self._ledger.call(Ledger.add_inquiries, source, new[-1].sequence, rows, chain)
         if gap or broken:
@@ -218,7 +220,6 @@ def _local_row(asker: Principal, each: UploadedPass, told: Mapping[str, Any]) ->
             {
                 "v": VERSION,
                 "salt": os.urandom(SALT_BYTES).hex(),
-                "id": f"{told['spool'][:12]}-{each.sequence}",
                 "kind": "local",
                 **told,
                 "at": instant(each.at),

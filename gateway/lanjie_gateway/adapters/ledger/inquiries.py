@@ -65,6 +65,17 @@ def chain(connection: sa.Connection, source: str) -> bytes | None:
     return connection.execute(sa.select(INQUIRY_SOURCE.c.chain).where(INQUIRY_SOURCE.c.source == source)).scalar()
 
 
+def spool_name(connection: sa.Connection, spool: str) -> str:
+    """Return what the records of a spool are named by: its first 12 digits, or all where another source had these."""
+    source, short = f"sdk-{spool}", spool[:12]
+    first = sa.select(INQUIRY.c.decision_id).where(INQUIRY.c.source == source).order_by(INQUIRY.c.sequence).limit(1)
+    if (own := connection.execute(first).scalar()) is not None:
+        return str(own).rpartition("-")[0]
+    name = INQUIRY_SOURCE.c.source
+    same = name.in_([short, f"control-{short}"]) | name.between(f"sdk-{short}{'0' * 20}", f"sdk-{short}{'f' * 20}")
+    return spool if connection.execute(sa.select(name).where(same).limit(1)).scalar() else short
+
+
 def read(connection: sa.Connection, limit: int, after: int) -> list[InquiryRow]:
     """Return records in the order they were kept, behind the `after` first ones."""
     rows = connection.execute(sa.select(INQUIRY).order_by(INQUIRY.c.id).limit(limit).offset(after))

@@ -959,6 +959,11 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             return inquiries.position(connection, source)
 
+    def spool_name(self, spool: str) -> str:
+        """Return what the records of a spool are named by."""
+        with database.transaction(self._engine) as connection:
+            return inquiries.spool_name(connection, spool)
+
     def inquiry_chain(self, source: str) -> bytes | None:
         """Return the hash of a spool's chain up to its position; `None` where it has none."""
         with database.transaction(self._engine) as connection:
