@@ -22,6 +22,7 @@ FAULTS = {
     "truncate": {Fault.TRUNCATED},
     "truncate_and_recompute": {Fault.ROLLED_BACK},
     "insert": {Fault.INSERTED},
+    "insert_before": {Fault.INSERTED},
     "rewrite": {Fault.ALTERED},
     "fork": {Fault.FORKED},
 }

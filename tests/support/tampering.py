@@ -148,16 +148,20 @@ class Attacker:
         self.recompute()
         return at
 
-    def insert(self) -> int:
-        """Add a record that the tree does not know."""
+    def insert(self, place: int | None = None) -> int:
+        """Add a record that the tree does not know, behind its end or at a place that no tree has."""
         columns = "source, sequence, decision_id, decided_at, department, matter, outcome, kind, subject_token, record"
         self.db.execute(
             f"INSERT INTO inquiry ({columns}, digest, tree_index) SELECT source, sequence + 100000, decision_id, "
             f"{columns.partition('decided_at')[1]}{columns.partition('decided_at')[2]}, digest, ? "
             "FROM inquiry WHERE tree_index = 0",
-            (self.size,),
+            (self.size if place is None else place,),
         )
         return self.size
+
+    def insert_before(self) -> int:
+        """Add a record before the first one."""
+        return self.insert(-1)
 
     def _rewrite(self, *, with_key: bool) -> int:
         at = self.truncate_and_recompute()

@@ -58,7 +58,7 @@ def state(connection: sa.Connection) -> TreeState:
 
 
 def leaves(connection: sa.Connection, start: int, most: int) -> list[KeptLeaf]:
-    """Return records in the order of their places, from a place on; those without one come first of all."""
+    """Return records in the order of their places, from a place on."""
     query = sa.select(INQUIRY).where(INQUIRY.c.tree_index >= start).order_by(INQUIRY.c.tree_index).limit(most)
     return [leaf_of(row) for row in connection.execute(query)]
 
@@ -84,9 +84,9 @@ def leaf_of(row: Any) -> KeptLeaf:
 
 
 def unplaced(connection: sa.Connection) -> int:
-    """Return how many records have no place in the tree."""
-    none = sa.select(sa.func.count()).select_from(INQUIRY).where(INQUIRY.c.tree_index.is_(None))
-    return int(connection.execute(none).scalar_one())
+    """Return how many records have no place in the tree, or none that a tree has."""
+    none = INQUIRY.c.tree_index.is_(None) | (INQUIRY.c.tree_index < 0)
+    return int(connection.execute(sa.select(sa.func.count()).select_from(INQUIRY).where(none)).scalar_one())
 
 
 def digests(connection: sa.Connection, start: int, end: int) -> list[bytes]:
