@@ -23,6 +23,9 @@ FAULTS = {
     "truncate_and_recompute": {Fault.ROLLED_BACK},
     "insert": {Fault.INSERTED},
     "insert_before": {Fault.INSERTED},
+    "put_checkpoint_ahead": {Fault.TRUNCATED},
+    "put_checkpoint_elsewhere": {Fault.SIGNATURE},
+    "exchange_checkpoint": {Fault.SIGNATURE},
     "rewrite": {Fault.ALTERED},
     "fork": {Fault.FORKED},
 }

@@ -163,6 +163,22 @@ class Attacker:
         """Add a record before the first one."""
         return self.insert(-1)
 
+    def put_checkpoint_ahead(self) -> int:
+        """Keep the last checkpoint as if it were of more records: no later one is made."""
+        self.db.execute("UPDATE checkpoint SET size = 1000000 WHERE size = (SELECT max(size) FROM checkpoint)")
+        return self.size
+
+    def put_checkpoint_elsewhere(self) -> int:
+        """Keep an early checkpoint as if it were of a later epoch: it is the newest one for every witness."""
+        self.db.execute("UPDATE checkpoint SET epoch = 7 WHERE size = (SELECT min(size) FROM checkpoint)")
+        return self.size
+
+    def exchange_checkpoint(self) -> int:
+        """Keep one checkpoint twice, in the place of another."""
+        first = "(SELECT note FROM checkpoint ORDER BY size LIMIT 1)"
+        self.db.execute(f"UPDATE checkpoint SET note = {first} WHERE size = (SELECT max(size) FROM checkpoint)")
+        return self.size
+
     def _rewrite(self, *, with_key: bool) -> int:
         at = self.truncate_and_recompute()
         for index in range(at, self.size + self.chance.randrange(3)):

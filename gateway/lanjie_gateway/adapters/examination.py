@@ -59,7 +59,7 @@ def examine(
     )
     if doubt:
         verifier.doubt(doubt)
-    kept = yield from _claims(verifier, begun, state)
+    kept, ahead = yield from _claims(verifier, begun, state)
     for note in logged:
         verifier.claim(Source.LOG, note)
     if files and kept and not files.has_log:
@@ -79,6 +79,9 @@ def examine(
     now: tree.TreeState = yield Wanted(tree.state, state.size, state.size)
     if behind and now.size == state.size:
         verifier.feed(behind)
+    if ahead > now.size:
+        text = f"the ledger has a checkpoint of {ahead:,} records, and says it has {now.size:,}"
+        verifier.doubt(Finding(index=now.size, last=ahead - 1, fault=Fault.TRUNCATED, text=text))
     # What was erased while the records were read is told behind them.
     for each in (yield Wanted(functools.partial(tree.erasures, start=state.size), state.size, state.size)):
         verifier.note_erasure(each.index, each.record)
@@ -91,17 +94,19 @@ def examine(
     return verifier.report(lambda _: place)
 
 
-def _claims(verifier: Verifier, begun: Range, state: tree.TreeState) -> Generator[Wanted, Any, int]:
-    """Hand over the checkpoints of the ledger; return how many there are."""
-    after, kept = (0, -1), 0
+def _claims(verifier: Verifier, begun: Range, state: tree.TreeState) -> Generator[Wanted, Any, tuple[int, int]]:
+    """Hand over the checkpoints of the ledger; return how many there are, and the size of the last one not of it."""
+    after, kept, ahead = (0, -1), 0, 0
     while rows := (yield Wanted(functools.partial(_checkpoints, after=after), begun.size, state.size)):
         for row in rows:
             # What came after the beginning of this examination is not of it.
             if row.size <= state.size or row.epoch != state.epoch:
-                verifier.claim(Source.LEDGER, row.note)
+                verifier.claim(Source.LEDGER, row.note, (row.epoch, row.size))
                 kept += 1
+            else:
+                ahead = row.size
         after = (rows[-1].epoch, rows[-1].size)
-    return kept
+    return kept, ahead
 
 
 def _read(

@@ -165,17 +165,27 @@ class Verifier:
     def __post_init__(self) -> None:
         self._start = self._proven = self.tree.size
 
-    def claim(self, source: Source, note: str) -> None:
-        """Take a checkpoint to compare with; before the first record."""
-        if note in self._claims:
-            self._claims[note].sources.add(source)
-            return
-        try:
-            checkpoint = Checkpoint.open(note, self.origin, self.public)
-        except NoteError as error:  # (4)
-            self._find(self.size, self.size, Fault.SIGNATURE, f"a checkpoint in {source}: {error}")
-            return
-        self._claims[note] = _Claim(checkpoint=checkpoint, sources={source}, note=note)
+    def claim(self, source: Source, note: str, place: tuple[int, int] | None = None) -> None:
+        """Take a checkpoint to compare with; before the first record.
+
+        Args:
+            source: where it was kept.
+            note: signed.
+            place: epoch and size that it is kept under, where there are such.
+        """
+        if note not in self._claims:
+            try:
+                checkpoint = Checkpoint.open(note, self.origin, self.public)
+            except NoteError as error:  # (4)
+                self._find(self.size, self.size, Fault.SIGNATURE, f"a checkpoint in {source}: {error}")
+                return
+            self._claims[note] = _Claim(checkpoint=checkpoint, sources=set(), note=note)
+        found = self._claims[note]
+        found.sources.add(source)
+        if place not in (None, (found.checkpoint.epoch, found.checkpoint.size)):
+            # What is kept under a larger size or a later epoch would be the newest one for good.
+            text = f"a checkpoint of {found.checkpoint.size:,} records in {source} is kept in the place of another"
+            self._find(self.size, self.size, Fault.SIGNATURE, text)
 
     def doubt(self, finding: Finding) -> None:
         """Take what was found elsewhere."""
