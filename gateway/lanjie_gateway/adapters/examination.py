@@ -4,6 +4,7 @@
 ledger belongs to a thread of its own, and a database that nobody serves.
 """
 
+import datetime
 import functools
 from collections.abc import Callable, Generator
 from typing import Any, Final, NamedTuple
@@ -32,7 +33,13 @@ Examination = Generator[Wanted, Any, Report]
 
 
 def examine(
-    lineage: str, public: bytes, files: RecordFiles | None, *, since: int = 0, witnessed: str = ""
+    lineage: str,
+    public: bytes,
+    files: RecordFiles | None,
+    *,
+    clock: Callable[[], datetime.datetime],
+    since: int = 0,
+    witnessed: str = "",
 ) -> Examination:
     """Verify the records of a ledger.
 
@@ -40,6 +47,7 @@ def examine(
         lineage: of the ledger.
         public: raw Ed25519 key of its checkpoints.
         files: what was written down outside the database; `None` where that is not at hand.
+        clock: aware instants.
         since: begin at the newest checkpoint of the ledger with at most so many records.
         witnessed: a checkpoint that a witness kept; empty for none.
     """
@@ -55,6 +63,7 @@ def examine(
         size=state.size,
         edge=state.edge,
         epoch=state.epoch,
+        clock=clock,
         written=written,
     )
     if doubt:

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import datetime
+import functools
 import hashlib
 import json
 import os
@@ -401,7 +402,8 @@ def _offline(
             connection = stack.enter_context(reading(url))
             lineage = connection.execute(sa.select(HEAD.c.lineage)).scalar_one()
             files = RecordFiles(state) if state is not None else None
-            steps = examine(lineage, public, files, since=since, witnessed=note)
+            clock = functools.partial(datetime.datetime.now, datetime.UTC)
+            steps = examine(lineage, public, files, clock=clock, since=since, witnessed=note)
             return report_dict(carry_out(steps, connection, told))
     except StateInUseError:
         raise CommandError(f"a gateway serves {state}: ask it with --gateway-file {state}/gateway.json") from None

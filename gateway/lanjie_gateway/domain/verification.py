@@ -136,6 +136,7 @@ class Verifier:
         size: number of records that the ledger says there are.
         edge: edge of the tree that the ledger says it has.
         epoch: of the ledger.
+        clock: aware instants.
         written: how many digests were written down outside the database.
     """
 
@@ -145,6 +146,7 @@ class Verifier:
     size: int
     edge: bytes
     epoch: int
+    clock: Callable[[], datetime.datetime]
     written: int = 0
     _start: int = 0
     _claims: dict[str, _Claim] = field(default_factory=dict)
@@ -362,9 +364,9 @@ class Verifier:
             erased = [(int(start), int(end)) for start, end in fields["erased"]]
         except (ValueError, KeyError, TypeError):
             return
-        # Whoever says so is vouched for by the next checkpoint, and cannot have said it later than that.
+        # Whoever says so is vouched for by the next checkpoint, and cannot have said it later than that, nor than now.
         after = bisect.bisect_right(self._signed, at, key=lambda each: each[0])
-        by = min([told, *(instant for _, instant in self._signed[after : after + 1])]) - FLOOR
+        by = min([told, self.clock(), *(instant for _, instant in self._signed[after : after + 1])]) - FLOOR
         old = bisect.bisect_right(self._by_then, by)
         grown = self._signed[old - 1][0] if old else 0
         for each in erased:

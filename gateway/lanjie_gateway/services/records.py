@@ -151,7 +151,7 @@ class RecordService:
 
     async def _examined(self, since: int, witnessed: str = "") -> AsyncIterator[Progress]:
         public = self._ledger.keys.signing_public
-        steps = examine(self._ledger.lineage, public, self._files, since=since, witnessed=witnessed)
+        steps = examine(self._ledger.lineage, public, self._files, clock=self._clock, since=since, witnessed=witnessed)
         wanted = await asyncio.to_thread(next, steps)
         while True:
             yield Progress(wanted.done, wanted.total)
