@@ -17,6 +17,7 @@ FAULTS = {
     "delete_and_close_up": {Fault.DELETED, Fault.ROLLED_BACK},
     "alter": {Fault.ALTERED},
     "alter_and_recompute": {Fault.ALTERED},
+    "alter_into_nonsense": {Fault.ALTERED},
     "alter_column": {Fault.ALTERED},
     "reorder": {Fault.REORDERED},
     "truncate": {Fault.TRUNCATED},

@@ -185,3 +185,19 @@ def _dated(ledger: Ledger, each: KeptLeaf, at: datetime.datetime) -> KeptLeaf:
     ledger.tree.append(leaf_hash(record))
     columns = tuple(derived[name] for name in COLUMNS)
     return dataclasses.replace(each, record=record, digest=leaf_hash(record), columns=columns)
+
+
+@given(
+    ledgers(),
+    st.sampled_from([[[-1, 10_000]], [[0, 1 << 70]], [[10_000, 0]], [["a", "b"]]]),
+    st.sampled_from(["0001-01-01T00:00:00", "0001-01-01T00:00:00+00:00", "9999-12-31T00:00:00+00:00"]),
+)
+@few
+def test_a_forged_erasure_that_is_none_is_not_believed(ledger: Ledger, erased: list[object], at: str) -> None:
+    full = [each.index for each in ledger.leaves if _content(each)]
+    assume(full)
+    ledger.blank(full[-1])
+    record = leaf({"id": "a-1", "at": at, "department": "tax", "outcome": ERASED, "kind": ERASURE, "erased": erased})
+    ledger.leaves.append(dataclasses.replace(ledger.leaves[-1], index=len(ledger.leaves), record=record))
+    report = ledger.verify(size=len(ledger.leaves) - 1).report()
+    assert [(each.index, each.fault) for each in report.findings] == [(full[-1], Fault.ERASED)]

@@ -116,6 +116,15 @@ class Attacker:
         self.recompute()
         return at
 
+    def alter_into_nonsense(self) -> int:
+        """Alter a record into what no program of ours writes, its digest too where that needs no type of another."""
+        at = self.chance.randrange(self.size)
+        nonsense: list[bytes | str] = [b"[" * 200_000, b"[1]", b"\xff", b"{}", "a text"]
+        one = self.chance.choice(nonsense)
+        digest = leaf_hash(one) if isinstance(one, bytes) else "a text"
+        self.db.execute("UPDATE inquiry SET record = ?, digest = ? WHERE tree_index = ?", (one, digest, at))
+        return at
+
     def alter_column(self) -> int:
         """Alter one column."""
         at = self.chance.randrange(self.size)

@@ -362,14 +362,14 @@ class Verifier:
                 return
             told = datetime.datetime.fromisoformat(fields["at"])
             erased = [(int(start), int(end)) for start, end in fields["erased"]]
-        except (ValueError, KeyError, TypeError):
+            # Whoever says so is vouched for by the next checkpoint, and cannot have said it later, nor later than now.
+            after = bisect.bisect_right(self._signed, at, key=lambda each: each[0])
+            by = min([told, self.clock(), *(instant for _, instant in self._signed[after : after + 1])]) - FLOOR
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return
-        # Whoever says so is vouched for by the next checkpoint, and cannot have said it later than that, nor than now.
-        after = bisect.bisect_right(self._signed, at, key=lambda each: each[0])
-        by = min([told, self.clock(), *(instant for _, instant in self._signed[after : after + 1])]) - FLOOR
         old = bisect.bisect_right(self._by_then, by)
         grown = self._signed[old - 1][0] if old else 0
-        for each in erased:
+        for each in (each for each in erased if 0 <= each[0] < each[1] <= at):
             (self._erasures if each[1] <= grown else self._early).extend(each)
 
     def _judge_erasures(self) -> None:
@@ -440,7 +440,7 @@ def fault_of(leaf: KeptLeaf, digest: bytes) -> str:
     try:
         derived = row_fields(leaf.record)
         source = source_of(leaf.record, derived)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return "the record cannot be read"
     if source and source != leaf.source:
         return "the column source is not what the record says"

@@ -78,9 +78,14 @@ def leaf_of(row: Any) -> KeptLeaf:
             *(row.sequence, row.decision_id, row.decided_at, row.department),
             *(row.matter, row.outcome, row.kind, row.subject_token),
         ),
-        record=row.record,
-        digest=row.digest,
+        record=_bytes(row.record),
+        digest=_bytes(row.digest),
     )
+
+
+def _bytes(value: bytes | str) -> bytes:
+    # SQLite keeps in a column whatever somebody put there by hand, and that is to be told and no error.
+    return value.encode() if isinstance(value, str) else value
 
 
 def unplaced(connection: sa.Connection) -> int:
