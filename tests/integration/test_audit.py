@@ -1,5 +1,6 @@
 """`lanjie audit` on a gateway that serves, on a state that nobody serves, and after a restore (Art. 39, 43, 61)."""
 
+import asyncio
 import contextlib
 import dataclasses
 import functools
@@ -154,6 +155,22 @@ def test_a_gap_or_a_break_of_a_spool_has_a_record_and_loses_no_pass(gateway: Run
     assert service.spool_faults == 3
     verified = run("audit", "verify", "--json", gateway_file=gateway.file)
     assert (verified.code, verified.json["findings"]) == (0, [])
+
+
+def test_an_upload_that_is_overtaken_by_its_repetition_makes_no_gap(gateway: RunningGateway) -> None:
+    service, asker = gateway.inner.control.inquiries, person("inquirer", Role.INQUIRER)
+
+    async def upload(*numbers: int) -> tuple[int, int]:
+        passes = [_pass(pb.LocalPass(sequence=each, view_digest=each, generation=1)) for each in numbers]
+        return await service.upload(asker, "ab" * 16, "l", passes)
+
+    async def both() -> None:
+        # The SDK did not hear of the first in time, and has one more by now.
+        await asyncio.gather(upload(1, 2, 3), upload(1, 2))
+
+    gateway.run(both())
+    assert gateway.run(upload(4)) == (4, 0)
+    assert service.spool_faults == 0
 
 
 def _whole(bits: int) -> st.SearchStrategy[int]:

@@ -38,11 +38,10 @@ def add(
             usage.count(connection, fresh)
             passes.note(connection, fresh)
     put = database.insert(connection, INQUIRY_SOURCE).values(source=source, position=position, chain=chain)
-    connection.execute(
-        put.on_conflict_do_update(
-            index_elements=["source"], set_={"position": put.excluded.position, "chain": put.excluded.chain}
-        )
-    )
+    # Never back: an upload may be overtaken by its repetition, which had more.
+    further = INQUIRY_SOURCE.c.position < put.excluded.position
+    further_on = {"position": put.excluded.position, "chain": put.excluded.chain}
+    connection.execute(put.on_conflict_do_update(index_elements=["source"], set_=further_on, where=further))
 
 
 def _unknown(connection: sa.Connection, source: str, rows: Sequence[InquiryRow]) -> list[InquiryRow]:
