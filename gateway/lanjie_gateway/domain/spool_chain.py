@@ -20,6 +20,8 @@ class ChainFault(enum.StrEnum):
     """The passes are not those that the hash behind them was made of."""
     CUT = "cut"
     """The chain does not go on where the gateway last saw it."""
+    FORKED = "forked"
+    """A number that the gateway has stands for another pass: two spools bear one name."""
     UNKNOWN = "unknown"
     """The uploader has lost the hash, or never had one while the spool had a chain."""
 
@@ -39,6 +41,11 @@ UNCHAINED: Final = Block()
 def beginning(spool: str) -> bytes:
     """Return the hash before the first pass of a spool."""
     return hashlib.sha256(b"lanjie spool v1 " + spool.encode()).digest()
+
+
+def fork(spool: str, message: bytes) -> str:
+    """Return the name under which a pass is kept whose number in its spool stands for another."""
+    return hashlib.sha256(b"lanjie fork v1 " + spool.encode() + message).hexdigest()[: len(spool)]
 
 
 def judge(

@@ -17,8 +17,9 @@ from lanjie_gateway.adapters.segments import is_closed, read_records, segments
 from lanjie_gateway.domain.access import Principal, Role, not_granted
 from lanjie_gateway.domain.errors import invalid_argument
 from lanjie_gateway.domain.grants import Mode
+from lanjie_gateway.domain.packed import micros
 from lanjie_gateway.domain.records import SALT_BYTES, VERSION, instant, leaf
-from lanjie_gateway.domain.spool_chain import UNCHAINED, Block, judge
+from lanjie_gateway.domain.spool_chain import UNCHAINED, Block, ChainFault, fork, judge
 from lanjie_gateway.services.grants import GrantService
 from lanjie_gateway.services.own_records import OwnRecords
 from lanjie_gateway.services.screening import MAX_CODE, MAX_PURPOSE
@@ -138,6 +139,7 @@ class InquiryService:
         _require_sound(sdk_id, lineage, passes)
         source = f"sdk-{sdk_id}"
         held = await self._ledger.call(Ledger.inquiry_position, source)
+        await self._take_others(asker, sdk_id, lineage, [each for each in passes if each.sequence <= held])
         new = [each for each in passes if each.sequence > held]
         if not new:
             return held, 0
@@ -160,10 +162,34 @@ class InquiryService:
         ]
         await self._ledger.call(Ledger.add_inquiries, source, new[-1].sequence, rows, chain)
         if gap or broken:
-            self.spool_faults += 1
-            said_of = {"matter": rows[0].matter, "spool": sdk_id, "before": new[0].sequence, **first}
-            await self._records.leave("spool", "GAP", department=asker.department, person=asker.person, fields=said_of)
+            await self._tell(asker, {"matter": rows[0].matter, "spool": sdk_id, "before": new[0].sequence, **first})
         return new[-1].sequence, gap
+
+    async def _take_others(self, asker: Principal, sdk_id: str, lineage: str, known: Sequence[UploadedPass]) -> None:
+        """Take passes whose numbers stand for others: a machine was set back, or two spools bear one name.
+
+        Each is kept under a name of its own, so that it is taken once, however often and together with what it comes.
+        """
+        said = {each.sequence: (micros(each.at), _subject(each)) for each in known}
+        others = await self._ledger.call(Ledger.not_kept, f"sdk-{sdk_id}", said) if said else ()
+        taken = []
+        for each in known:
+            name = fork(sdk_id, each.message)
+            source = f"sdk-{name}"
+            if each.sequence in others and not await self._ledger.call(Ledger.inquiry_position, source):
+                told = {"id": f"{name}-{each.sequence}", "spool": name, "lineage": lineage, "forked": sdk_id}
+                row = _local_row(asker, each, {**told, **self._judge(asker, each)})
+                await self._ledger.call(Ledger.add_inquiries, source, each.sequence, [row])
+                taken.append(each)
+        if taken:
+            fault = ChainFault.FORKED.value
+            _log.error("spool_chain_broken", spool=sdk_id, fault=fault, before=taken[0].sequence)
+            before = taken[0].sequence
+            await self._tell(asker, {"matter": taken[0].matter, "spool": sdk_id, "before": before, "chain": fault})
+
+    async def _tell(self, asker: Principal, said: Mapping[str, Any]) -> None:
+        self.spool_faults += 1
+        await self._records.leave("spool", "GAP", department=asker.department, person=asker.person, fields=said)
 
     def _judge(self, asker: Principal, each: UploadedPass) -> dict[str, Any]:
         """Return what the record says of the right to a pass, and of who vouches for the officer."""
@@ -189,6 +215,10 @@ class InquiryService:
                 _log.error("segments_not_loaded", error=type(error).__name__)
 
 
+def _subject(each: UploadedPass) -> bytes:
+    return each.view_digest.to_bytes(8, "big")
+
+
 def _require_sound(sdk_id: str, lineage: str, passes: Sequence[UploadedPass]) -> None:
     """Raise for what no SDK writes."""
     if len(passes) > MAX_UPLOAD:
@@ -198,8 +228,8 @@ def _require_sound(sdk_id: str, lineage: str, passes: Sequence[UploadedPass]) ->
     for before, after in itertools.pairwise(passes):
         if after.sequence != before.sequence + 1:
             raise invalid_argument("passes", "sequence", "sequence numbers are consecutive")
-    if passes and passes[-1].sequence >= 1 << 63:
-        raise invalid_argument("passes", "sequence", "sequence numbers are below 2^63")
+    if passes and not 1 <= passes[0].sequence <= passes[-1].sequence < 1 << 63:
+        raise invalid_argument("passes", "sequence", "sequence numbers begin at 1 and are below 2^63")
     # What is not bounded would be kept once for each pass.
     _require_short("lineage", lineage, MAX_CODE)
     for each in passes:
@@ -232,7 +262,7 @@ def _local_row(asker: Principal, each: UploadedPass, told: Mapping[str, Any]) ->
                 "case_no": masked_text(each.case_no),
                 "role": each.role,
                 "region": each.region or asker.region,
-                "subject": each.view_digest.to_bytes(8, "big").hex(),
+                "subject": _subject(each).hex(),
                 "epoch": each.epoch,
                 "generation": each.generation,
                 "revision": each.revision,

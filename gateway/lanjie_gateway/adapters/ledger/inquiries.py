@@ -1,6 +1,6 @@
 """Inquiry records in the ledger (Art. 39), each once, and how far their sources were read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -9,6 +9,7 @@ from lanjie_gateway.adapters.ledger import bulk, database, feedback, passes, tre
 from lanjie_gateway.adapters.ledger.rows import InquiryRow
 from lanjie_gateway.adapters.ledger.tables import INQUIRY, INQUIRY_SOURCE
 from lanjie_gateway.domain import packed
+from lanjie_gateway.domain.record_retention import ERASED
 from lanjie_gateway.domain.records import COLUMNS
 
 _AT_ONCE: Final = 500
@@ -62,6 +63,21 @@ def position(connection: sa.Connection, source: str) -> int:
 def chain(connection: sa.Connection, source: str) -> bytes | None:
     """Return the hash of a spool's chain up to its position; `None` where it has none."""
     return connection.execute(sa.select(INQUIRY_SOURCE.c.chain).where(INQUIRY_SOURCE.c.source == source)).scalar()
+
+
+def not_kept(connection: sa.Connection, source: str, passes: Mapping[int, tuple[int, bytes]]) -> set[int]:
+    """Return those of the numbers of a spool that stand for other passes than these, or for none.
+
+    Args:
+        connection: of the ledger.
+        source: the spool.
+        passes: instant in microseconds and subject's token, by number.
+    """
+    columns = (INQUIRY.c.sequence, INQUIRY.c.decided_at, INQUIRY.c.subject_token, INQUIRY.c.outcome)
+    within = INQUIRY.c.sequence.between(min(passes), max(passes))
+    rows = connection.execute(sa.select(*columns).where(INQUIRY.c.source == source, within))
+    kept = {row.sequence: None if row.outcome == ERASED else (row.decided_at, bytes(row.subject_token)) for row in rows}
+    return {number for number, said in passes.items() if number not in kept or kept[number] not in (None, said)}
 
 
 def spool_name(connection: sa.Connection, spool: str) -> str:

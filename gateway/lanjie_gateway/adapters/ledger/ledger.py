@@ -959,6 +959,11 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             return inquiries.position(connection, source)
 
+    def not_kept(self, source: str, passes: Mapping[int, tuple[int, bytes]]) -> set[int]:
+        """Return those of the numbers of a spool that stand for other passes than these, or for none."""
+        with database.transaction(self._engine) as connection:
+            return inquiries.not_kept(connection, source, passes)
+
     def spool_name(self, spool: str) -> str:
         """Return what the records of a spool are named by."""
         with database.transaction(self._engine) as connection:
