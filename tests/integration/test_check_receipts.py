@@ -10,10 +10,15 @@ from typing import Any
 import pytest
 
 import lanjie
+from lanjie.v1 import audit_pb2 as pb
 from lanjie_gateway.adapters.ledger import Ledger
+from lanjie_gateway.api.sync import _pass
+from lanjie_gateway.cli.slip import page
 from lanjie_gateway.domain.access import Role
 from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.domain.events import EventKind
+from lanjie_matcher.fingerprints import ViewKey
+from lanjie_matcher.identifiers import parse
 from lanjie_matcher.receipts import items_of, opened
 from tests.integration.test_answers import DATA, NOW, PURPOSE, row
 from tests.support.answers import act
@@ -110,6 +115,20 @@ def test_whoever_did_not_ask_or_states_another_subject_gets_none(
         gateway.run(service.issue(CLERK, [(one.decision_id, LISTED)] * 5_001))
     with pytest.raises(Refused):
         gateway.run(service.issue(person("agency", Role.AGENCY), [(one.decision_id, LISTED)]))
+
+
+def test_what_a_spool_or_a_caller_may_state_ends_in_a_receipt_or_a_refusal(tmp_path: Path, ledger_url: str) -> None:
+    with running(tmp_path / "a", NOW, ledger_url=ledger_url) as gateway:
+        control = gateway.inner.control
+        key = ViewKey(control.ledger.keys.view, 24)
+        one = pb.LocalPass(sequence=1, view_digest=key.digest64(parse(FREE).key), generation=1)
+        gateway.run(control.inquiries.upload(CLERK, "ab" * 16, control.ledger.lineage, [_pass(one)]))
+        with pytest.raises(Refused, match="no such decision"):
+            gateway.run(control.receipts.issue(CLERK, [("a\0b", FREE)]))
+        made = gateway.run(control.receipts.issue(CLERK, [("abababababab-1", FREE)]))
+        content = opened(made, trusted(gateway))
+        assert (content["matter"], content["items"][0]["outcome"]) == ("", "PASS")
+        assert "abababababab-1" in page(content)
 
 
 def test_a_receipt_leaves_a_record(gateway: RunningGateway, client: lanjie.Client) -> None:

@@ -74,12 +74,15 @@ def content(
     for name in _COMMON:
         if any(item.fields.get(name) != first.get(name) for item in items):
             raise invalid_argument("items", "mixed", f"the answers differ in {name}: make a receipt for each")
+    # A spool may have stated none.
+    matter = first.get("matter", "")
     made: dict[str, Any] = {
         "format": FORMAT,
         "issued": issued,
         "salt": salt.hex(),
         **{name: first[name] for name in _COMMON if name in first},
-        "matter_name": _matter_name(catalogues, first["matter"]),
+        "matter": matter,
+        "matter_name": _matter_name(catalogues, matter),
         "catalogues": sorted({name for item in items for name in item.fields.get("catalogues", ())}),
         "measures": _measures(items, catalogues),
         "listings": _listings(items, catalogues, listings),

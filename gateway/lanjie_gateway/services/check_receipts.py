@@ -73,7 +73,7 @@ class CheckReceiptService:
         if not 1 <= len(asked) <= MAX_ITEMS:
             raise invalid_argument("items", "count", f"a receipt has 1 to {MAX_ITEMS:,} answers: ask for several")
         await self._load()  # (2)
-        rows = await self._rows([decision for decision, _ in asked], principal.department)
+        rows = await self._rows([decision for decision, _ in asked if "\0" not in decision], principal.department)
         items = [self._item(rows.get(decision), identifier) for decision, identifier in asked]
         now = self._clock()
         listings = await self._listings(items)
