@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,10 @@ import lanjie
 from lanjie.v1 import audit_pb2 as pb
 from lanjie.v1 import screening_pb2
 from lanjie_gateway.adapters.ledger import Ledger
+from lanjie_gateway.api.screening import _inquiry
 from lanjie_gateway.api.sync import _pass
+from lanjie_gateway.cli.admin import connect
+from lanjie_gateway.cli.gateway_file import Listener, Person, Target
 from lanjie_gateway.domain.access import Role
 from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.domain.spool_chain import Block, beginning
@@ -361,6 +365,32 @@ def test_a_restore_is_told_from_an_older_file(gateway: RunningGateway, tmp_path:
         ledger.execute("UPDATE head SET epoch = epoch + 1")
     forged = run("audit", "verify", "--state", str(new), "--json")
     assert (forged.code, forged.json["findings"][0]["fault"]) == (1, "forked")
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (pb.SearchRecordsRequest(page_token=1 << 63), "page_token"),
+        (pb.SearchRecordsRequest(from_time=Timestamp(seconds=1 << 62)), "from_time"),
+        (pb.SearchRecordsRequest(to_time=Timestamp(seconds=1, nanos=-1)), "to_time"),
+        (pb.ArchiveRecordsRequest(until_time=Timestamp(seconds=253_402_300_799)), "until_time"),
+    ],
+)
+def test_numbers_and_instants_that_are_none_are_refused(gateway: RunningGateway, request_: Any, field: str) -> None:
+    request_.purpose = "yearly audit"
+    target = Target(gateway_file=gateway.file, address=None, token_file=None)
+    with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
+        archived = isinstance(request_, pb.ArchiveRecordsRequest)
+        method = admin.audit.ArchiveRecords if archived else admin.audit.SearchRecords
+        with pytest.raises(lanjie.LanjieError) as refused:
+            list(admin.stream(method, request_, seconds=20)) if archived else admin.call(method, request_)
+    assert refused.value.metadata["field"] == field
+
+
+def test_an_instant_that_is_none_is_refused_before_a_check() -> None:
+    context = screening_pb2.InquiryContext(as_of_time=Timestamp(seconds=1 << 62))
+    with pytest.raises(Refused, match="no such instant"):
+        _inquiry(context)
 
 
 def test_what_an_inquirer_wrote_is_shown_without_long_numbers() -> None:

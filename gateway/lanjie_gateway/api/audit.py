@@ -8,8 +8,9 @@ from lanjie.v1 import audit_pb2 as pb
 from lanjie.v1 import audit_pb2_grpc
 from lanjie_gateway.adapters.ledger.searching import Wanted
 from lanjie_gateway.api.auth import caller
-from lanjie_gateway.api.messages import date_text, timestamp
+from lanjie_gateway.api.messages import date_text, instant_in, timestamp
 from lanjie_gateway.domain.explanation import Answered, Explanation, Step
+from lanjie_gateway.domain.packed import micros
 from lanjie_gateway.domain.verification import Finding, Report
 from lanjie_gateway.services.explaining import ExplanationService
 from lanjie_gateway.services.records import RecordService
@@ -125,7 +126,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
     ) -> AsyncIterator[pb.ArchiveRecordsResponse]:
         """Send records for an archive."""
         start = request.start if request.HasField("start") else None
-        until = request.until_time.ToDatetime(datetime.UTC) if request.HasField("until_time") else None
+        until = instant_in(request, "until_time")
         async for each in self._retention.archive(caller(context), request.purpose, start, until):
             if isinstance(each, ArchiveHead):
                 head = pb.ArchiveHead(note=each.note, start=each.start, edge=each.edge)
@@ -156,7 +157,8 @@ def _ended(each: Ending) -> pb.EndedRecords:
 
 
 def _micros(request: pb.SearchRecordsRequest, name: str) -> int:
-    return int(getattr(request, name).ToMicroseconds()) if request.HasField(name) else 0  # type: ignore[arg-type]
+    at = instant_in(request, name)
+    return micros(at) if at is not None else 0
 
 
 def _finding(each: Finding) -> pb.RecordFinding:

@@ -1,12 +1,11 @@
 """FeedbackService: messages to reports, and back."""
 
-import datetime
 from typing import Any
 
 from lanjie.v1 import feedback_pb2 as pb
 from lanjie.v1 import feedback_pb2_grpc
 from lanjie_gateway.api.auth import caller
-from lanjie_gateway.api.messages import date_text, timestamp
+from lanjie_gateway.api.messages import date_text, instant_in, timestamp
 from lanjie_gateway.domain.feedback import Disposition, Report, Settled
 from lanjie_gateway.services.feedback import FeedbackService, Outstanding
 
@@ -48,7 +47,7 @@ class FeedbackServicer(feedback_pb2_grpc.FeedbackServiceServicer):
 
 
 def _report(request: pb.ReportRequest) -> Report:
-    confirmed = request.confirmed_time.ToDatetime(datetime.UTC) if request.HasField("confirmed_time") else None
+    confirmed = instant_in(request, "confirmed_time")
     return Report(
         officer=request.officer_id,
         applied=frozenset(request.applied_measures),

@@ -1,6 +1,5 @@
 """ListingService over gRPC: messages in, messages out; all rules are in the services."""
 
-import datetime
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
@@ -9,7 +8,7 @@ import grpc
 from lanjie.v1 import listing_pb2, listing_pb2_grpc, subject_pb2
 from lanjie_gateway.adapters.ledger import Proposal, StoredEvent, is_act
 from lanjie_gateway.api.auth import caller
-from lanjie_gateway.api.messages import date_text, timestamp
+from lanjie_gateway.api.messages import date_text, instant_in, timestamp
 from lanjie_gateway.domain.duties import DutyView
 from lanjie_gateway.domain.errors import invalid_argument
 from lanjie_gateway.domain.event_detail import InstrumentNotice, ObjectionOutcome, Verdict
@@ -219,7 +218,7 @@ def _header(header: listing_pb2.ImportHeader) -> ImportHeader:
         raise invalid_argument("mode", "unknown", "the mode is unknown")
     if len(header.profile) > MAX_PROFILE:
         raise invalid_argument("profile", "too-large", "a profile has at most 64 KiB")
-    as_of = header.as_of_time.ToDatetime(datetime.UTC) if header.HasField("as_of_time") else None
+    as_of = instant_in(header, "as_of_time")
     return ImportHeader(
         file_name=header.file_name,
         format=file_format,

@@ -4,18 +4,15 @@ import datetime
 from collections.abc import Callable
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from lanjie.v1 import rights_pb2 as pb
 from lanjie.v1 import rights_pb2_grpc
 from lanjie_gateway.adapters.ledger import StoredEvent
 from lanjie_gateway.api.auth import caller
-from lanjie_gateway.api.messages import date_text, timestamp
+from lanjie_gateway.api.messages import date_text, instant_in, timestamp
 from lanjie_gateway.domain.access import Principal
 from lanjie_gateway.domain.authorisations import Authorisation
 from lanjie_gateway.domain.complaints import Complaint
 from lanjie_gateway.domain.duties import DutyView
-from lanjie_gateway.domain.errors import invalid_argument
 from lanjie_gateway.domain.events import EventKind
 from lanjie_gateway.domain.remedies import channel_of, remedies_of
 from lanjie_gateway.domain.subject_report import Proof, ReportedInquiry
@@ -102,10 +99,10 @@ class RightsServicer(rights_pb2_grpc.RightsServiceServicer):
             request.other_identifiers,
             Proof(
                 method=request.proof.method,
-                proved_at=_instant(request.proof, "proved_time"),
+                proved_at=instant_in(request.proof, "proved_time"),
                 reference=request.proof.reference,
             ),
-            _instant(request, "before_time"),
+            instant_in(request, "before_time"),
             self._caller(context),
         )
         return self._report(report)
@@ -274,13 +271,3 @@ def _event(event: StoredEvent) -> pb.ReportedEvent:
         outcome=str(event.detail.get("outcome", "")) if closed else "",
         reply=str(event.detail.get("reply", "")) if closed else "",
     )
-
-
-def _instant(message: Any, field: str) -> datetime.datetime | None:
-    if not message.HasField(field):
-        return None
-    stamp: Timestamp = getattr(message, field)
-    try:
-        return stamp.ToDatetime(datetime.UTC)
-    except (ValueError, OverflowError):
-        raise invalid_argument(field, "range", "there is no such instant") from None

@@ -1,6 +1,5 @@
 """ScreeningService: messages to questions, answers to messages."""
 
-import datetime
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -8,6 +7,7 @@ from lanjie.v1 import screening_pb2 as pb
 from lanjie.v1 import screening_pb2_grpc
 from lanjie_gateway.api.auth import caller, came_by
 from lanjie_gateway.api.decisions import Messages
+from lanjie_gateway.api.messages import instant_in
 from lanjie_gateway.domain.access import Principal
 from lanjie_gateway.services.screening import Inquiry, Party, ScreeningService
 from lanjie_matcher.catalogues import APPLICANT
@@ -98,7 +98,6 @@ def officer_claim(context: pb.InquiryContext) -> Claim:
 
 
 def _inquiry(context: pb.InquiryContext) -> Inquiry:
-    as_of = context.as_of_time.ToDatetime(datetime.UTC) if context.HasField("as_of_time") else None
     return Inquiry(
         matter=context.matter,
         purpose=context.purpose,
@@ -107,7 +106,7 @@ def _inquiry(context: pb.InquiryContext) -> Inquiry:
         role=context.role or APPLICANT,
         handling_region=context.handling_region,
         officer=officer_claim(context),
-        as_of=as_of,
+        as_of=instant_in(context, "as_of_time"),
         authorisation=context.authorisation_id,
         request=context.request_id,
     )

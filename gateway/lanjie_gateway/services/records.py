@@ -208,6 +208,8 @@ class RecordService:
         self._admit(principal, purpose)
         if not 1 <= wanted.most <= MAX_PAGE:
             raise invalid_argument("page_size", "range", f"a page has 1 to {MAX_PAGE} records")
+        if wanted.after >= 1 << 63:
+            raise invalid_argument("page_token", "range", "there is no such page")
         for field in ("department", "person", "matter", "outcome", "kind", "decision_id"):
             # What is no code may be a subject's name, and what is looked for is recorded.
             if not _CODE.fullmatch(getattr(wanted, field)):
