@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -91,6 +92,34 @@ def test_the_records_are_read_by_the_agency_and_proved_to_anybody(gateway: Runni
     file.write_text("".join(lines))
     assert run("audit", "verify", "--export", str(file), "--key", key, "--json").json["first_bad"] == 1
     assert run("audit", "verify", "--export", str(file), "--key", "00" * 32).code == 1
+    # Whatever stands there, its place is named.
+    one = json.loads(lines[3])
+    for bad in (
+        *(json.dumps({**one, "record": each}) for each in (None, 5, "\ud800", one["record"] + " ")),
+        *(json.dumps({**one, name: None}) for name in ("index", "digest", "proof")),
+        *("[" * 100_000, "[]", "\udcff", ""),
+    ):
+        text = "".join([*lines[:2], lines[2].replace("procuremenT", "procurement"), bad, "\n"])
+        file.write_text(text, errors="surrogateescape")
+        found = run("audit", "verify", "--export", str(file), "--key", key, "--json")
+        assert (found.code, found.json["first_bad"]) == (1, 2), bad[:80]
+    for nothing in ("", "[" * 100_000, "\udcff", "{}"):
+        file.write_text(nothing, errors="surrogateescape")
+        assert "has no checkpoint" in run("audit", "verify", "--export", str(file), "--key", key).err
+    file.unlink()
+    assert "cannot be read" in run("audit", "verify", "--export", str(file), "--key", key).err
+
+
+def test_a_record_that_was_altered_into_no_text_ends_no_export(gateway: RunningGateway, tmp_path: Path) -> None:
+    ask(gateway, 1, 2, 3)
+    run("audit", "verify", gateway_file=gateway.file)
+    alter = sa.text("UPDATE inquiry SET record = :bytes WHERE tree_index = 1")
+    altered = functools.partial(sa.Connection.execute, statement=alter, parameters={"bytes": b"\xff"})
+    gateway.run(gateway.inner.control.ledger.call(Ledger.in_tree, altered))
+    key = next(iter(json.loads(gateway.file.read_text())["trusted_keys"].values()))
+    file = str(tmp_path / "out.jsonl")
+    assert run("audit", "export", "-o", file, *WHY, gateway_file=gateway.file).code == 0
+    assert run("audit", "verify", "--export", file, "--key", key, "--json").json["first_bad"] == 1
 
 
 def test_a_search_finds_local_passes_under_every_view_key_and_what_was_asked_by_organisation_code(

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
 
 import typer
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 BROKEN: Final = 1
 LONG_SECONDS: Final = 86_400.0
+MOST: Final = (1 << 63) - 1
+"""Of places, and of records."""
 app = typer.Typer(help="Verify, search, export, archive and end the inquiry records (Art. 39).", no_args_is_help=True)
 
 Purpose = Annotated[str, typer.Option("--purpose", help="Why it is asked (Art. 24), 1 to 200 characters.")]
@@ -44,7 +46,9 @@ def verify(
         str | None, typer.Option("--ledger-url", help="PostgreSQL instead of the file below the state; needs a key.")
     ] = None,
     key: Annotated[str | None, typer.Option("--key", help="Public signing key, hexadecimal.")] = None,
-    since: Annotated[int, typer.Option("--since", min=0, help="Begin at the checkpoint with so many records.")] = 0,
+    since: Annotated[
+        int, typer.Option("--since", min=0, max=MOST, help="Begin at a checkpoint with so many records.")
+    ] = 0,
     witnessed: Annotated[Path | None, typer.Option("--witnessed", help="A checkpoint that a witness kept.")] = None,
     export_file: Annotated[
         Path | None, typer.Option("--export", help="A file of `audit export` or `audit archive`.")
@@ -127,7 +131,7 @@ def search(
     since: Annotated[datetime.datetime | None, typer.Option("--from", help="Not before, UTC.")] = None,
     before: Annotated[datetime.datetime | None, typer.Option("--to", help="Before, UTC.")] = None,
     page_size: Annotated[int, typer.Option(min=1, max=1_000, help="Records of a page.")] = 100,
-    page: Annotated[int, typer.Option(help="Where to go on, as the page before told.")] = 0,
+    page: Annotated[int, typer.Option(min=0, max=MOST, help="Where to go on, as the page before told.")] = 0,
     gateway_file: GatewayFile = None,
     address: Address = None,
     token_file: TokenFile = None,
@@ -178,8 +182,8 @@ def export(
     *,
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write, JSON lines.")],
     purpose: Purpose,
-    start: Annotated[int, typer.Option("--start", min=0, help="First place in the tree.")] = 0,
-    end: Annotated[int, typer.Option("--end", min=0, help="Behind the last place; 0 for all.")] = 0,
+    start: Annotated[int, typer.Option("--start", min=0, max=MOST, help="First place in the tree.")] = 0,
+    end: Annotated[int, typer.Option("--end", min=0, max=MOST, help="Behind the last place; 0 for all.")] = 0,
     gateway_file: GatewayFile = None,
     address: Address = None,
     token_file: TokenFile = None,
@@ -211,7 +215,8 @@ def archive(
         typer.Option("--until", help="Records from before this day; those that end within 31 days when left out."),
     ] = None,
     start: Annotated[
-        int | None, typer.Option("--start", min=0, help="First place; where the archives before end when left out.")
+        int | None,
+        typer.Option("--start", min=0, max=MOST, help="First place; else where the archives before end."),
     ] = None,
     gateway_file: GatewayFile = None,
     address: Address = None,
@@ -294,7 +299,8 @@ def _not_there(output: Path) -> None:
 def _line(each: "audit_pb2.ExportedRecord") -> dict[str, Any]:
     line: dict[str, Any] = {"index": each.index, "digest": each.digest.hex()}
     if each.record:
-        line["record"] = each.record.decode()
+        # One that was altered into no text does not end the file: its digest tells of it.
+        line["record"] = each.record.decode(errors="replace")
     return line
 
 
@@ -320,7 +326,8 @@ def _read_export(path: Path, public: bytes | None) -> dict[str, Any]:
     from lanjie_gateway.domain.merkle import Range, leaf_hash, root_of_inclusion
 
     found, bad, erased = 0, None, 0
-    with path.open(encoding="utf-8") as file:
+    # What is no UTF-8 is no JSON either, and wrong at its place.
+    with _readable(path) as file:
         try:
             head = json.loads(file.readline())
             note = head["checkpoint"]
@@ -330,7 +337,7 @@ def _read_export(path: Path, public: bytes | None) -> dict[str, Any]:
             if "edge" in head:
                 tree = Range(head["start"], [base64.b64decode(step, validate=True) for step in head["edge"]])
             begun = tree.size if tree is not None else None
-        except (ValueError, KeyError, TypeError, AttributeError, NoteError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, NoteError) as error:
             raise CommandError(f"{path} has no checkpoint signed with that key: {type(error).__name__}", 1) from None
         following = begun
         for number, line in enumerate(file):
@@ -351,7 +358,7 @@ def _read_export(path: Path, public: bytes | None) -> dict[str, Any]:
                         right and root_of_inclusion(each["index"], checkpoint.size, digest, proof) == checkpoint.root
                     )
                 index = each["index"] if following is None else following
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 right = False
             if not right and bad is None:
                 bad = index
@@ -360,6 +367,13 @@ def _read_export(path: Path, public: bytes | None) -> dict[str, Any]:
         # Which record it is cannot be told: whoever altered it made its digest fit.
         bad = begun
     return {"records": found, "erased": erased, "size": checkpoint.size, "first_bad": bad}
+
+
+def _readable(path: Path) -> TextIO:
+    try:
+        return path.open(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _online(target: Target, since: int, note: str, told: Any) -> dict[str, Any]:
@@ -452,9 +466,11 @@ def _witnessed(path: Path | None) -> str:
 
 
 def _size_of(note: str) -> int:
+    from lanjie_gateway.domain.checkpoints import Checkpoint, NoteError
+
     try:
-        return int(note.splitlines()[1])
-    except (IndexError, ValueError):
+        return min(Checkpoint.read(note).size, MOST)
+    except NoteError:
         raise CommandError("that is no checkpoint") from None
 
 
