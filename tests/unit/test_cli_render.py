@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from lanjie.decision import Decision, Effect, ListingEvidence, Measure, Outcome, Source, UndeterminedReason
 from lanjie.errors import InvalidIdentifier
@@ -381,3 +383,20 @@ def test_events_tell_what_they_say_and_duties_who_has_to_do_what_by_when():
     ):
         one = listing_pb2.Duty(**(duty | facts))
         assert words in shown(render_events.duties_table([one], datetime.date(2026, 3, 4)), 200)
+
+
+def test_what_somebody_wrote_commands_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "a\x1b]52;c;cHduZWQ=\x07b\x9b2Jc\u202ed"
+    table = Table()
+    table.add_column("purpose")
+    table.add_row(hostile)
+    for shown in (
+        hostile,
+        Text(hostile),
+        table,
+        render.facts_panel(hostile, {"purpose": hostile, "case": "two\nlines"}),
+    ):
+        render.console().print(shown)
+    out = capsys.readouterr().out
+    assert not [each for each in out if not each.isprintable() and each != "\n"]
+    assert "a]52;c;cHduZWQ=b2Jcd" in out

@@ -10,6 +10,7 @@ import datetime
 import enum
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -18,9 +19,10 @@ import typer
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -44,6 +46,8 @@ OUTCOMES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Outcomes with their Chinese word and style, weakest first."""
 
+_CONTROLS: Final = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""What commands a terminal, or turns the direction of its text; a line ends by itself."""
 _LISTING_LINES: Final = (
     ("authority", "authority 机关"),
     ("decision_no", "decision 文号"),
@@ -57,11 +61,19 @@ _LISTING_LINES: Final = (
 )
 
 
+class _Console(Console):
+    """Shows no control characters of data: a purpose that somebody wrote commands no terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for each in super().render(renderable, options):
+            yield each if each.control else each._replace(text=_CONTROLS.sub("", each.text))
+
+
 def console(*, stderr: bool = False) -> Console:
     """Return a console that is plain when it is no terminal, and takes no markup from data."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=width)
+    return _Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=width)
 
 
 def emit(value: object) -> None:
