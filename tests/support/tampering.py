@@ -174,6 +174,11 @@ class Attacker:
         """Add a record before the first one."""
         return self.insert(-1)
 
+    def set_epoch_back(self) -> int:
+        """Say that the last restore never was."""
+        self.db.execute("UPDATE head SET epoch = epoch - 1")
+        return self.size
+
     def put_checkpoint_ahead(self) -> int:
         """Keep the last checkpoint as if it were of more records: no later one is made."""
         self.db.execute("UPDATE checkpoint SET size = 1000000 WHERE size = (SELECT max(size) FROM checkpoint)")

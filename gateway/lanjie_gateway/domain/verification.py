@@ -227,6 +227,9 @@ class Verifier:
         if newest < self.epoch:
             text = f"the ledger says epoch {self.epoch}, which no signed checkpoint begins"
             self._find(self.size, self.size, Fault.FORKED, text)
+        if newest > self.epoch:
+            text = f"the ledger says epoch {self.epoch}, and a signed checkpoint is of epoch {newest}"
+            self._find(self.size, self.size, Fault.ROLLED_BACK, text)
         if restored:
             last = max(restored, key=lambda each: each.epoch)
             text = f"restored from a backup at {last.size:,} records, in epoch {last.epoch}"
