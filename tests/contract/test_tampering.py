@@ -78,6 +78,14 @@ def test_without_the_digests_outside_a_checkpoint_bounds_the_place(whole, tmp_pa
         assert first.index <= bad <= first.last < first.index + 25
 
 
+def test_a_log_that_was_emptied_is_told_as_one_that_is_gone(whole, tmp_path):
+    state, ledger = whole
+    for turn, way in enumerate((lambda log: log.unlink(), lambda log: log.write_bytes(b""))):
+        copy = copy_of(state, tmp_path / str(turn))
+        way(copy / "checkpoints.log")
+        assert [each.fault for each in check(copy, ledger).findings] == [Fault.FILE]
+
+
 def test_an_older_file_of_the_database_is_noticed(tmp_path):
     state = tmp_path / "state"
     ledger = make(state, f"sqlite:///{state}/ledger.sqlite3", 100, 25)

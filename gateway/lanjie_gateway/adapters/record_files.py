@@ -34,7 +34,7 @@ class RecordFiles:
     @property
     def has_log(self) -> bool:
         """Whether any checkpoint was written down."""
-        return self._log.exists()
+        return self._log.exists() and self._log.stat().st_size > 0
 
     @property
     def written(self) -> int:
