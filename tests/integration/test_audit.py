@@ -139,6 +139,7 @@ def test_a_search_finds_local_passes_under_every_view_key_and_what_was_asked_by_
     with gateway.client(local=False) as client:
         client.check(org_code(subject), **asked)
     expected.append(("gateway", "PASS"))
+    (gateway.state / "keys" / "view-1.old").write_bytes(b"what somebody left there is no key")
     found = run("audit", "search", subject, *WHY, "--json", gateway_file=gateway.file).json["records"]
     assert [(each["kind"], each["outcome"]) for each in found if each["kind"] != "search"] == expected
 

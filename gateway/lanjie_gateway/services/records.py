@@ -21,6 +21,7 @@ import sqlalchemy as sa
 import structlog
 
 from lanjie_gateway.adapters.examination import examine
+from lanjie_gateway.adapters.keys import view_keys
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread, searching, tree
 from lanjie_gateway.adapters.record_files import RecordFiles
 from lanjie_gateway.domain import merkle
@@ -30,7 +31,7 @@ from lanjie_gateway.domain.errors import Refused, invalid_argument
 from lanjie_gateway.domain.subject_report import spoken_of
 from lanjie_gateway.domain.verification import Finding, KeptLeaf, Report
 from lanjie_gateway.services.own_records import OwnRecords
-from lanjie_matcher.fingerprints import IndexKey, ViewKey
+from lanjie_matcher.fingerprints import IndexKey
 from lanjie_matcher.identifiers import IdentifierError, parse
 
 CHECKPOINT_SECONDS: Final = 5.0
@@ -261,8 +262,8 @@ class RecordService:
 
     def _view_digests(self, key: str) -> Iterable[bytes]:
         """Digests that local passes name a subject by, under every view key that is kept, the retired ones included."""
-        for path in self._keys.glob("view-*"):
-            yield ViewKey(path.read_bytes(), 24).digest64(key).to_bytes(8, "big")
+        for each in view_keys(self._keys).values():
+            yield each.digest64(key).to_bytes(8, "big")
 
     async def _record(self, principal: Principal, purpose: str, kind: str, outcome: str, **fields: Any) -> str:
         return await self._records.leave(
