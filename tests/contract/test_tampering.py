@@ -24,6 +24,7 @@ FAULTS = {
     "truncate_and_recompute": {Fault.ROLLED_BACK},
     "insert": {Fault.INSERTED},
     "insert_before": {Fault.INSERTED},
+    "alter_subtree": {Fault.TREE},
     "set_epoch_back": {Fault.ROLLED_BACK},
     "put_checkpoint_ahead": {Fault.TRUNCATED},
     "put_checkpoint_elsewhere": {Fault.SIGNATURE},

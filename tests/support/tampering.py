@@ -174,6 +174,13 @@ class Attacker:
         """Add a record before the first one."""
         return self.insert(-1)
 
+    def alter_subtree(self) -> int:
+        """Alter a subtree that the ledger keeps to make proofs of."""
+        rows = self.db.execute("SELECT leaves, level FROM record_node ORDER BY leaves, level").fetchall()
+        leaves, level = self.chance.choice(rows)
+        self.db.execute("UPDATE record_node SET hash = ? WHERE leaves = ? AND level = ?", (b"n" * 32, leaves, level))
+        return int(leaves) - (1 << int(level))
+
     def set_epoch_back(self) -> int:
         """Say that the last restore never was."""
         self.db.execute("UPDATE head SET epoch = epoch - 1")

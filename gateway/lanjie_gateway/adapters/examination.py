@@ -131,6 +131,8 @@ def _read(
         reach = (within[-1].index if within else state.size) - at + 2
         if within:
             verifier.feed(within, files.digests(at, reach) if files else b"")
+            kept = yield Wanted(functools.partial(tree.kept_nodes, start=at, end=begun.size), begun.size, state.size)
+            verifier.hold_nodes(kept, tree.STORED_LEVEL)
         else:
             return
 

@@ -6,7 +6,7 @@ The steps, whose numbers stand at the blocks of `Verifier`:
 2. A digest is the one of its record, and every column is what the record says: else *altered*.
 3. A digest is the one that was written down outside the database: else *altered*, *reordered*, *deleted* or *forked*.
 4. The root is the one of every checkpoint, of the ledger, of the file beside it and of a witness, and each of these is
-   signed: else *altered*, *forked*, *signature*.
+   signed; the subtrees that the ledger keeps are those of its records: else *altered*, *forked*, *signature*, *tree*.
 5. There are as many records as the ledger says, and as many as the newest checkpoint anywhere says: else *truncated*,
    *rolled-back*. What a restore lost is told, and is no fault: its first checkpoint is signed.
 6. A record without content was erased by an erasure that is a record itself, of a range that a signed checkpoint had
@@ -19,7 +19,7 @@ import enum
 import itertools
 import json
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -159,6 +159,7 @@ class Verifier:
     _early: "array[int]" = field(default_factory=lambda: array("Q"))
     _signed: list[tuple[int, datetime.datetime]] = field(default_factory=list)
     _by_then: list[datetime.datetime] = field(default_factory=list)
+    _completed: list[tuple[int, int, bytes]] = field(default_factory=list)
     _proven: int = 0
     _compared: int = 0
     _beyond: bool = False
@@ -282,7 +283,23 @@ class Verifier:
             if found == following:
                 fault, text = Fault.DELETED, "the record is gone, and the later ones have moved up"
             self._find(at, at, fault, text, wanted=outside, found=found)
-        self.tree.append(found)
+        self._append(found)
+
+    def hold_nodes(self, kept: Mapping[tuple[int, int], bytes], least: int) -> None:
+        """Compare the subtrees over the records up to here with those that the ledger keeps, of which proofs are made.
+
+        Args:
+            kept: by (number of records, level).
+            least: level from which on they are kept.
+        """
+        for size, level, root in self._completed:
+            if level >= least and kept.get((size, level)) != root and not self._findings:  # (4)
+                text = "a subtree that the ledger keeps is not the one over its records: proofs fail"
+                self._find(size - (1 << level), size - 1, Fault.TREE, text)
+        self._completed.clear()
+
+    def _append(self, digest: bytes) -> None:
+        self._completed += [(self.tree.size, level, root) for level, root in self.tree.append(digest)]
         self._compare()
 
     def _skip(self, until: int, outside: bytes) -> None:
@@ -290,8 +307,7 @@ class Verifier:
         for place in range(until - self.tree.size):
             digest = outside[place * HASH_BYTES : (place + 1) * HASH_BYTES]
             self._blind = self._blind or not digest
-            self.tree.append(digest or bytes(HASH_BYTES))
-            self._compare()
+            self._append(digest or bytes(HASH_BYTES))
 
     def _compare(self) -> None:
         """Compare the root with the checkpoints of this size (4)."""

@@ -132,6 +132,12 @@ def nodes_of(connection: sa.Connection) -> Node:
     return node
 
 
+def kept_nodes(connection: sa.Connection, start: int, end: int) -> dict[tuple[int, int], bytes]:
+    """Return the subtrees that are kept and end behind a place, up to another, by (number of records, level)."""
+    some = sa.select(RECORD_NODE).where(RECORD_NODE.c.leaves > start, RECORD_NODE.c.leaves <= end)
+    return {(row.leaves, row.level): row.hash for row in connection.execute(some)}
+
+
 def checkpoints(connection: sa.Connection, after: tuple[int, int], most: int) -> list[Any]:
     """Return rows (epoch, size, note) of checkpoints behind one, in order."""
     behind = sa.tuple_(CHECKPOINT.c.epoch, CHECKPOINT.c.size) > sa.tuple_(*after)
