@@ -122,6 +122,30 @@ def test_a_record_that_was_altered_into_no_text_ends_no_export(gateway: RunningG
     assert run("audit", "verify", "--export", file, "--key", key, "--json").json["first_bad"] == 1
 
 
+def test_what_is_broken_keeps_nobody_from_hearing_of_it(gateway: RunningGateway, tmp_path: Path) -> None:
+    ask(gateway, 1, 2, 3)
+    run("audit", "verify", gateway_file=gateway.file)
+
+    def alter(statement: str) -> None:
+        def execute(connection: sa.Connection) -> None:
+            connection.execute(sa.text(statement))
+
+        gateway.run(gateway.inner.control.ledger.call(Ledger.in_tree, execute))
+
+    kept = gateway.run(gateway.inner.control.ledger.call(Ledger.tree)).edge.hex()
+    alter("UPDATE record_tree SET edge = x'00'")
+    found = run("audit", "verify", "--json", gateway_file=gateway.file)
+    assert (found.code, [each["fault"] for each in found.json["findings"]]) == (1, ["tree"])
+    alter(f"UPDATE record_tree SET edge = x'{kept}'")
+    alter("UPDATE checkpoint SET note = 'none'")
+    gateway.run(gateway.inner.control.records.check())
+    status = run("status", "--json", gateway_file=gateway.file)
+    assert (status.code, status.json["records"]["findings"][0]["fault"]) == (0, "signature")
+    for command in (("witness",), ("erase", "--dry-run"), ("archive", "-o", str(tmp_path / "new"), *WHY)):
+        refused = run("audit", *command, gateway_file=gateway.file)
+        assert (refused.code, "run `lanjie audit verify`" in refused.err) == (2, True), refused.err
+
+
 def test_a_search_finds_local_passes_under_every_view_key_and_what_was_asked_by_organisation_code(
     gateway: RunningGateway,
 ) -> None:

@@ -9,6 +9,7 @@
 """
 
 import asyncio
+import contextlib
 import datetime
 import functools
 import re
@@ -26,7 +27,7 @@ from lanjie_gateway.adapters.ledger import Ledger, LedgerThread, searching, tree
 from lanjie_gateway.adapters.record_files import RecordFiles
 from lanjie_gateway.domain import merkle
 from lanjie_gateway.domain.access import Principal, Role
-from lanjie_gateway.domain.checkpoints import Checkpoint
+from lanjie_gateway.domain.checkpoints import Checkpoint, NoteError
 from lanjie_gateway.domain.errors import Refused, invalid_argument
 from lanjie_gateway.domain.subject_report import spoken_of
 from lanjie_gateway.domain.verification import Finding, KeptLeaf, Report
@@ -135,8 +136,10 @@ class RecordService:
         """Return how many records there are, and how many of them the newest checkpoint vouches for."""
         principal.require(Role.AGENCY)
         size = (await self._ledger.call(Ledger.tree)).size
-        newest = await self._newest()
-        return size, newest.size if newest else 0
+        with contextlib.suppress(Refused):  # one that is no checkpoint is among the findings
+            newest = await self._newest()
+            return size, newest.size if newest else 0
+        return size, 0
 
     async def verify(self, principal: Principal, since: int, witnessed: str) -> AsyncIterator[Progress]:
         """Verify records (2).
@@ -145,8 +148,11 @@ class RecordService:
             Refused: NOT_PERMITTED.
         """
         principal.require(Role.AGENCY)
-        await self._load()
-        await self.checkpoint()
+        try:
+            await self._load()
+            await self.checkpoint()
+        except Exception as error:  # noqa: BLE001  what keeps records from coming in is for this to name
+            _log.error("no_checkpoint", error=type(error).__name__)
         async for progress in self._examined(since, witnessed):
             yield progress
 
@@ -278,7 +284,10 @@ class RecordService:
         note = await self._ledger.call(Ledger.in_tree, tree.newest_checkpoint)
         if note is None:
             return None
-        return Checkpoint.open(note, self._ledger.lineage, self._ledger.keys.signing_public)
+        try:
+            return Checkpoint.open(note, self._ledger.lineage, self._ledger.keys.signing_public)
+        except NoteError as error:
+            raise Refused("NOT_FOUND", f"the newest checkpoint: {error}; run `lanjie audit verify`") from None
 
     async def _sign(self) -> None:
         while True:

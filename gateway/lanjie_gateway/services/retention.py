@@ -22,7 +22,7 @@ import structlog
 from lanjie_gateway.adapters.ledger import InquiryRow, Ledger, LedgerThread, ending, tree
 from lanjie_gateway.adapters.ledger.ending import Order, Slice
 from lanjie_gateway.domain.access import Principal, Role
-from lanjie_gateway.domain.checkpoints import Checkpoint
+from lanjie_gateway.domain.checkpoints import Checkpoint, NoteError
 from lanjie_gateway.domain.errors import Refused, invalid_argument
 from lanjie_gateway.domain.merkle import Range
 from lanjie_gateway.domain.record_retention import ERASED, ERASURE, RIGHTS, Periods, Rule, before
@@ -281,7 +281,10 @@ class RetentionService:
         opened = functools.partial(
             Checkpoint.open, origin=self._ledger.lineage, public=self._ledger.keys.signing_public
         )
-        size: int = await self._read(tree.signed_by, until=instant, opened=opened)
+        try:
+            size: int = await self._read(tree.signed_by, until=instant, opened=opened)
+        except NoteError as error:
+            raise Refused("NOT_FOUND", f"a checkpoint: {error}; run `lanjie audit verify`") from None
         return size
 
     async def _read(self, function: Callable[..., Any], **arguments: Any) -> Any:
