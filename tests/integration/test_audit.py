@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 import lanjie
 from lanjie.v1 import audit_pb2 as pb
 from lanjie.v1 import screening_pb2
-from lanjie_gateway.adapters.ledger import Ledger
+from lanjie_gateway.adapters.ledger import Ledger, searching
 from lanjie_gateway.api.screening import _inquiry
 from lanjie_gateway.api.sync import _pass
 from lanjie_gateway.cli.admin import connect
@@ -120,6 +120,19 @@ def test_a_record_that_was_altered_into_no_text_ends_no_export(gateway: RunningG
     file = str(tmp_path / "out.jsonl")
     assert run("audit", "export", "-o", file, *WHY, gateway_file=gateway.file).code == 0
     assert run("audit", "verify", "--export", file, "--key", key, "--json").json["first_bad"] == 1
+
+
+def test_a_search_goes_through_records_in_steps(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever wants the ledger waits for one of them, and not for millions of records."""
+    decisions = ask(gateway, *range(1, 8))
+    monkeypatch.setattr(searching, "STEP", 2)
+    page, found = "0", []
+    while page:
+        asked = ("--person", "inquirer", "--kind", "gateway", "--page-size", "2", "--page", page, "--json")
+        answer = run("audit", "search", *WHY, *asked, gateway_file=gateway.file).json
+        found.append([each["decision_id"] for each in answer["records"]])
+        page = str(answer["next_page_token"] or "")
+    assert found == [decisions[place : place + 2] for place in range(0, 7, 2)]
 
 
 def test_what_is_broken_keeps_nobody_from_hearing_of_it(gateway: RunningGateway, tmp_path: Path) -> None:
@@ -424,7 +437,7 @@ def test_a_restore_is_told_from_an_older_file(gateway: RunningGateway, tmp_path:
 @pytest.mark.parametrize(
     ("request_", "field"),
     [
-        (pb.SearchRecordsRequest(page_token=1 << 63), "page_token"),
+        (pb.SearchRecordsRequest(page_token=(1 << 63) - 1), "page_token"),
         (pb.SearchRecordsRequest(from_time=Timestamp(seconds=1 << 62)), "from_time"),
         (pb.SearchRecordsRequest(to_time=Timestamp(seconds=1, nanos=-1)), "to_time"),
         (pb.ArchiveRecordsRequest(until_time=Timestamp(seconds=253_402_300_799)), "until_time"),

@@ -213,9 +213,10 @@ class RecordService:
             Refused: NOT_PERMITTED, ARGUMENT_INVALID.
         """
         self._admit(principal, purpose)
-        if not 1 <= wanted.most <= MAX_PAGE:
+        most = wanted.most
+        if not 1 <= most <= MAX_PAGE:
             raise invalid_argument("page_size", "range", f"a page has 1 to {MAX_PAGE} records")
-        if wanted.after >= 1 << 63:
+        if wanted.after >= 1 << 62:
             raise invalid_argument("page_token", "range", "there is no such page")
         for field in ("department", "person", "matter", "outcome", "kind", "decision_id"):
             # What is no code may be a subject's name, and what is looked for is recorded.
@@ -233,8 +234,14 @@ class RecordService:
         await self._load()
         filters = {name: str(value) for name, value in wanted.said().items()}
         own = await self._record(principal, purpose, "search", "SEARCHED", subject=token.hex(), filters=filters)
-        found, after = await self._ledger.call(Ledger.in_tree, functools.partial(searching.find, wanted=wanted))
-        return [(index, masked(fields)) for index, fields in found], after, own
+        found: list[tuple[int, Mapping[str, Any]]] = []
+        while True:
+            step = functools.partial(searching.find, wanted=wanted.from_on(wanted.after, most - len(found)))
+            some, after, full = await self._ledger.call(Ledger.in_tree, step)
+            found += some
+            if full or not after:
+                return [(index, masked(fields)) for index, fields in found], after, own
+            wanted = wanted.from_on(after, most)
 
     async def export(
         self, principal: Principal, purpose: str, start: int, end: int
