@@ -1,5 +1,6 @@
 """`lanjie grant` against a gateway: two persons for what widens, ends at once, a whole history (Art. 39, 61)."""
 
+import asyncio
 import datetime
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +99,20 @@ def test_a_name_in_a_certificate_is_of_one_department(gateway: RunningGateway, t
     asker = gateway.inner.worker.grants.identify("URI:spiffe://test/one")
     assert asker is not None
     assert (asker.department, asker.person, asker.roles) == ("one", "anna", frozenset({Role.INQUIRER}))
+
+
+def test_confirmed_at_the_same_time_a_name_in_a_certificate_is_still_of_one_department(
+    gateway: RunningGateway,
+) -> None:
+    service, name = gateway.inner.control.grants, {"URI:spiffe://test/race": "anna"}
+    brought = [gateway.run(service.bring(file(each, identities=name), "test", FIRST)) for each in ("left", "right")]
+
+    async def confirm() -> list[object]:
+        confirmed = (service.confirm(each.act.id, SECOND) for each in brought)
+        return await asyncio.gather(*confirmed, return_exceptions=True)
+
+    refused = [each for each in gateway.run(confirm()) if isinstance(each, Refused)]
+    assert [each.metadata.get("rule") for each in refused] == ["identity-taken"]
 
 
 def test_grants_are_there_after_a_restart(tmp_path: Path) -> None:

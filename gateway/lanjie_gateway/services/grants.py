@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread, StoredGrantAct
+from lanjie_gateway.adapters.ledger.grants import grants_of, require_own_names
 from lanjie_gateway.domain import grant_file
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.errors import Unanswerable, invalid_argument, not_found
-from lanjie_gateway.domain.grants import LOCAL_GRANT, Grant, GrantSet
+from lanjie_gateway.domain.grants import LOCAL_GRANT, Grant
 from lanjie_gateway.services.access import GrantBook
 from lanjie_gateway.services.acts import carried_through
 from lanjie_matcher.catalogues import CatalogueSet
@@ -121,11 +122,9 @@ class GrantService:
         grant = grant_file.parse(file)
         for _ in range(_ATTEMPTS):
             acts = await self._ledger.call(Ledger.grant_acts)
-            standing = _standing(acts)
-            if standing.taken(grant):
-                message = "another department has one of these names in certificates"
-                raise invalid_argument("grant.identities", "identity-taken", message)
-            widens = grant.widens(standing.grants.get(grant.department))
+            stands = grants_of(acts)
+            require_own_names(stands, grant)
+            widens = grant.widens(stands.grants.get(grant.department))
             brought = _Act(
                 department=grant.department,
                 grant=grant,
@@ -159,7 +158,7 @@ class GrantService:
         )
         for _ in range(_ATTEMPTS):
             acts = await self._ledger.call(Ledger.grant_acts)
-            if department not in _standing(acts).grants:
+            if department not in grants_of(acts).grants:
                 raise not_found("no such grant")
             act = await carried_through(self._bring(ended, acts))
             if act is not None:
@@ -174,13 +173,7 @@ class GrantService:
                 ARGUMENT_INVALID, another department has one of its names in certificates by now.
         """
         principal.require(Role.AGENCY)
-        number = _number(act_id)
-        acts = await self._ledger.call(Ledger.grant_acts)
-        waiting = next((each for each in acts if each.number == number), None)
-        if waiting is not None and waiting.grant is not None and _standing(acts).taken(waiting.grant):
-            message = "another department has one of these names in certificates"
-            raise invalid_argument("grant.identities", "identity-taken", message)
-        return await carried_through(self._confirm(number, principal))
+        return await carried_through(self._confirm(_number(act_id), principal))
 
     async def decline(self, act_id: str, reason: str, principal: Principal) -> StoredGrantAct:
         """Give a waiting grant up; also whoever set it.
@@ -261,18 +254,11 @@ class GrantService:
         return tuple(f"no catalogue ever defined the matter {matter}" for matter in unknown)
 
     def _take(self, acts: Sequence[StoredGrantAct]) -> None:
-        grants = _standing(acts)
+        grants = grants_of(acts)
         # Two calls may end in another order than they began; what was read later holds all of what was read before.
         if grants.revision >= self.newest:
             self._acts = tuple(act for act in acts if act.revision)
             self.book.take(grants)
-
-
-def _standing(acts: Sequence[StoredGrantAct]) -> GrantSet:
-    """Return what stands, by every act; those that work come in the order of their revisions."""
-    newest = {act.department: act for act in acts if act.revision}
-    grants = [act.grant for act in newest.values() if act.grant is not None]
-    return GrantSet.made(grants, max(map(_revision, newest.values()), default=0))
 
 
 def _revision(act: StoredGrantAct) -> int:

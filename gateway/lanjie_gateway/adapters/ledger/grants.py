@@ -4,9 +4,10 @@
 2. A waiting grant was judged against what stood then. Had that changed since, it is outdated: nobody confirms a
    difference that he was not shown.
 3. An end works at once, and outdates what waits.
+4. A name in a certificate is of one department, whoever confirms at the same time, on whatever host.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -15,8 +16,8 @@ from lanjie_gateway.adapters.ledger import commits, locks
 from lanjie_gateway.adapters.ledger.rows import StoredGrantAct
 from lanjie_gateway.adapters.ledger.tables import BATCH, GRANT_ACT
 from lanjie_gateway.domain import packed
-from lanjie_gateway.domain.errors import Refused, not_found
-from lanjie_gateway.domain.grants import Grant, as_json, from_json
+from lanjie_gateway.domain.errors import Refused, invalid_argument, not_found
+from lanjie_gateway.domain.grants import Grant, GrantSet, as_json, from_json
 
 KIND: Final = "grant"
 """Kind of these commits. They touch no listing and no view."""
@@ -66,7 +67,7 @@ def confirm(connection: sa.Connection, number: int, person: str, now: int) -> St
     """Let a waiting grant work (1). A second confirmation returns it unchanged.
 
     Raises:
-        Refused: NOT_FOUND; SECOND_PERSON_REQUIRED; IMPORT_OUTDATED (2).
+        Refused: NOT_FOUND; SECOND_PERSON_REQUIRED; IMPORT_OUTDATED (2); ARGUMENT_INVALID (4).
     """
     locks.wait(connection, LOCK)
     act = _held(connection, number)
@@ -76,8 +77,28 @@ def confirm(connection: sa.Connection, number: int, person: str, now: int) -> St
         return act
     if act.state != WAITING or _newest(connection, act.department) != act.base:
         raise Refused("IMPORT_OUTDATED", "the grant no longer waits, or another was set since; set it again")
+    if act.grant is not None:
+        require_own_names(grants_of(read(connection)), act.grant)
     _work(connection, number, act.actor, person, now)
     return _held(connection, number)
+
+
+def require_own_names(stands: GrantSet, grant: Grant) -> None:
+    """Refuse a grant that names another department's name in certificates (4).
+
+    Raises:
+        Refused: ARGUMENT_INVALID.
+    """
+    if stands.taken(grant):
+        message = "another department has one of these names in certificates"
+        raise invalid_argument("grant.identities", "identity-taken", message)
+
+
+def grants_of(acts: Iterable[StoredGrantAct]) -> GrantSet:
+    """Return what stands, by every act; those that work come in the order of their revisions."""
+    newest = {act.department: act for act in acts if act.revision}
+    grants = [act.grant for act in newest.values() if act.grant is not None]
+    return GrantSet.made(grants, max((act.revision for act in newest.values()), default=0))
 
 
 def decline(connection: sa.Connection, number: int, person: str, reason: str, now: int) -> StoredGrantAct:
