@@ -12,6 +12,7 @@ from lanjie_gateway.domain import grant_file
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.domain.grants import LOCAL_GRANT, Grant, GrantSet, Mode, as_json, from_json
+from lanjie_gateway.domain.identities import presented
 from lanjie_matcher.grants import CLAIM_SECONDS, SKEW_SECONDS, Case, Claim
 from tests.support.grants import file, grant
 
@@ -142,6 +143,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"modes": ["any"]}, "mode-unknown"),
     ({"implementer_kinds": None}, "key-missing"),
     ({"identities": {"CN:anna": "anna"}}, "identity"),
+    ({"identities": {"DNS:*.housing.example": "anna"}}, "identity"),
+    ({"identities": {"URI:spiffe://test/*": "anna"}}, "identity"),
+    ({"identities": {"DNS:a.example": "anna", "DNS:A.example": "bert"}}, "identity-twice"),
     ({"officers": {"1": "ed25519:12"}}, "key"),
     ({"officers_required": True}, "key-missing"),
     ({"officers_required": True, "officers": {"1": KEY, "2": ""}}, "key-missing"),
@@ -160,6 +164,12 @@ def test_a_grant_file_that_breaks_a_rule_is_refused_by_its_name(changes: dict[st
     with pytest.raises(Refused) as refused:
         grant_file.parse(file(**{"department": "housing", **changes}))
     assert (refused.value.reason, refused.value.metadata["rule"]) == ("ARGUMENT_INVALID", rule)
+
+
+def test_a_name_in_a_grant_is_kept_in_the_form_in_which_a_certificate_presents_it() -> None:
+    one = grant(identities={"DNS:Counter.Housing.Example": "anna", "URI:spiffe://Test/One": "anna"})
+    shown = presented([b"spiffe://Test/One"], [b"counter.HOUSING.example"])
+    assert [GrantSet.made([one], 1).person(name) for name in shown] == [(one, "anna")] * 2
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"[grant", b"", b"[grants]\n", b"x" * (1 << 20) + b"y"])

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from lanjie_gateway.domain.departments import LOCAL
 from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.domain.grants import MAX_DAYS, Grant, Limits, Mode, Officer, Unit
+from lanjie_gateway.domain.identities import parse_identity
 from lanjie_gateway.domain.signing import ED25519, PublicKey
 from lanjie_matcher.masking import holds_personal_number
 from lanjie_matcher.regions import REGION, covers
@@ -21,7 +22,6 @@ MAX_BYTES: Final = 1 << 20
 MAX_TEXT: Final = 200
 _CODE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _MATTER: Final = re.compile(r"[\w.\-]{1,64}")
-_SAN: Final = re.compile(r"(URI|DNS):[!-~]{1,250}")
 _MAX_LIMIT: Final = 10_000_000
 _KEYS: Final = (
     "department name unit region regions matters modes implementer_kinds identities officers officers_required"
@@ -39,7 +39,7 @@ def parse(file: bytes) -> Grant:
     Raises:
         Refused: ARGUMENT_INVALID; field and rule are named: ``too-large``, ``toml``, ``key-unknown``, ``key-missing``,
             ``type``, ``code``, ``local``, ``unit-kind``, ``region``, ``empty``, ``mode-unknown``, ``identity``,
-            ``key``, ``key-missing``, ``range``, ``term``, ``date``.
+            ``identity-twice``, ``key``, ``range``, ``term``, ``date``.
     """
     if len(file) > MAX_BYTES:
         raise _fault("", "too-large", "it has more than 1 MiB")
@@ -159,7 +159,6 @@ def _matched(pattern: re.Pattern[str], rule: str, message: str) -> Callable[[Any
 _code = _matched(_CODE, "code", "it has 1 to 32 small letters, digits and hyphens")
 _matter = _matched(_MATTER, "code", "a code of a matter has 1 to 64 letters, digits, dots and hyphens")
 _region = _matched(REGION, "region", 'a region has six digits in quotes, as in "320100" (GB/T 2260)')
-_san = _matched(_SAN, "identity", "a name in a certificate is written URI:… or DNS:…")
 
 
 def _department(value: Any) -> str:
@@ -182,7 +181,14 @@ def _mode(value: Any) -> Mode:
 
 
 def _identities(value: Any) -> dict[str, str]:
-    return {_san(san): _code(who) for san, who in _table(value).items()}
+    table = _table(value)
+    try:
+        found = {parse_identity(san): _code(who) for san, who in table.items()}
+    except ValueError as error:
+        raise _Bad("identity", str(error)) from None
+    if len(found) < len(table):
+        raise _Bad("identity-twice", "an identity is one person's, once")
+    return found
 
 
 def _officers(value: Any) -> tuple[Officer, ...]:
