@@ -134,6 +134,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"department": "local"}, "local"),
     ({"department": "Housing"}, "code"),
     ({"name": " "}, "type"),
+    ({"name": "a\0b"}, "type"),
+    ({"document": {"number": "a\0b", "date": "2026-01-01"}}, "type"),
+    ({"officers": {"a\0b": ""}}, "code"),
     ({"regions": ["3201"]}, "region"),
     ({"regions": []}, "empty"),
     ({"region": "340100"}, "region"),
@@ -172,7 +175,10 @@ def test_a_name_in_a_grant_is_kept_in_the_form_in_which_a_certificate_presents_i
     assert [GrantSet.made([one], 1).person(name) for name in shown] == [(one, "anna")] * 2
 
 
-@pytest.mark.parametrize("content", [b"\xff", b"[grant", b"", b"[grants]\n", b"x" * (1 << 20) + b"y"])
+DEEP, LONG = b"grant = " + b"[" * 50_000, b"[grant]\nlimits = " + b"9" * 5_000
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"[grant", b"", b"[grants]\n", b"x" * (1 << 20) + b"y", DEEP, LONG])
 def test_what_is_no_grant_file_is_refused(content: bytes) -> None:
     with pytest.raises(Refused):
         grant_file.parse(content)

@@ -72,6 +72,7 @@ def test_bundled_profiles_say_what_they_are(name):
         (b"\xff\xfe", "", "encoding"),
         (b"name = ", "", "toml"),
         (b"a" + b"=[" * 30_000, "", "toml"),
+        (b"a = " + b"9" * 5_000, "", "toml"),
         (b" " * (MAX_BYTES + 1), "", "too-large"),
         (b"title = 'x'", "name", "key-missing"),
         (b"name = 1", "name", "type"),

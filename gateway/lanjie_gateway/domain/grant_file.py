@@ -45,7 +45,8 @@ def parse(file: bytes) -> Grant:
         raise _fault("", "too-large", "it has more than 1 MiB")
     try:
         root = tomllib.loads(file.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError):
+    except (ValueError, RecursionError):
+        # Not UTF-8, not TOML, a number of thousands of digits, tables in tables without end.
         raise _fault("", "toml", "it is no TOML in UTF-8") from None
     _known("", root, ("grant",))
     table = _read(root, "grant", _table)
@@ -123,8 +124,8 @@ def _table(value: Any) -> Mapping[str, Any]:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip() or len(value) > MAX_TEXT:
-        raise _Bad("type", f"it is a text of 1 to {MAX_TEXT} characters")
+    if not isinstance(value, str) or not value.strip() or len(value) > MAX_TEXT or "\0" in value:
+        raise _Bad("type", f"it is a text of 1 to {MAX_TEXT} characters, without NUL")
     if holds_personal_number(value):
         raise _Bad("number", "it holds the number of a person (Art. 40)")
     return value.strip()
@@ -194,8 +195,8 @@ def _identities(value: Any) -> dict[str, str]:
 def _officers(value: Any) -> tuple[Officer, ...]:
     found = []
     for number, key in sorted(_table(value).items()):
-        if not number.strip() or len(number) > 64:
-            raise _Bad("code", "an officer's number has 1 to 64 characters")
+        if not number.strip() or len(number) > 64 or "\0" in number:
+            raise _Bad("code", "an officer's number has 1 to 64 characters, without NUL")
         found.append(Officer(id=number, key=_key(key) if key else b""))
     return tuple(found)
 

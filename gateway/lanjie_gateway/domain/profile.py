@@ -162,7 +162,7 @@ class Profile:
             top = _Table(tomllib.loads(data.decode("utf-8-sig")), "")
         except UnicodeDecodeError:
             raise ProfileRefused("", "encoding", "it is not UTF-8") from None
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise ProfileRefused("", "toml", f"it is not TOML: {error}") from None
         forms = top.words("dates", DATE_FORMS[:3], among=DATE_FORMS)
         defaults, record = top.table("defaults"), top.table("record_id")
