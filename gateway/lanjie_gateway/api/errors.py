@@ -13,6 +13,8 @@ from lanjie_matcher.identifiers import IdentifierError
 from lanjie_matcher.masking import masked_line
 
 DOMAIN: Final = "lanjie"
+MAX_VALUE: Final = 200
+"""Characters of a value in the metadata of an error: with more than some KiB a client refuses the whole status."""
 
 CODES: Final = {
     "IDENTIFIER_INVALID": grpc.StatusCode.INVALID_ARGUMENT,
@@ -53,7 +55,7 @@ def as_gateway_error(error: Exception, request_id: str) -> GatewayError:
 
 async def abort(context: "grpc.aio.ServicerContext[Any, Any]", error: GatewayError) -> NoReturn:
     """End a call with the status of `error`; what a caller wrote in the wrong place does not come back (Art. 40)."""
-    metadata = {key: masked_line(value) for key, value in error.metadata.items()}
+    metadata = {key: masked_line(value)[:MAX_VALUE] for key, value in error.metadata.items()}
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
     detail = any_pb2.Any()
     detail.Pack(info)

@@ -43,8 +43,8 @@ class Complaint:
     closed_by: str = ""
 
 
-def complaint_number(complaint_id: str) -> int | None:
-    """Return the row's number of the id of a complaint, `None` where it cannot be one."""
+def complaint_number(complaint_id: str) -> int:
+    """Return the row's number of the id of a complaint; 0, which no row has, where it cannot be one."""
     digits = complaint_id.removeprefix("c")
     fits = digits != complaint_id and digits.isascii() and digits.isdigit() and len(digits) < 19
-    return int(digits) if fits else None
+    return int(digits) if fits else 0

@@ -124,6 +124,7 @@ class FeedbackService:
             if department not in ("", principal.department):
                 raise not_found("no such department")
             department = principal.department
+        department = department.replace("\0", "")
         before = self.overdue_before()
         found = await self._ledger.call(
             Ledger.outstanding_feedback, department, before if overdue_only else None, limit

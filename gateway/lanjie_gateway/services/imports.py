@@ -180,7 +180,7 @@ class ImportService:
                 await self._end_turn()
 
     async def _waiting(self, receipt_id: str, principal: Principal) -> Receipt:
-        receipt = await self._ledger.call(Ledger.receipt, receipt_id)
+        receipt = await self._ledger.call(Ledger.receipt, receipt_id.replace("\0", ""))
         if receipt is None or not principal.shares(receipt.importer):
             raise not_found("no such receipt")
         if receipt.importer == principal.actor:
@@ -222,7 +222,7 @@ class ImportService:
             Refused: NOT_PERMITTED or NOT_FOUND.
         """
         principal.require(Role.AUTHORITY, Role.AGENCY)
-        receipt = await self._ledger.call(Ledger.receipt, receipt_id)
+        receipt = await self._ledger.call(Ledger.receipt, receipt_id.replace("\0", ""))
         if receipt is None or not principal.sees(receipt.importer):
             raise not_found("no such receipt")
         return receipt

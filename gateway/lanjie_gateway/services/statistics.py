@@ -97,6 +97,7 @@ class StatisticsService:
         this = statistics.month_of(self._clock())
         first, last = _months(since or this, until or this)
         await self._feedback.load()
+        department = department.replace("\0", "")
         usage = await self._ledger.call(Ledger.usage, first, last, department)
         asked = await self._asked(_begin(first), _begin(_after(last)), department)
         lines = statistics.grouped(by, usage, asked, self._feedback.overdue_before())

@@ -305,8 +305,6 @@ class Ledger:
     def get(self, listing_id: str) -> tuple[StoredListing, list[StoredEvent]] | None:
         """Return a listing with its events, oldest first; `None` where there is none."""
         number = row_id(listing_id)
-        if number is None:
-            return None
         with database.transaction(self._engine) as connection:
             row = connection.execute(_STORED.where(LISTING.c.id == number)).first()
             if row is None:
@@ -331,7 +329,7 @@ class Ledger:
 
     def lives_of(self, listing_ids: Iterable[str]) -> list[Life]:
         """Return the lives of listings by id; unknown ids are passed over."""
-        numbers = [number for number in map(row_id, listing_ids) if number is not None]
+        numbers = [number for number in map(row_id, listing_ids) if number]
         with database.transaction(self._engine) as connection:
             return lives.of_listings(connection, numbers)
 
@@ -798,7 +796,7 @@ class Ledger:
 
     def duties_of(self, listing_ids: Iterable[str]) -> list[StoredDuty]:
         """Return the duties of listings whose clock runs."""
-        numbers = [number for number in map(row_id, listing_ids) if number is not None]
+        numbers = [number for number in map(row_id, listing_ids) if number]
         if not numbers:
             return []
         with database.transaction(self._engine) as connection:
@@ -1178,7 +1176,7 @@ class Ledger:
             connection.exec_driver_sql("SET LOCAL default_statistics_target = 10")
             connection.exec_driver_sql(f"ANALYZE {names}")
 
-    def _permitted(self, connection: sa.Connection, number: int | None, permit: Permit | None) -> None:
+    def _permitted(self, connection: sa.Connection, number: int, permit: Permit | None) -> None:
         """Let `permit` look at a listing that nobody changes until the end of the transaction."""
         if permit is not None:
             held = life.hold(connection, number)

@@ -20,9 +20,7 @@ _COMMITTED: Final = (
 )
 
 
-def record(
-    connection: sa.Connection, number: int | None, act: Act, now: int, corrected: Corrected | None = None
-) -> int:
+def record(connection: sa.Connection, number: int, act: Act, now: int, corrected: Corrected | None = None) -> int:
     """Record one event as a commit of its own; arguments, result and errors as for `Ledger.record`.
 
     Args:
@@ -78,7 +76,7 @@ def record(
     return commits.commit(connection, batch, now)
 
 
-def hold(connection: sa.Connection, number: int | None) -> Any:
+def hold(connection: sa.Connection, number: int) -> Any:
     """Return id and packed form of a listing that nobody else changes until the end of the transaction.
 
     Raises:

@@ -26,7 +26,7 @@ MOST_WAITING: Final = 1_000
 """Proposals that may wait at a time, and that one look shows."""
 
 
-def propose(connection: sa.Connection, number: int | None, act: Act, corrected: Corrected | None, now: int) -> Proposal:
+def propose(connection: sa.Connection, number: int, act: Act, corrected: Corrected | None, now: int) -> Proposal:
     """Let an act wait; return the proposal.
 
     Raises:

@@ -286,15 +286,15 @@ def is_act(receipt_id: str) -> bool:
     return proposal_number(receipt_id) is not None
 
 
-def row_id(listing_id: str) -> int | None:
-    """Return the row's number of a listing id, `None` where it cannot be one."""
+def row_id(listing_id: str) -> int:
+    """Return the row's number of a listing id; 0, which no row has, where it cannot be one."""
     if len(listing_id) != 16:
-        return None
+        return 0
     try:
         value = int(listing_id, 16)
     except ValueError:
-        return None
-    return value if value < 1 << 63 else None
+        return 0
+    return value if value < 1 << 63 else 0
 
 
 def signed64(value: int | None) -> int | None:
