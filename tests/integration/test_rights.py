@@ -241,13 +241,19 @@ def test_art39_an_authorisation_is_used_once_and_a_lost_answer_costs_none(
     assert (record["mode"], record["authorisation"]) == ("authorised", kept.id)
     # Asked again because the answer was lost: the same use.
     assert client.check(LISTED, **authorised).outcome is first.outcome
-    refusals = set()
+    again, refusals = {"request_id": record["request"]}, set()
     for subject, changes in (
         (LISTED, {"request_id": "another"}),
         (uscc(2), {}),
         (LISTED, {"authorisation_id": "a" + "0" * 24}),
         (LISTED, {"matter": "procurement.supplier"}),
         (LISTED, {"purpose": "another purpose"}),
+        # Under the request id of the use, another question is another use.
+        (LISTED, {**again, "name": "又一示例"}),
+        (LISTED, {**again, "role": "guarantor"}),
+        (LISTED, {**again, "handling_region": "320500"}),
+        (LISTED, {**again, "as_of": NOW - datetime.timedelta(days=1)}),
+        (LISTED, {**again, "case_no": "A-2"}),
     ):
         with pytest.raises(lanjie.PermissionDenied) as caught:
             client.check(subject, **{**authorised, **changes})

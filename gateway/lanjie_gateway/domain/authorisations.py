@@ -70,6 +70,8 @@ class Wanted:
     Attributes:
         request: the caller's own name of the question.
         person: actor.
+        name: index token of the name that is stated of the subject; empty for none.
+        as_of: instant that is asked about; empty for now.
     """
 
     authorisation: str
@@ -80,11 +82,16 @@ class Wanted:
     matter: str
     purpose: str = field(repr=False)
     case_no: str = field(repr=False, default="")
+    role: str = ""
+    region: str = ""
+    name: bytes = field(repr=False, default=b"")
+    as_of: str = ""
 
     @property
     def question(self) -> bytes:
-        """What makes two inquiries under one authorisation the same question: a digest."""
-        said = "\x1f".join((self.matter, normalise_name(self.purpose), self.case_no))
+        """What makes two inquiries under one authorisation one question: a digest of all an answer turns on."""
+        asked = (self.matter, normalise_name(self.purpose), self.case_no, self.role, self.region, self.as_of)
+        said = "\x1f".join((*asked, self.name.hex()))
         return hashlib.sha256(said.encode()).digest()
 
 

@@ -431,7 +431,7 @@ class ScreeningService:
 
     async def _authorised(self, admitted: _Admitted, asked: Sequence[_Asked]) -> None:
         """Step 1: use the authorisation. One text for whatever is wrong with it (Art. 40)."""
-        inquiry, ((identifier, _), *_) = admitted.by.inquiry, asked
+        inquiry, ((identifier, name), *_) = admitted.by.inquiry, asked
         if inquiry.mode != Mode.AUTHORISED or not isinstance(identifier, Identifier):
             return
         wanted = Wanted(
@@ -443,6 +443,10 @@ class ScreeningService:
             matter=inquiry.matter,
             purpose=masked_text(inquiry.purpose),
             case_no=inquiry.case_no,
+            role=inquiry.role,
+            region=admitted.by.region,
+            name=self._name_token(name) or b"",
+            as_of=instant(inquiry.as_of) if inquiry.as_of is not None else "",
         )
         if self._consume is None or not await self._consume(wanted):
             raise Refused("NOT_PERMITTED", "no authorisation covers this inquiry", required="authorisation")
@@ -491,7 +495,7 @@ class ScreeningService:
         own = [packed for packed in unpack_bucket(value) if packed.concerns(kind, token, bucket)] if value else []
         # (4)
         admitted = _not_before_events(admitted, own)
-        stated = self._key.token(normalise_name(name)) if name.strip() else None
+        stated = self._name_token(name)
         by = admitted.by
         question = Question(
             matter=by.inquiry.matter,
@@ -513,6 +517,9 @@ class ScreeningService:
         return self._recorded(
             admitted, ruling, warnings, masked_number(identifier), asked, replaces=replaces, own=person
         )
+
+    def _name_token(self, name: str) -> bytes | None:
+        return self._key.token(normalise_name(name)) if name.strip() else None
 
     def _unreadable(self, admitted: _Admitted, error: IdentifierError, replaces: str) -> Answer:
         ruling = Ruling(

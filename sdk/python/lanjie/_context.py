@@ -168,7 +168,7 @@ def _check_authorised(mode: InquiryMode, authorisation_id: str, request_id: str)
 
 def _request_name(inquiry: Inquiry) -> str:
     """Return one name for one question: asked again because the answer was lost, it is the same use."""
-    said = repr((inquiry.authorisation_id, inquiry.matter, inquiry.purpose, inquiry.case_no, inquiry.role))
+    said = repr(inquiry._replace(officer=None, request_id=""))
     return hashlib.sha256(said.encode()).hexdigest()[:32]
 
 
