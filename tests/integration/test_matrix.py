@@ -55,11 +55,13 @@ from lanjie.v1 import (
 )
 from lanjie_gateway.domain.access import Role
 from lanjie_gateway.domain.errors import GatewayError
+from lanjie_gateway.services import watches
 from lanjie_gateway.services.screening import Inquiry, Party, ScreeningService
 from lanjie_matcher.civil_time import SHANGHAI
 from lanjie_matcher.fingerprints import IndexKey
 from tests.support.certificates import Desk
 from tests.support.gateway import RunningGateway, person, running
+from tests.support.grants import file as grant_file
 from tests.support.grants import give as grant
 from tests.support.methods import methods
 from tests.support.subjects import uscc
@@ -494,6 +496,42 @@ def test_who_loses_a_grant_asks_nothing_from_then_on_and_keeps_no_set(gateway: R
             assert answer(client, SILENT, **ask) == "denied"
     finally:
         grant(gateway, "nobody", **NARROW)
+        end(gateway, "nobody")
+
+
+def test_a_stream_ends_with_the_name_it_was_opened_by(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watches, "HEARTBEAT_SECONDS", 1.0)
+    name, other = "URI:spiffe://test/stolen", "URI:spiffe://test/nobody"
+    grant(gateway, "nobody", **NARROW, identities={name: "counter", other: "other"})
+    told = json.loads(gateway.file.read_text())["tls"]["feed"]
+
+    async def streamed() -> list[str]:
+        ends = []
+        async with _channel(told, name) as channel:
+            stub: Any = sync_pb2_grpc.SyncServiceStub(channel)
+            asks = stub.Watch()
+            alerts: Any = watch_pb2_grpc.WatchServiceStub(channel).StreamAlerts(
+                watch_pb2.StreamAlertsRequest(), timeout=40
+            )
+            await asks.write(sync_pb2.WatchRequest(state=_STATE))
+            while not (await asks.read()).update.last:
+                pass
+            await alerts.read()
+            narrowed = grant_file("nobody", **NARROW, identities={other: "other"})
+            act = await gateway.inner.control.grants.bring(narrowed, "stolen", person("agency", Role.AGENCY))
+            assert act.act.state == "done"
+            await asks.write(sync_pb2.WatchRequest(state=_STATE))
+            for call in (asks, alerts):
+                try:
+                    await asyncio.wait_for(call.read(), 30)
+                    ends.append("OK")
+                except grpc.aio.AioRpcError as error:
+                    ends.append(translate(error).reason)
+        return ends
+
+    try:
+        assert gateway.run(streamed()) == ["CREDENTIALS_INVALID"] * 2
+    finally:
         end(gateway, "nobody")
 
 

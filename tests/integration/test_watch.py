@@ -17,7 +17,7 @@ from lanjie_gateway.domain.events import EventKind
 from lanjie_matcher.identifiers import parse
 from tests.integration.test_answers import DATA, NOW, PURPOSE, TODAY, day, row
 from tests.support.gateway import RunningGateway, person, running
-from tests.support.grants import grant
+from tests.support.grants import give, grant
 from tests.support.serve import run
 from tests.support.subjects import citizen, uscc
 
@@ -160,6 +160,22 @@ def test_a_department_sees_its_own_and_what_its_grant_covers(gateway: RunningGat
     assert refused.value.reason == "NOT_FOUND"
     with pytest.raises(Refused):
         gateway.run(service.pull(person("agency", Role.AGENCY), 0, 10))
+
+
+def test_a_stream_tells_nothing_that_its_grant_left_meanwhile(gateway: RunningGateway, client: lanjie.Client) -> None:
+    give(gateway, "housing", regions=["320000"], matters=[MATTER], valid_until=UNTIL.isoformat())
+    service, resolve = gateway.inner.control.watches, gateway.inner.control.grants.book.resolve
+    clerk = resolve(dataclasses.replace(CLERK, department="housing", grant=None))
+    gateway.run(service.register(clerk, uscc(15), matter=MATTER, until_on=UNTIL, purpose="履约期间"))
+
+    async def first() -> list[KeptAlert]:
+        return await anext(service.stream(clerk, 0))
+
+    gateway.import_rows([row(uscc(15), "COURT")])
+    settle(gateway)
+    assert [each.matter for each in gateway.run(first()) if each.listing_id] == [MATTER]
+    gateway.run(gateway.inner.control.grants.end("housing", "x", "x", person("agency", Role.AGENCY)))
+    assert {each.kind.value for each in gateway.run(first())} == {"withheld"}
 
 
 def test_acknowledged_alerts_come_no_more_and_others_again(gateway: RunningGateway, client: lanjie.Client) -> None:

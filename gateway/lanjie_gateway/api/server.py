@@ -104,6 +104,8 @@ class Gate:
                 # Streams are long, and bounded by their services.
                 self._admit(context)
                 async for message in call(request, context):
+                    # A stream outlives grants, and names that were taken out of them (Art. 39).
+                    self._admit(context)
                     yield message
             except Exception as error:  # noqa: BLE001  the one translation point
                 await self._fail(error, context, method)

@@ -242,7 +242,9 @@ class Control:
             count=counting(self.limits, IndexKey(self.ledger.keys.index)),
         )
         self.complaints = ComplaintService(self.ledger, self._clock)
-        self.watches = WatchService(self.ledger, self.catalogues.current, self.alerts, self._clock)
+        self.watches = WatchService(
+            self.ledger, self.catalogues.current, self.alerts, self._clock, self.grants.book.resolve
+        )
         self.alerts.start()
         self._stack.push_async_callback(self.alerts.close)
         pruning = PruningService(*shared)

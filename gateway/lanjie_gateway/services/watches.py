@@ -127,6 +127,7 @@ class WatchService:
         catalogues: gives the catalogues as they stand.
         worker: makes the alerts.
         clock: aware instants.
+        grants: gives a caller with what is granted now.
     """
 
     def __init__(
@@ -135,11 +136,13 @@ class WatchService:
         catalogues: Callable[[], CatalogueSet],
         worker: AlertWorker,
         clock: Callable[[], datetime.datetime],
+        grants: Callable[[Principal], Principal],
     ) -> None:
         self._ledger = ledger
         self._catalogues = catalogues
         self._worker = worker
         self._clock = clock
+        self._grants = grants
         self._records = OwnRecords(ledger, clock)
         self._closing = False
 
@@ -275,7 +278,7 @@ class WatchService:
         """Yield alerts as they come, and an empty list as a heartbeat; raises as `pull`."""
         beat = self._now()
         while not self._closing:
-            found = await self.pull(principal, after, 100)
+            found = await self.pull(self._grants(principal), after, 100)
             if found or self._now() >= beat:
                 yield found
                 beat = self._now() + HEARTBEAT_SECONDS
