@@ -105,7 +105,8 @@ GRANTS: Final[dict[str, dict[str, Any]]] = {
     "past": {**NARROW, "valid_until": "2026-03-01"},
     "future": {**NARROW, "valid_from": "2026-03-03"},
 }
-HOME: Final = {"wide": "320500"}
+HOME: Final = {"wide": "340100"}
+"""Regions in the departments file, where it is not Nanjing: a question is handled where the grant says."""
 PERSONS: Final = {"i": "inquirer", "a": "authority", "g": "agency", "m": "manager"}
 
 

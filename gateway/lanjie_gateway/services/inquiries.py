@@ -192,15 +192,17 @@ class InquiryService:
         await self._records.leave("spool", "GAP", department=asker.department, person=asker.person, fields=said)
 
     def _judge(self, asker: Principal, each: UploadedPass) -> dict[str, Any]:
-        """Return what the record says of the right to a pass, and of who vouches for the officer."""
+        """Return what the record says of the right to a pass, of who vouches for the officer, and where."""
         grant = self._grants.at(asker.department, each.at)
+        region = each.region or asker.granted(grant).region
         if grant is None:
-            return {"not_granted": "grant"}
+            return {"not_granted": "grant", "region": region}
         day = day_of(each.at)
         case = Case(each.matter, each.case_no, each.purpose)
         officer = grant.officer_fault(each.officer, case, int(each.at.timestamp()))
-        fault = grant.fault(self._grants.lineage(each.matter, day), each.mode, each.region or asker.region, day)
+        fault = grant.fault(self._grants.lineage(each.matter, day), each.mode, region, day)
         return {
+            "region": region,
             "not_granted": fault or officer,
             "officer_verified": bool(each.officer.signature and not officer) or None,
             "grant": grant.revision or None,
@@ -261,7 +263,6 @@ def _local_row(asker: Principal, each: UploadedPass, told: Mapping[str, Any]) ->
                 "purpose": masked_text(each.purpose),
                 "case_no": masked_text(each.case_no),
                 "role": each.role,
-                "region": each.region or asker.region,
                 "subject": _subject(each).hex(),
                 "epoch": each.epoch,
                 "generation": each.generation,
