@@ -1,6 +1,7 @@
 """An answer leaves only on what still stands: whatever is committed, or begins, while its record is on its way."""
 
 import asyncio
+import dataclasses
 import datetime
 import json
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from lanjie_gateway.services.access import GrantBook
 from lanjie_gateway.services.screening import READS, Answer, Inquiry, Party, ScreeningService
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.civil_time import SHANGHAI
-from lanjie_matcher.decide import Outcome
+from lanjie_matcher.decide import Outcome, Reason
 from lanjie_matcher.fingerprints import IndexKey
 from lanjie_matcher.identifiers import parse
 from tests.support.catalogues import catalogues, edition, matter
@@ -282,6 +283,21 @@ async def test_persons_of_a_batch_are_not_looked_up_where_the_matter_takes_no_fi
     assert (await desk.check(one)).ruling.outcome is Outcome.INTERCEPT
     desk.publish(catalogues(edition(matters=(matter(person_files=True),))))
     assert await desk.batch(one, uscc(9)) == [Outcome.INTERCEPT, Outcome.PASS]
+
+
+async def test_what_may_be_asked_in_bulk_and_what_is_to_be_stated_is_a_matter_of_now(desk: Desk) -> None:
+    before = edition(matters=(matter(person_files=True, as_of_allowed=True),))
+    wants = matter(case_no_required=True, as_of_allowed=True)
+    after = edition(edition="2026b", effective_from=datetime.date(2026, 3, 1), matters=(wants,))
+    desk.publish(catalogues(before, after))
+    desk.commit(citizen(7), reason="listed")
+    then = dataclasses.replace(ASK, as_of=datetime.datetime(2026, 2, 27, tzinfo=SHANGHAI))
+    with pytest.raises(Refused) as refused:
+        await desk.check(citizen(7), then)
+    assert refused.value.metadata["field"] == "case_no"
+    told, parties = dataclasses.replace(then, case_no="A-1"), [Party(identifier=citizen(7))]
+    (answer,), _ = await desk.service.check_batch(ASKER, parties, told, at_least_revision=0, pinned=0, shape=as_it_is)
+    assert answer.ruling.reason is Reason.PERSON_FILE
 
 
 async def test_a_grant_that_is_lost_while_a_record_is_synced_gets_no_answer(desk: Desk) -> None:

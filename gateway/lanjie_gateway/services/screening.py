@@ -397,9 +397,11 @@ class ScreeningService:
             raise invalid_argument("handling_region", "format", "a region has six digits (GB/T 2260)")
         if not catalogues.ever_knew(inquiry.matter):
             raise UnknownMatterError(inquiry.matter)
-        matter = catalogues.matter(inquiry.matter, day_of(at))
+        then, current = (catalogues.matter(inquiry.matter, day_of(each)) for each in (at, now))
         # Where no catalogue of then knows the matter, the one of now says whether it may be asked about the past.
-        self._admit_as_of(inquiry, matter or catalogues.matter(inquiry.matter, day_of(now)), now)
+        self._admit_as_of(inquiry, then or current, now)
+        # What an inquirer has to state, and may ask in bulk, is a matter of now, whatever instant is asked about.
+        matter = current or then
         if matter is not None and matter.case_no_required and not inquiry.case_no.strip():
             raise invalid_argument("case_no", "required", "this matter wants a case number")
         return _Admission(
@@ -407,7 +409,7 @@ class ScreeningService:
             inquiry=inquiry,
             catalogues=catalogues,
             today=day_of(now),
-            person_files=matter is not None and matter.person_files,
+            person_files=current is not None and current.person_files,
             region=_region(asker, inquiry),
             implementer_kinds=grant.implementer_kinds,
             leaves=Leaves(_told(asker, inquiry), _VARYING),
