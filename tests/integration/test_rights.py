@@ -422,6 +422,25 @@ def test_art32_marks_are_read_by_a_grant_masked_and_seen_nowhere_else(
             gateway.run(service.read(LISTED, purpose, case_no, reader))
 
 
+def test_art39_63_what_the_agency_looks_up_leaves_a_record_and_counts(tmp_path: Path) -> None:
+    with running(tmp_path, NOW, persons_per_day=2) as gateway:
+        gateway.publish(DATA / "national.yaml")
+        gateway.import_rows([row(LISTED_PERSON, "WAGE")])
+        service = gateway.inner.control.listings
+        (found,) = gateway.run(service.find(LISTED_PERSON, "核实", AGENCY))
+        gateway.run(service.get(found.listing.id, "复核", AGENCY))
+        assert not gateway.run(service.find(citizen(2), "核实", AGENCY))
+        # An authority looks at what it keeps itself.
+        assert gateway.run(service.find(LISTED_PERSON, "更正", person("authority", Role.AUTHORITY)))
+        told = {(each["purpose"], *each.get("listings", ())) for each in records(gateway).values()}
+        assert told == {("核实", found.listing.id), ("复核", found.listing.id), ("核实",)}
+        with pytest.raises(Refused) as refused:
+            gateway.run(service.find(citizen(3), "核实", AGENCY))
+        assert refused.value.reason == "DAILY_CAP"
+        inquiries = report(gateway, LISTED_PERSON).inquiries
+        assert [(each.role, each.outcome) for each in inquiries] == [("agency", "READ")] * 2
+
+
 def test_art60_a_complaint_is_answered_and_somebody_held_to_account(gateway: RunningGateway) -> None:
     service = gateway.inner.control.complaints
     taken = gateway.run(service.add(LISTED, "department:market", "查询与事项无关", AGENCY))

@@ -217,7 +217,8 @@ class Control:
         """Make what the listeners serve, over the ledger that is open."""
         self.explanations = ExplanationService(self.ledger, self.catalogues.current, self.inquiries.load, self._clock)
         shared = (self.ledger, self.catalogues.current, self._clock, self._published)
-        self.listings = ListingService(*shared)
+        count = counting(self.limits, IndexKey(self.ledger.keys.index))
+        self.listings = ListingService(*shared, count)
         self.imports = ImportService(*shared)
         self.waiting = WaitingService(*shared)
         self.duties = DutyService(self.ledger, self.calendar, self._clock)
@@ -239,7 +240,7 @@ class Control:
             listings=self.listings,
             duties=self.duties,
             view_keys=lambda: view_keys(state / "keys"),
-            count=counting(self.limits, IndexKey(self.ledger.keys.index)),
+            count=count,
         )
         self.complaints = ComplaintService(self.ledger, self._clock)
         self.watches = WatchService(

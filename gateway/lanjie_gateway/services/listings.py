@@ -4,11 +4,13 @@
 2. Its scope is looked at inside the transaction of the event (Art. 61).
 3. Only the unit that identified the subject repairs (Art. 66).
 4. What a reader sees of numbers and names is `lanjie_matcher.masking`'s to say (Art. 40).
+5. What the agency looks up is an inquiry: natural persons count, and it leaves a record before it is shown, for the
+   subject's report too (Art. 39, 63). An authority looks at what it keeps itself.
 """
 
 import dataclasses
 import datetime
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread, StoredEvent, StoredListing
@@ -16,15 +18,18 @@ from lanjie_gateway.domain import events, retention
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.errors import Refused, invalid_argument, invalid_identifier, not_found
 from lanjie_gateway.domain.events import Act, EventKind
+from lanjie_gateway.domain.grants import Mode
 from lanjie_gateway.domain.list_file import own_words
 from lanjie_gateway.domain.packed import Details
+from lanjie_gateway.domain.subject_report import READ, READING_MATTER
 from lanjie_gateway.services import event_facts
 from lanjie_gateway.services.acts import carried_through
 from lanjie_gateway.services.event_facts import EventFacts
+from lanjie_gateway.services.own_records import OwnRecords
 from lanjie_matcher import identifiers
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.civil_time import day_of, start_of
-from lanjie_matcher.identifiers import IdentifierError
+from lanjie_matcher.identifiers import Identifier, IdentifierError
 from lanjie_matcher.listings import Listing, Standing, standing
 from lanjie_matcher.masking import Reader, masked_name, masked_number, masked_text
 from lanjie_matcher.subjects import SubjectKind
@@ -60,6 +65,8 @@ class ListingService:
         catalogues: gives the catalogues as they stand.
         clock: aware instants.
         published: awaited after each commit with its revision; returns when the workers have applied it.
+        count: counts natural persons before anything is said of them, and raises what it refuses with; `None` counts
+            nobody.
     """
 
     def __init__(
@@ -68,17 +75,20 @@ class ListingService:
         catalogues: Callable[[], CatalogueSet],
         clock: Callable[[], datetime.datetime],
         published: Callable[[int], Awaitable[None]],
+        count: Callable[[Principal, Sequence[Identifier]], Awaitable[None]] | None = None,
     ) -> None:
         self._ledger = ledger
         self._catalogues = catalogues
         self._clock = clock
         self._published = published
+        self._count = count
+        self._records = OwnRecords(ledger, clock)
 
     async def find(self, identifier: str, purpose: str, principal: Principal) -> list[ListingView]:
         """Return those listings of an identifier that the caller may read, newest first, the ended ones included.
 
         Raises:
-            Refused: NOT_PERMITTED, ARGUMENT_INVALID (purpose, Art. 24) or IDENTIFIER_INVALID.
+            Refused: NOT_PERMITTED, ARGUMENT_INVALID (purpose, Art. 24), IDENTIFIER_INVALID or DAILY_CAP (5).
         """
         principal.require(Role.AUTHORITY, Role.AGENCY)
         stated("purpose", purpose, 200)
@@ -86,22 +96,56 @@ class ListingService:
             parsed = identifiers.parse(identifier)
         except IdentifierError as error:
             raise invalid_identifier(error) from None
+        inquires = Role.AGENCY in principal.roles
+        if inquires and self._count is not None:
+            await self._count(principal, [parsed])  # (5)
         found = await self._ledger.call(Ledger.find, parsed)
         mine = (each for each in found if principal.may_read(each.packed.listing))  # (1)
-        return [self.view(stored, principal) for stored in mine if not self._hidden(stored)]
+        shown = [self.view(stored, principal) for stored in mine if not self._hidden(stored)]
+        if inquires:
+            await self.leave_reading(parsed, purpose, [each.listing.id for each in shown], principal)
+        return shown
 
     async def get(self, listing_id: str, purpose: str, principal: Principal) -> tuple[ListingView, list[StoredEvent]]:
         """Return a listing and its events, oldest first.
 
         Raises:
-            Refused: NOT_PERMITTED, ARGUMENT_INVALID (purpose, Art. 24) or NOT_FOUND.
+            Refused: NOT_PERMITTED, ARGUMENT_INVALID (purpose, Art. 24), NOT_FOUND or DAILY_CAP (5).
         """
         principal.require(Role.AUTHORITY, Role.AGENCY)
         stated("purpose", purpose, 200)
         found = await self._get(listing_id)
         if self._hidden(found[0]) or not principal.may_read(found[0].packed.listing):  # (1)
             raise not_found(_NONE)
+        if Role.AGENCY in principal.roles:
+            subjects = [identifiers.parse(each) for each in (found[0].details or _NO_DETAILS).identifiers]
+            if self._count is not None:
+                await self._count(principal, subjects)  # (5)
+            for each in subjects:
+                await self.leave_reading(each, purpose, [listing_id], principal)
         return self.view(found[0], principal), found[1]
+
+    async def leave_reading(
+        self, subject: Identifier, purpose: str, listings: Sequence[str], principal: Principal, case_no: str = ""
+    ) -> str:
+        """Keep the record of a reading (5) and return its id; durable by then."""
+        (token,) = await self._ledger.call(Ledger.tokens_of, [subject])
+        return await self._records.leave(
+            "reading",
+            READ,
+            department=principal.department,
+            person=principal.person,
+            fields={
+                "subject": token.hex(),
+                "id_kind": subject.kind.value,
+                "mode": Mode.EX_OFFICIO.value,
+                "matter": READING_MATTER,
+                "asked_by": "agency" if Role.AGENCY in principal.roles else "",
+                "purpose": purpose,
+                "case_no": case_no,
+                "listings": list(listings),
+            },
+        )
 
     async def remove(
         self, listing_id: str, reason: str, document: str, effective_date: str, principal: Principal

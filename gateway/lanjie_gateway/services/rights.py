@@ -17,8 +17,6 @@ from lanjie_gateway.domain.grants import Mode
 from lanjie_gateway.domain.subject_report import (
     MAX_OTHERS,
     MOST,
-    READ,
-    READING_MATTER,
     REPORT_MATTER,
     REPORTED,
     Proof,
@@ -217,24 +215,8 @@ class RightsService:
             for view in found
             if not view.not_in_force and self._is_shared(view, principal, day_of(now))
         ]
-        (token,) = await self._ledger.call(Ledger.tokens_of, [subject])
-        record_id = await self._records.leave(  # (4)
-            "reading",
-            READ,
-            department=principal.department,
-            person=principal.person,
-            fields={
-                "subject": token.hex(),
-                "id_kind": subject.kind.value,
-                "mode": Mode.EX_OFFICIO.value,
-                "matter": READING_MATTER,
-                "asked_by": "agency" if clear else "",
-                "purpose": purpose,
-                "case_no": case_no,
-                "listings": [each.view.listing.id for each in read],
-            },
-        )
-        return record_id, read
+        told = [each.view.listing.id for each in read]
+        return await self._listings.leave_reading(subject, purpose, told, principal, case_no), read  # (4)
 
     def _require_desk(self, principal: Principal, now: datetime.datetime) -> None:
         principal.require(Role.AGENCY, Role.INQUIRER)
