@@ -295,6 +295,18 @@ def test_a_pass_with_a_bad_claim_is_recorded_and_marked_never_lost(gateway: Runn
     assert [told[number].get("officer_verified", False) for number in "123"] == [True, False, False]
 
 
+def test_a_local_pass_that_says_it_is_authorised_or_the_subjects_own_is_marked(gateway: RunningGateway) -> None:
+    nanos = int(NOW.timestamp() * 1e9)
+    modes = [each for each in screening_pb2.InquiryMode.values() if each]
+    asked = [screening_pb2.InquiryContext(matter="procurement.supplier", purpose=PURPOSE, mode=n) for n in modes]
+    passes = [audit_pb2.LocalPass(sequence=n, unix_nanos=nanos, context=each) for n, each in enumerate(asked, 1)]
+    request = audit_pb2.UploadLocalPassesRequest(sdk_id="cd" * 16, passes=passes, lineage="cd" * 16)
+    assert _call(gateway, _upload(request), "wide")[0] == "OK"
+    told = [each for each in _records(gateway, "wide") if each["id"].startswith("cdcdcdcdcdcd")]
+    marked = [(each["mode"], each.get("not_granted", "")) for each in told]
+    assert marked == [("ex_officio", ""), ("authorised", "mode"), ("self", "mode")]
+
+
 def test_records_of_a_department_are_taken_after_its_grant_has_ended_and_of_a_stranger_never(
     gateway: RunningGateway,
 ) -> None:

@@ -201,6 +201,9 @@ class InquiryService:
         case = Case(each.matter, each.case_no, each.purpose)
         officer = grant.officer_fault(each.officer, case, int(each.at.timestamp()))
         fault = grant.fault(self._grants.lineage(each.matter, day), each.mode, region, day)
+        if not fault and each.mode != Mode.EX_OFFICIO:
+            # The other modes rest on the subject's word, which the gateway alone can see: whatever is granted.
+            fault = "mode"
         return {
             "region": region,
             "not_granted": fault or officer,
