@@ -16,9 +16,10 @@ import lanjie
 from lanjie import Outcome, Source, SyncState
 from lanjie._transport import translate
 from lanjie.v1 import ledger_pb2, ledger_pb2_grpc, screening_pb2, screening_pb2_grpc, sync_pb2, sync_pb2_grpc
+from lanjie_gateway.adapters.certificates import CertificateFiles, Certificates
 from tests.integration.test_answers import row
 from tests.support.certificates import Authority, Desk, Leaf, replace
-from tests.support.gateway import RunningGateway, running
+from tests.support.gateway import MovableClock, RunningGateway, running
 from tests.support.grants import give
 from tests.support.serve import run
 from tests.support.subjects import uscc
@@ -331,6 +332,30 @@ def test_a_broken_new_file_keeps_the_old(gateway, desk, broken):
     look(gateway)
     assert not gateway.inner.control.certificates.fault
     assert run("status", "--json", gateway_file=gateway.file).json["certificates"]["troubles"] == []
+
+
+def test_a_file_that_is_put_back_is_no_fault_any_more(tmp_path):
+    desk, clock, later = Desk(tmp_path), MovableClock(NOW), NOW + datetime.timedelta(days=1)
+    followed = Certificates(CertificateFiles(cert=desk.cert, key=desk.key, client_ca=desk.client_ca), clock)
+
+    def looked() -> str:
+        followed.look()
+        followed.look()
+        return followed.fault
+
+    aside = {each: each.with_name(f"{each.name}.old") for each in (desk.cert, desk.key)}
+    for now, old in aside.items():
+        now.rename(old)
+    desk.renew(desk.authority.issue("DNS:localhost", since=later))
+    assert "not-yet" in looked()
+    for now, old in aside.items():
+        old.rename(now)
+    assert not looked()
+    # Who leaves it there needs to do nothing more.
+    desk.renew(desk.authority.issue("DNS:localhost", since=later))
+    assert "not-yet" in looked()
+    clock.at = later
+    assert not looked()
 
 
 def test_the_end_of_a_certificate_is_told_a_month_before(gateway, desk):

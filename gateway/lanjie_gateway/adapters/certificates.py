@@ -118,7 +118,9 @@ class Certificates:
         self._files = files
         self._clock = clock
         self._look_seconds = look_seconds
-        self._taken = self._seen = files.signature()
+        self._judged = self._seen = files.signature()
+        # They are not valid yet, and will be: they are looked at again.
+        self._early = False
         self.now = read(files)
         self.fault = ""
         self._credentials: list[grpc.ServerCredentials] = []
@@ -156,7 +158,7 @@ class Certificates:
     def look(self) -> None:
         """See whether the files have changed, and take what can be used."""
         signature = self._files.signature()
-        if signature == self._taken:
+        if signature == self._judged and not self._early:
             return
         if signature != self._seen:  # (1)
             self._seen = signature
@@ -166,11 +168,9 @@ class Certificates:
         except CertificateError as error:  # (2)
             if self.fault != str(error):
                 _log.error("certificate_not_taken", rule=error.rule, error=str(error))
-            self.fault = str(error)
-            # One that is not valid yet will be: it is looked at again.
-            self._taken = self._taken if error.rule == "not-yet" else signature
+            self.fault, self._judged, self._early = str(error), signature, error.rule == "not-yet"
         else:
-            self.fault, self._taken = "", signature
+            self.fault, self._judged, self._early = "", signature, False
             _log.warning("certificate_taken", ends_at=f"{self.now.ends_at}")
 
     def days_left(self, end: datetime.datetime) -> float:
