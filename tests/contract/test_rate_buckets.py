@@ -2,13 +2,18 @@
 
 import asyncio
 import datetime
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
 import lanjie
+from lanjie._transport import translate
+from lanjie.v1 import screening_pb2, screening_pb2_grpc, subject_pb2
 from lanjie_gateway.adapters import redis_client
 from lanjie_gateway.adapters.rate_buckets import RateBuckets, Rates
 from lanjie_gateway.adapters.redis_client import AsyncClient
@@ -153,3 +158,28 @@ def test_a_client_that_asks_too_much_is_told_neither_yes_nor_no(tmp_path: Path) 
 
             assert [check().outcome.name for _ in range(3)] == ["PASS", "PASS", "UNDETERMINED"]
             assert check().warnings == ("rate-limited",)
+
+
+def test_what_is_refused_without_a_look_does_not_use_up_what_the_department_may_ask(tmp_path: Path) -> None:
+    at = datetime.datetime(2026, 11, 2, tzinfo=datetime.UTC)
+    with running(tmp_path, at, checks_per_minute=5) as gateway:
+        gateway.publish(Path(__file__).parents[1] / "data" / "national.yaml")
+        context = screening_pb2.InquiryContext(matter="tendering.bidder", purpose="test")
+        many = screening_pb2.BatchCheckRequest(context=context, subjects=[subject_pb2.Subject(identifier="x")] * 10_000)
+
+        async def refused(person: str, times: int) -> set[str]:
+            token = (gateway.state / "tokens" / f"{person}.token").read_text().strip()
+            said = (("authorization", f"Bearer {token}"),)
+            reasons = set()
+            async with grpc.aio.insecure_channel(json.loads(gateway.file.read_text())["screening"]) as channel:
+                stub: Any = screening_pb2_grpc.ScreeningServiceStub(channel)
+                for _ in range(times):
+                    with pytest.raises(grpc.aio.AioRpcError) as caught:
+                        await stub.BatchCheck(many, metadata=said)
+                    reasons.add(translate(caught.value).reason)
+            return reasons
+
+        assert gateway.run(refused("authority", 9)) == {"NOT_PERMITTED"}
+        assert gateway.run(refused("inquirer", 1)) == {"ARGUMENT_INVALID"}
+        with gateway.client(local=False) as client:
+            assert client.check(uscc(1), matter="tendering.bidder", purpose="test").outcome.name == "PASS"
