@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from lanjie.v1 import screening_pb2 as pb
 from lanjie_gateway.adapters.index import TableIndex
 from lanjie_gateway.adapters.segments import SegmentWriter, read_records
+from lanjie_gateway.api.screening import ScreeningServicer
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.errors import Refused, Unanswerable
 from lanjie_gateway.domain.grants import GrantSet
@@ -309,3 +311,15 @@ async def test_a_grant_that_is_lost_while_a_record_is_synced_gets_no_answer(desk
     with pytest.raises(Refused) as refused:
         await desk.service.check(asker, Party(identifier=uscc(1)), ASK, shape=as_it_is)
     assert refused.value.reason == "NOT_PERMITTED"
+
+
+def test_a_context_that_no_question_can_have_is_not_remembered(desk: Desk) -> None:
+    async def draw(asker: Principal, officer: str, checks: int) -> None: ...
+
+    servicer = ScreeningServicer(desk.service, lambda _: pb.DiscoverResponse(), draw)
+    longest = pb.InquiryContext(matter="m" * 64, purpose="查" * 200, case_no="案" * 64, role="r" * 64)
+    longest.officer.officer_id, longest.officer.signature = "号" * 64, b"s" * 64
+    assert servicer._inquiry(longest) is servicer._inquiry(longest)
+    for number in range(3):
+        servicer._inquiry(pb.InquiryContext(purpose=f"{number}" * 60_000))
+    assert len(servicer._inquiries) == 1

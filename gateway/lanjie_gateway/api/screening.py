@@ -21,6 +21,8 @@ MODES: Final = {
 }
 _INQUIRIES: Final = 1_024
 """Contexts that are remembered."""
+_REMEMBERED_BYTES: Final = 4_096
+"""Longest of them: whatever may be asked is shorter, and what is refused is not worth the memory."""
 
 
 class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
@@ -82,6 +84,8 @@ class ScreeningServicer(screening_pb2_grpc.ScreeningServiceServicer):
     def _inquiry(self, context: pb.InquiryContext) -> Inquiry:
         """Return what was asked; the same context again gives the same object, whose admission is remembered."""
         said = context.SerializeToString()
+        if len(said) > _REMEMBERED_BYTES:
+            return _inquiry(context)
         known = self._inquiries.get(said)
         if known is None:
             if len(self._inquiries) >= _INQUIRIES:
