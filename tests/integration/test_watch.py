@@ -3,17 +3,22 @@
 import dataclasses
 import datetime
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
 import pytest
 
 import lanjie
+from lanjie._transport import translate
+from lanjie.v1 import watch_pb2, watch_pb2_grpc
 from lanjie_gateway.adapters.ledger import Ledger
 from lanjie_gateway.domain.access import Role
 from lanjie_gateway.domain.alerts import KeptAlert
 from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.domain.events import EventKind
+from lanjie_gateway.services import watches
 from lanjie_matcher.identifiers import parse
 from tests.integration.test_answers import DATA, NOW, PURPOSE, TODAY, day, row
 from tests.support.gateway import RunningGateway, person, running
@@ -176,6 +181,39 @@ def test_a_stream_tells_nothing_that_its_grant_left_meanwhile(gateway: RunningGa
     assert [each.matter for each in gateway.run(first()) if each.listing_id] == [MATTER]
     gateway.run(gateway.inner.control.grants.end("housing", "x", "x", person("agency", Role.AGENCY)))
     assert {each.kind.value for each in gateway.run(first())} == {"withheld"}
+
+
+def test_a_department_has_so_many_streams_of_alerts_and_no_more(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watches, "MOST_STREAMS", 2)
+    monkeypatch.setattr(watches, "HEARTBEAT_SECONDS", 0.5)
+    token = (gateway.state / "tokens" / "inquirer.token").read_text().strip()
+
+    async def opened(count: int) -> list[str]:
+        said: list[str] = []
+        async with grpc.aio.insecure_channel(json.loads(gateway.file.read_text())["feed"]) as channel:
+            stub: Any = watch_pb2_grpc.WatchServiceStub(channel)
+            kept = []
+            for _ in range(count):
+                call = stub.StreamAlerts(
+                    watch_pb2.StreamAlertsRequest(), metadata=(("authorization", f"Bearer {token}"),)
+                )
+                try:
+                    await call.read()
+                    said.append("OK")
+                except grpc.aio.AioRpcError as error:
+                    said.append(translate(error).reason)
+                kept.append(call)
+        return said
+
+    for _ in range(2):
+        # Whoever goes makes room.
+        assert gateway.run(opened(3)) == ["OK", "OK", "OVERLOADED"]
+        deadline = time.monotonic() + 20
+        while any(gateway.inner.control.watches._streams.values()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def test_acknowledged_alerts_come_no_more_and_others_again(gateway: RunningGateway, client: lanjie.Client) -> None:

@@ -1,5 +1,6 @@
 """gRPC servers: options against hostile clients, and the gate every call goes through."""
 
+import contextlib
 import logging
 import secrets
 import time
@@ -103,10 +104,11 @@ class Gate:
             try:
                 # Streams are long, and bounded by their services.
                 self._admit(context)
-                async for message in call(request, context):
-                    # A stream outlives grants, and names that were taken out of them (Art. 39).
-                    self._admit(context)
-                    yield message
+                async with contextlib.aclosing(call(request, context)) as messages:
+                    async for message in messages:
+                        # A stream outlives grants, and names that were taken out of them (Art. 39).
+                        self._admit(context)
+                        yield message
             except Exception as error:  # noqa: BLE001  the one translation point
                 await self._fail(error, context, method)
             finally:

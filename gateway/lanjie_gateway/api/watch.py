@@ -68,8 +68,9 @@ class WatchServicer(watch_pb2_grpc.WatchServiceServicer):
         self, request: pb.StreamAlertsRequest, context: Any
     ) -> AsyncIterator[pb.StreamAlertsResponse]:
         """Bring alerts as they come."""
-        async for found in self._service.stream(caller(context), request.after):
-            yield pb.StreamAlertsResponse(alerts=map(_alert, found))
+        async with contextlib.aclosing(self._service.stream(caller(context), request.after)) as stream:
+            async for found in stream:
+                yield pb.StreamAlertsResponse(alerts=map(_alert, found))
 
     async def Acknowledge(self, request: pb.AcknowledgeRequest, context: Any) -> pb.AcknowledgeResponse:
         """Acknowledge alerts."""

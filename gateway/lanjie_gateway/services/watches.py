@@ -2,7 +2,8 @@
 
 import asyncio
 import datetime
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
@@ -26,6 +27,8 @@ from lanjie_matcher.regions import REGION
 from lanjie_matcher.subjects import kind_by_code
 
 MAX_LISTED: Final = 1_000
+MOST_STREAMS: Final = 100
+"""Streams of alerts of one department at a time: each asks the ledger every two seconds."""
 HEARTBEAT_SECONDS: Final = 15.0
 PATIENCE_SECONDS: Final = 0.25
 POLL_SECONDS: Final = 2.0
@@ -144,6 +147,7 @@ class WatchService:
         self._clock = clock
         self._grants = grants
         self._records = OwnRecords(ledger, clock)
+        self._streams: Counter[str] = Counter()
         self._closing = False
 
     async def register(
@@ -274,19 +278,29 @@ class WatchService:
             (matter, *self._catalogues().lineage(matter, today))
         )
 
-    async def stream(self, principal: Principal, after: int) -> AsyncIterator[list[KeptAlert]]:
-        """Yield alerts as they come, and an empty list as a heartbeat; raises as `pull`."""
-        beat = self._now()
-        while not self._closing:
-            found = await self.pull(self._grants(principal), after, 100)
-            if found or self._now() >= beat:
-                yield found
-                beat = self._now() + HEARTBEAT_SECONDS
-            if found:
-                after = found[-1].number
-            else:
-                # Another host's alerts are found by looking.
-                await self._worker.news(POLL_SECONDS)
+    async def stream(self, principal: Principal, after: int) -> AsyncGenerator[list[KeptAlert], None]:
+        """Yield alerts as they come, and an empty list as a heartbeat; raises as `pull`.
+
+        Raises:
+            Unanswerable: OVERLOADED, when the department has too many of them.
+        """
+        if self._streams[principal.department] >= MOST_STREAMS:
+            raise Unanswerable("OVERLOADED", "the department has too many streams of alerts", retry_after_ms="1000")
+        self._streams[principal.department] += 1
+        try:
+            beat = self._now()
+            while not self._closing:
+                found = await self.pull(self._grants(principal), after, 100)
+                if found or self._now() >= beat:
+                    yield found
+                    beat = self._now() + HEARTBEAT_SECONDS
+                if found:
+                    after = found[-1].number
+                else:
+                    # Another host's alerts are found by looking.
+                    await self._worker.news(POLL_SECONDS)
+        finally:
+            self._streams[principal.department] -= 1
 
     async def acknowledge(self, principal: Principal, up_to: int, numbers: Sequence[int]) -> int:
         """Take alerts as acknowledged; return how many were not before.
