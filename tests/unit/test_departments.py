@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lanjie_gateway.adapters.departments_file import read_departments
+from lanjie_gateway.adapters.keys import KeysLostError
 from lanjie_gateway.api.auth import Tokens
 from lanjie_gateway.domain.access import Management, Role
 from lanjie_gateway.domain.departments import DepartmentsRefused, parse
@@ -127,6 +128,18 @@ def test_tokens_are_made_once_and_tell_the_person(tmp_path: Path):
     # Who has left the file is nobody, whatever lies in the directory.
     with pytest.raises(Refused):
         Tokens(tmp_path / "tokens", b"k" * 32, "320000").principal(metadata, "unix:")
+
+
+def test_two_persons_with_one_token_refuse_the_start(tmp_path: Path):
+    files = Tokens(tmp_path / "tokens", b"k" * 32, "320000", DEPARTMENTS).files
+    own = files["manager"].read_text()
+    copied = tmp_path / "tokens" / "nanjing-market" / "anna.token"
+    copied.write_text(own)
+    with pytest.raises(KeysLostError, match=r"anna\.token holds the token of local/manager") as refused:
+        Tokens(tmp_path / "tokens", b"k" * 32, "320000", DEPARTMENTS)
+    assert own not in str(refused.value)
+    copied.unlink()
+    Tokens(tmp_path / "tokens", b"k" * 32, "320000", DEPARTMENTS)
 
 
 def test_processes_that_start_at_once_agree_on_the_tokens(tmp_path: Path):

@@ -52,6 +52,9 @@ class Tokens:
     Attributes:
         files: token files of department `local`, by person.
         signing_key: file of the private key that its manager signs with.
+
+    Raises:
+        KeysLostError: a key cannot be read, or two persons have one token.
     """
 
     def __init__(self, directory: Path, key: bytes, region: str, departments: Iterable[Department] = ()) -> None:
@@ -89,7 +92,10 @@ class Tokens:
         raise _unknown()
 
     def _add(self, principal: Principal, path: Path) -> None:
-        self._principals[self._hash(_open_token(path))] = principal
+        known = self._principals.setdefault(self._hash(_open_token(path)), principal)
+        if known is not principal:
+            # Whoever was read last would act for the other, with other roles.
+            raise KeysLostError(f"{path} holds the token of {known.actor}: remove it, and another is made")
 
     def _hash(self, token: str) -> bytes:
         return hashlib.blake2b(token.encode(), key=self._key, digest_size=32).digest()
