@@ -72,6 +72,20 @@ def test_a_spool_may_state_any_generation_and_stops_nobodys_alerts(tmp_path: Pat
         assert passes.search(connection) is None
 
 
+def test_looking_back_does_not_take_longer_for_generations_that_spools_made_up(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    take(ledger, cells(1))
+    ledger.add_inquiries("sdk", 500, [local(f"sdk-{number}", generation=number) for number in range(2, 502)])
+    statements: list[str] = []
+
+    def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    sa.event.listen(ledger._engine, "before_cursor_execute", count)
+    assert look_back(ledger) == []
+    assert len(statements) < 20
+
+
 @pytest.mark.parametrize("listings", [0, 1])
 @pytest.mark.parametrize("kind", ["gateway", "local"])
 def test_a_pass_of_a_subject_that_no_listing_was_about_is_done_with(

@@ -302,8 +302,8 @@ def _held_generations(connection: sa.Connection) -> list[int]:
 def _older_generations(connection: sa.Connection) -> Sequence[int]:
     """Return the other generations of local passes."""
     held, found = _held_generations(connection), []
-    # From each to the next one: there are a few among millions of passes.
-    next_one = sa.select(sa.func.min(PASSED.c.generation))
+    # From each to the next one: there are a few among millions of passes. Newer ones a spool has made up, and many.
+    next_one = sa.select(sa.func.min(PASSED.c.generation)).where(PASSED.c.generation < max(held))
     each = connection.execute(next_one).scalar()
     while each is not None:
         found.append(each)
