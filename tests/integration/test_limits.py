@@ -128,6 +128,22 @@ def test_the_agency_lifts_the_limits_for_the_day(gateway: RunningGateway) -> Non
     )
 
 
+def test_a_matter_without_a_catalogue_in_force_stops_nobody(tmp_path: Path) -> None:
+    with running(tmp_path / "state", AT, redis_url="none") as gateway:
+        gateway.publish(DATA / "national.yaml", DATA / "future.yaml")
+        with gateway.client() as client:
+            for number in range(20):
+                answer = client.check(somebody(number), **{**ASK, "matter": "exit.control"})
+                assert answer.reason is lanjie.UndeterminedReason.CATALOGUE_MISSING
+            assert ask(client, *map(somebody, range(20, 30))) == ["PASS"] * 10
+        assert records(gateway, "trip") == []
+    with running(tmp_path / "state", AT, redis_url="none") as again:
+        assert again.inner.control.limits.get(AGENCY)[0].persons == 30
+        with again.client() as client:
+            assert ask(client, *map(somebody, range(30, 50))) == ["PASS"] * 20
+        assert records(again, "trip") == []
+
+
 def test_reports_and_readings_are_no_way_around_the_limits(tmp_path: Path) -> None:
     """Art. 40, 63: a desk that reports, and a reader of listings, walk through persons as little as a counter does."""
 

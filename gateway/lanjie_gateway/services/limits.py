@@ -43,6 +43,7 @@ PAGE: Final = 5_000
 MAX_REASON: Final = 500
 MAX_DOCUMENT: Final = 200
 _PASS: Final = "PASS"
+_NOTHING_FOUND_OUT: Final = "CATALOGUE_MISSING"
 _UNTOLD: Final = frozenset({"report", "reading"})
 """Kinds of records whose outcome no detector looks at; see `counting`."""
 _log = structlog.get_logger("lanjie.limits")
@@ -290,7 +291,7 @@ class LimitService:
             asker = Asker(department=fields["department"], person=fields["person"], officer=fields.get("officer", ""))
             limits, at = self._of(asker.department), datetime.datetime.fromisoformat(fields["at"])
             limits.turn(self._clock())
-            told = fields.get("kind") not in _UNTOLD
+            told = fields.get("kind") not in _UNTOLD and fields.get("reason") != _NOTHING_FOUND_OUT
             hit = fields["outcome"] != _PASS if told else None
             limits.restore(asker, bytes.fromhex(fields["subject"]), at, hit=hit)
 

@@ -273,6 +273,8 @@ class ScreeningService:
             (each, answer.ruling.outcome is not Outcome.PASS)
             for (each, _), answer in zip(asked, answers, strict=True)
             if isinstance(each, Identifier) and each in persons
+            # Where no catalogue is in force everybody is undetermined: nothing is found out about anybody.
+            and answer.ruling.reason is not Reason.CATALOGUE_MISSING
         ]
         gate.tell(admitted.by.asker, officer, hits)
         return shaped, revision
