@@ -144,6 +144,20 @@ def test_a_matter_without_a_catalogue_in_force_stops_nobody(tmp_path: Path) -> N
         assert records(again, "trip") == []
 
 
+def test_persons_of_a_batch_that_takes_none_are_not_counted_after_a_restart_either(tmp_path: Path) -> None:
+    with running(tmp_path / "state", AT, persons_per_day=20, redis_url="none") as gateway:
+        gateway.publish(DATA / "national.yaml")
+        with gateway.client() as client:
+            found = client.check_many(map(somebody, range(30)), **{**ASK, "matter": "funds.fiscal"})
+            assert {each.reason for each in found} == {lanjie.UndeterminedReason.PERSON_FILE}
+            assert ask(client, somebody(30)) == ["PASS"]
+    with running(tmp_path / "state", AT, persons_per_day=20, redis_url="none") as again:
+        assert again.inner.control.limits.get(AGENCY)[0].persons == 1
+        with again.client() as client:
+            assert ask(client, *map(somebody, range(31, 50))) == ["PASS"] * 19
+        assert records(again, "trip") == []
+
+
 def test_reports_and_readings_are_no_way_around_the_limits(tmp_path: Path) -> None:
     """Art. 40, 63: a desk that reports, and a reader of listings, walk through persons as little as a counter does."""
 

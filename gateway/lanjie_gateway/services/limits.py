@@ -31,6 +31,7 @@ from lanjie_gateway.domain.errors import GatewayError, invalid_argument, not_fou
 from lanjie_gateway.domain.limits import DepartmentLimits
 from lanjie_gateway.services.own_records import OwnRecords
 from lanjie_matcher.civil_time import day_of, start_of
+from lanjie_matcher.decide import Reason
 from lanjie_matcher.fingerprints import IndexKey
 from lanjie_matcher.identifiers import PERSON_KINDS, Identifier
 from lanjie_matcher.workdays import WorkCalendar
@@ -43,7 +44,8 @@ PAGE: Final = 5_000
 MAX_REASON: Final = 500
 MAX_DOCUMENT: Final = 200
 _PASS: Final = "PASS"
-_NOTHING_FOUND_OUT: Final = "CATALOGUE_MISSING"
+_NOTHING_FOUND_OUT: Final = Reason.CATALOGUE_MISSING.name
+_NOT_LOOKED_UP: Final = Reason.PERSON_FILE.name
 _UNTOLD: Final = frozenset({"report", "reading"})
 """Kinds of records whose outcome no detector looks at; see `counting`."""
 _log = structlog.get_logger("lanjie.limits")
@@ -287,7 +289,7 @@ class LimitService:
         if b'"id_kind":"uscc"' in record or b'"id_kind":"org_code"' in record:
             return
         fields = json.loads(record)
-        if fields.get("id_kind") in PERSON_KINDS:
+        if fields.get("id_kind") in PERSON_KINDS and fields.get("reason") != _NOT_LOOKED_UP:
             asker = Asker(department=fields["department"], person=fields["person"], officer=fields.get("officer", ""))
             limits, at = self._of(asker.department), datetime.datetime.fromisoformat(fields["at"])
             limits.turn(self._clock())

@@ -272,7 +272,8 @@ class ScreeningService:
         hits = [
             (each, answer.ruling.outcome is not Outcome.PASS)
             for (each, _), answer in zip(asked, answers, strict=True)
-            if isinstance(each, Identifier) and each in persons
+            if isinstance(each, Identifier)
+            and each in persons
             # Where no catalogue is in force everybody is undetermined: nothing is found out about anybody.
             and answer.ruling.reason is not Reason.CATALOGUE_MISSING
         ]
