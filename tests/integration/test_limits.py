@@ -158,6 +158,24 @@ def test_persons_of_a_batch_that_takes_none_are_not_counted_after_a_restart_eith
         assert records(again, "trip") == []
 
 
+def test_a_number_in_the_place_of_an_officers_is_kept_nowhere_and_his_limits_hold_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    officer = somebody(50).partition(":")[2]
+    with running(tmp_path / "state", AT, redis_url="none") as gateway:
+        gateway.publish(DATA / "national.yaml")
+        with gateway.client() as client, pytest.raises(lanjie.PermissionDenied):
+            client.check_many([citizen(number, "19850612") for number in range(1, 20)], officer=officer, **ASK)
+        (limits,) = gateway.inner.control.limits.get(AGENCY)
+        assert limits.trips
+        assert officer not in repr(limits.trips)
+        gateway.run(gateway.inner.control.limits.keep())
+        assert officer not in repr(gateway.run(gateway.inner.control.ledger.call(Ledger.limit_days)))
+    with running(tmp_path / "state", AT, redis_url="none") as again, again.client() as client:
+        assert stopped(client, somebody(2), officer=officer)
+        assert ask(client, somebody(2), officer="N2") == ["PASS"]
+
+
 def test_reports_and_readings_are_no_way_around_the_limits(tmp_path: Path) -> None:
     """Art. 40, 63: a desk that reports, and a reader of listings, walk through persons as little as a counter does."""
 
