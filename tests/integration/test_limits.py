@@ -15,11 +15,13 @@ from lanjie_gateway.adapters import redis_client
 from lanjie_gateway.adapters.ledger import Ledger
 from lanjie_gateway.adapters.person_counts import PersonCounts
 from lanjie_gateway.domain.access import Role
-from lanjie_gateway.domain.detectors import Level
+from lanjie_gateway.domain.askers import Asker
+from lanjie_gateway.domain.detectors import Level, traits
 from lanjie_gateway.domain.errors import GatewayError, Refused
 from lanjie_gateway.domain.subject_report import Proof
 from lanjie_matcher.civil_time import SHANGHAI
 from lanjie_matcher.fingerprints import IndexKey
+from lanjie_matcher.identifiers import parse
 from tests.support.gateway import RunningGateway, person, running
 from tests.support.load import wage_row
 from tests.support.serve import run, serving
@@ -174,6 +176,31 @@ def test_a_number_in_the_place_of_an_officers_is_kept_nowhere_and_his_limits_hol
     with running(tmp_path / "state", AT, redis_url="none") as again, again.client() as client:
         assert stopped(client, somebody(2), officer=officer)
         assert ask(client, somebody(2), officer="N2") == ["PASS"]
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+def test_a_lift_at_midnight_holds_for_no_other_day(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    service = gateway.inner.control.limits
+    gateway.clock.at = AT.replace(hour=23, minute=59)
+    with gateway.client() as client:
+        ask(client, *map(somebody, range(20)))
+    (limits,) = service.get(AGENCY)
+
+    async def call(*_: Any) -> str:
+        # Another department's question begins the day for all while the ledger is busy.
+        gateway.clock.at += datetime.timedelta(hours=1)
+        service.today()
+        return "local/agency"
+
+    monkeypatch.setattr(service._ledger, "call", call)
+    asker = Asker(department="local", person="inquirer")
+    lifts = service.lift("local", "exam", "doc 1", AGENCY)
+    asks = service.ask(asker, [traits(parse(somebody(20)), IndexKey(bytes(32)))])
+    gateway.run(lifts if where == "here" else asks)
+    (asks if where == "here" else lifts).close()
+    assert limits.lifted_by == ""
 
 
 def test_reports_and_readings_are_no_way_around_the_limits(tmp_path: Path) -> None:

@@ -150,6 +150,7 @@ class LimitService:
         if limits is None:
             raise not_found("no such department has asked about natural persons")
         limits.turn(self._clock())
+        day = limits.day
         record_id = await self._records.leave(
             "lift",
             "LIFTED",
@@ -163,7 +164,8 @@ class LimitService:
                 "by": principal.department,
             },
         )
-        limits.lifted_by = principal.actor
+        if limits.day == day:
+            limits.lifted_by = principal.actor
         await self._ledger.call(Ledger.keep_limit_days, [_row(limits)])
         _log.warning("limits_lifted", department=department, by=principal.actor)
         return record_id
@@ -269,9 +271,11 @@ class LimitService:
         if looked is not None and (now - looked).total_seconds() < LOOK_SECONDS:
             return False
         self._looked[limits.department] = now
+        day = limits.day
         with contextlib.suppress(GatewayError):
-            found = await self._ledger.call(Ledger.limits_lifted_by, limits.department, limits.day.toordinal())
-            limits.lifted_by = limits.lifted_by or found
+            found = await self._ledger.call(Ledger.limits_lifted_by, limits.department, day.toordinal())
+            if limits.day == day:
+                limits.lifted_by = limits.lifted_by or found
         return bool(limits.lifted_by)
 
     async def _restore(self, since: datetime.datetime) -> None:
