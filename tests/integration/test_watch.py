@@ -134,6 +134,7 @@ def test_a_watch_tells_of_the_whole_life_of_a_listing_that_bears(
         ({"subject": citizen(1)}, ""),
         ({"until": TODAY + datetime.timedelta(days=1_200)}, "range"),
         ({"until": TODAY - datetime.timedelta(days=1)}, "order"),
+        ({"since": datetime.date(9998, 1, 1), "until": datetime.date(9999, 12, 31)}, "range"),
         ({"purpose": " "}, "length"),
         ({"case_no": "x" * 65}, "length"),
     ],

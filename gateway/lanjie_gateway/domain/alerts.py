@@ -202,7 +202,9 @@ def require_watchable(
     require_case_no(case_no)
     if until_on < from_on:
         raise invalid_argument("until_date", "order", "a watch ends on its first day or later")
-    if until_on > last_day_after_months(from_on, MAX_TERM_MONTHS):
+    if from_on.year + MAX_TERM_MONTHS // 12 > datetime.MAXYEAR or until_on > last_day_after_months(
+        from_on, MAX_TERM_MONTHS
+    ):
         raise invalid_argument("until_date", "range", "a watch lasts three years at most")
 
 
