@@ -283,7 +283,7 @@ class CatalogueSet:
         firsts = set()
         for edition in self.matter_editions(code):
             last = self.last_day(edition)
-            firsts |= {edition.starts_on, *([last + _DAY] if last is not None else [])}
+            firsts |= {edition.starts_on, *([last + _DAY] if last is not None and last < datetime.date.max else [])}
         bounds = sorted(firsts)
         return [
             MatterSpan(matter, first, after - _DAY if after is not None else None)

@@ -90,6 +90,12 @@ def test_the_spans_of_a_matter_say_of_each_day_what_the_catalogues_say(made):
         assert of_day == ([one] if one is not None else [])
 
 
+def test_the_last_day_there_is_ends_no_matter():
+    known = CatalogueSet.of([edition(effective_to=datetime.date.max)])
+    (span,) = known.matter_spans("procurement.supplier")
+    assert span.last is None
+
+
 def test_last_day_is_its_own_or_the_day_before_the_successor():
     first = edition(effective_to=day("2028-12-31"))
     second = edition(edition="2027", effective_from=day("2027-01-01"))
