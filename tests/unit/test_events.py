@@ -100,6 +100,8 @@ def test_a_stay_with_a_last_day_ends_by_itself_at_midnight() -> None:
         events.apply(fresh(), K.STAYED, NOON, {"until": "2026-02-28"})
     assert error.value.metadata == {"field": "until_date", "rule": "order"}
     events.apply(fresh(), K.STAYED, NOON, {"until": "2026-03-01"})
+    with pytest.raises(Refused, match="states no last day"):
+        events.apply(fresh(), K.STAYED, NOON, {"until": "9999-12-31"})
 
 
 def test_an_objection_ends_as_its_outcome_says() -> None:

@@ -211,6 +211,8 @@ def _stay_end(start: datetime.datetime, detail: Mapping[str, Any]) -> datetime.d
         return None
     if until < day_of(start):
         raise invalid_argument("until_date", "order", "a stay ends on its first day or later")
+    if until == datetime.date.max:
+        raise invalid_argument("until_date", "range", "a stay that lasts until it is lifted states no last day")
     return start_of(until + _DAY)
 
 
