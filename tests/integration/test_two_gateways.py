@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import psycopg
 import pytest
 
 import lanjie
+from lanjie_gateway.adapters.ledger.database import parameters
 from lanjie_gateway.adapters.redis_index import RedisIndex
 from lanjie_gateway.domain.access import Role
 from lanjie_gateway.domain.errors import Unanswerable
@@ -161,6 +163,21 @@ def test_a_host_without_its_database_answers_nothing_and_recovers(tmp_path: Path
             until(lambda: outcome(client, uscc(760)) == "RESTRICT", "it does not recover")
             first.import_rows([wage_row(uscc(761), 1)])
             assert outcome(client, uscc(761)) == "RESTRICT"
+
+
+def test_a_host_whose_database_answered_with_an_error_for_a_moment_recovers(
+    tmp_path: Path, postgres: PostgresServer
+) -> None:
+    """A table that is away while a database is restored in its place is no lost connection."""
+    url = postgres.database()
+    with running(tmp_path / "a", NOW, ledger_url=url, redis_url="none") as gateway:
+        gateway.publish(DATA / "national.yaml")
+        with gateway.client(local=False) as client, psycopg.connect(**parameters(url), autocommit=True) as admin:
+            assert outcome(client, uscc(1)) == "PASS"
+            admin.execute("ALTER TABLE head RENAME TO away")
+            until(lambda: outcome(client, uscc(1)) == "UNDETERMINED", "it goes on without its head")
+            admin.execute("ALTER TABLE away RENAME TO head")
+            until(lambda: outcome(client, uscc(1)) == "PASS", "it does not come back")
 
 
 @pytest.mark.long

@@ -164,7 +164,7 @@ class Follower:
                 # (4)
                 self._hub.beat()
                 failing = False
-            except Unanswerable as error:
+            except Exception as error:  # noqa: BLE001  without beats nobody answers, and nothing else brings them back
                 failing = _log_once(error, failing=failing)
             if self._journal is None:
                 await asyncio.sleep(BEAT_SECONDS)
