@@ -96,6 +96,31 @@ async def test_a_worker_is_told_of_every_revision_what_it_was(seed: int, tmp_pat
     await thread.close()
 
 
+async def test_a_worker_that_cannot_be_told_more_is_let_go_to_start_over(tmp_path: Path) -> None:
+    thread = LedgerThread(lambda: open_ledger(tmp_path))
+    await thread.start()
+
+    class Spoilt(Changes):
+        async def page(self, *_: Any) -> Any:
+            raise KeyError
+
+    with tempfile.TemporaryDirectory() as short:
+        path = Path(short) / "feed.sock"
+        hub = FeedHub(path, thread, Spoilt(thread), lambda _: None, (_free, lambda *_: None))
+        await hub.start()
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        async with asyncio.timeout(10):
+            while (frame := await read_frame(reader)) is not None:
+                if frame[0] == "begin":
+                    await write_frame(writer, ["have", "127.0.0.1:1", 0, list(range(256))])
+                elif frame[0] == "commit":
+                    await thread.call(lambda ledger: take(ledger, cells(1)))
+                    hub.tell(await thread.call(Ledger.head))
+        writer.close()
+        await hub.close()
+    await thread.close()
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_a_view_is_at_every_revision_what_the_list_was(seed: int, tmp_path: Path) -> None:
     thread = Racing(tmp_path, seed)

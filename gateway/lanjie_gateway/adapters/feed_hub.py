@@ -249,6 +249,9 @@ class FeedHub:
                 await worker.wake.wait()
         except OSError:
             worker.writer.close()
+        except Exception as error:  # noqa: BLE001  whoever is told nothing more starts over
+            _log.error("not_told", what="commits", error=type(error).__name__)
+            worker.writer.close()
 
     async def _load(self, worker: _Worker) -> None:
         await write_frame(worker.writer, ["begin", self._ledger.lineage, self._ledger.epoch])
