@@ -22,7 +22,7 @@ from lanjie_gateway.domain.subject_report import Proof
 from lanjie_matcher.civil_time import SHANGHAI
 from lanjie_matcher.fingerprints import IndexKey
 from lanjie_matcher.identifiers import parse
-from tests.support.gateway import RunningGateway, person, running
+from tests.support.gateway import RunningGateway, joined, person, running
 from tests.support.load import wage_row
 from tests.support.serve import run, serving
 from tests.support.subjects import citizen, uscc
@@ -307,6 +307,27 @@ async def test_gateways_on_one_redis_count_together_and_name_nobody() -> None:
         await client.aclose()
     nowhere = redis_client.connect("unix:///nowhere/at/all", timeout=0.2)
     assert await PersonCounts(nowhere, key).add("tax", AT.date(), tokens) is None
+
+
+def test_what_redis_loses_is_counted_again(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"persons_per_day": 20}
+    asker = Asker(department="local", person="inquirer")
+
+    def asked(gateway: RunningGateway, *numbers: int) -> list[bool]:
+        limits, key = gateway.inner.control.limits, IndexKey(bytes(32))
+        seen = [gateway.run(limits.ask(asker, [traits(parse(somebody(each)), key)])) is None for each in numbers]
+        gateway.run(limits.share())
+        return seen
+
+    with valkey() as server, running(tmp_path / "a", AT, redis_url=server.url, **settings) as one:
+        joined(tmp_path / "a", tmp_path / "b")
+        with running(tmp_path / "b", AT, redis_url=server.url, **settings) as other:
+            assert asked(one, *range(9)) + asked(other, *range(9, 18)) == [True] * 18
+            server.run("FLUSHALL")
+            assert asked(one, 18) + asked(other, 19) == [True] * 2
+            # A question about nobody new has the host hear how many there are.
+            assert asked(one, 0) + asked(other, 9) + asked(one, 0) == [True] * 3
+            assert asked(one, 20) + asked(other, 21) == [False] * 2
 
 
 @pytest.mark.long

@@ -42,6 +42,8 @@ MOST_ASKERS: Final = 256
 MOST_TRIPS: Final = 100
 DAILY_CAP: Final = "DAILY_CAP"
 _EVERYBODY: Final = ""
+_COUNTED: Final = 0.9
+"""Share of a gateway's own persons that a count over all has at least: it is right to about one in a hundred."""
 _LONG_AGO: Final = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 _SHARED: Final = frozenset({"sequence", "prefix", "mask", "hits"})
 """Detectors whose steps lie higher for a department than for one asker; `sweep` is a share."""
@@ -214,6 +216,12 @@ class DepartmentLimits:
         scope = self._whole if trip.scope == _EVERYBODY else self._scope(trip.scope)
         scope.levels[trip.detector] = max(trip.level, scope.levels.get(trip.detector, Level.NONE))
         self.trips.append(trip)
+
+    def count_elsewhere(self, number: int) -> None:
+        """Take how many distinct persons all gateways count; where those of this one are lost, it adds them again."""
+        self.elsewhere = max(number, self.elsewhere)
+        if number < _COUNTED * len(self._whole.seen):
+            self.added = list(self._whole.seen)
 
     def _asker(self, asker: Asker) -> _Scope:
         return self._scope(asker.scope)

@@ -7,7 +7,8 @@ a worker that starts anew forgets nothing. `domain.limits` has the rules.
 2. Every trip is an inquiry record of its own (kind ``trip``), a line of the log and a count; it names no subject.
 3. A person of the agency lifts a department's limits for the day, with reason and document, and leaves a record
    (kind ``lift``).
-4. Distinct persons are counted over all gateways on one Redis; without it each counts for itself.
+4. Distinct persons are counted over all gateways on one Redis, and told again where it has lost them; without it each
+   counts for itself.
 """
 
 import asyncio
@@ -235,7 +236,9 @@ class LimitService:
                 self._unshared.add(name)
             elif limits.day == day:
                 del limits.added[: len(added)]
-                limits.elsewhere = number
+                limits.count_elsewhere(number)
+                if limits.added:
+                    self._unshared.add(name)
 
     def _of(self, department: str) -> DepartmentLimits:
         found = self._departments.get(department)
