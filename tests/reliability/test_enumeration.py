@@ -204,6 +204,23 @@ def test_a_normal_month_raises_no_alarm(seed: int, scale: float) -> None:
     assert all(each.baseline.usual(working=True) > 5 for each in province.departments.values())
 
 
+def test_what_was_lifted_for_a_day_is_held_against_no_later_one(province: Province) -> None:
+    """A file of persons most of whom are found, with a document; on the next day the counters work as ever."""
+    rng, department = random.Random(1), province.of("housing")
+    department.turn(MORNING)
+    department.lifted_by = "local/agency"
+    found = [somebody(rng, "329901") for _ in range(100)]
+    province.listed.update(found)
+    for place, each in enumerate(found):
+        assert province.ask(MORNING + place * SECOND, CLERK, each) is None
+    assert "hits" in {each.detector for each in province.trips}
+    province.trips.clear()
+    for place in range(60):
+        at = MORNING + datetime.timedelta(days=1) + place * 60 * SECOND
+        assert province.ask(at, CLERK, somebody(rng, "329901")) is None
+    assert not province.trips
+
+
 def test_whom_the_detectors_do_not_find(province: Province) -> None:
     """Somebody who asks no more than a case would, about anybody of a county: the cap holds him, and his records."""
     rng = random.Random(1)

@@ -139,7 +139,8 @@ class DepartmentLimits:
         self._day = today
         outcomes = self._whole.outcomes
         self._whole = self._department_scope()
-        self._whole.outcomes = outcomes
+        # Who found many with leave goes on tomorrow as ever; only what is usual for the department is kept of it.
+        self._whole.outcomes = Outcomes(outcomes.rate) if self.lifted_by else outcomes
         self._askers.clear()
         self._judged.clear()
         self.added.clear()
