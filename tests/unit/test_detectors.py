@@ -106,6 +106,15 @@ def test_made_up_officers_are_bounded_and_held_back_ones_are_kept() -> None:
     assert limits.ask(greedy, [person(3)], AT) is not None
 
 
+def test_nobody_is_said_to_be_stopped_where_detectors_alarm_only() -> None:
+    walk = [traits(parse(citizen(number, "19850612")), KEY) for number in range(1, 31)]
+    for act, level in ((True, Level.STOP), (False, Level.ALARM)):
+        limits = DepartmentLimits("tax", Caps(act=act), lambda: CALENDAR)
+        refused = limits.ask(Asker(department="tax", person="sdk"), walk, AT)
+        assert (refused is not None, limits.level) == (act, level)
+        assert Level.STOP in {trip.level for trip in limits.trips}
+
+
 def test_a_clock_that_goes_back_over_midnight_forgets_nothing() -> None:
     limits = DepartmentLimits("tax", Caps(department=1, officer=0), lambda: CALENDAR)
     asker = Asker(department="tax", person="sdk")

@@ -121,8 +121,10 @@ class DepartmentLimits:
     @property
     def level(self) -> Level:
         """The strongest that holds for the department or one of its askers."""
-        scopes = (self._whole, *self._askers.values())
-        return Level.NONE if self.lifted_by else max(scope.level for scope in scopes)
+        strongest = max(scope.level for scope in (self._whole, *self._askers.values()))
+        if not self._caps.act:
+            strongest = min(strongest, Level.ALARM)
+        return Level.NONE if self.lifted_by else strongest
 
     def turn(self, at: datetime.datetime) -> bool:
         """Begin the day of an instant, if it is a later one (1); return whether it was."""
