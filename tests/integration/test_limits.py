@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 import lanjie
 from lanjie_gateway.adapters import redis_client
@@ -306,7 +307,11 @@ async def test_gateways_on_one_redis_count_together_and_name_nobody() -> None:
         assert await other.add("court", AT.date(), []) == 0
         await client.aclose()
     nowhere = redis_client.connect("unix:///nowhere/at/all", timeout=0.2)
-    assert await PersonCounts(nowhere, key).add("tax", AT.date(), tokens) is None
+    alone = PersonCounts(nowhere, key)
+    with capture_logs() as logged:
+        # It is tried four times a second for each department.
+        assert [await alone.add("tax", AT.date(), tokens) for _ in range(3)] == [None] * 3
+    assert [each["event"] for each in logged] == ["persons_counted_here"]
 
 
 def test_what_redis_loses_is_counted_again(tmp_path: Path) -> None:

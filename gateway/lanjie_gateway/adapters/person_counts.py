@@ -32,6 +32,7 @@ class PersonCounts:
     def __init__(self, client: AsyncClient, key: IndexKey) -> None:
         self._client = client
         self._key = key
+        self._failing = False
 
     async def add(self, department: str, day: datetime.date, persons: Sequence[bytes]) -> int | None:
         """Add persons by their tokens; return how many distinct ones there are, `None` where nobody can say."""
@@ -42,10 +43,14 @@ class PersonCounts:
                 if hashes:
                     await self._do("PFADD", name, *hashes)
                     await self._do("EXPIRE", name, KEPT_SECONDS)
-                return int(await self._do("PFCOUNT", name))
+                counted = int(await self._do("PFCOUNT", name))
         except (RedisError, OSError, TimeoutError, TypeError, ValueError) as error:
-            _log.warning("persons_counted_here", error=type(error).__name__)
+            if not self._failing:
+                _log.warning("persons_counted_here", error=type(error).__name__)
+            self._failing = True
             return None
+        self._failing = False
+        return counted
 
     async def _do(self, *command: Any) -> Any:
         return await self._client.execute_command(*command)
