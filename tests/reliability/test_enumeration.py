@@ -15,7 +15,7 @@ import pytest
 
 from lanjie_gateway.domain.askers import Asker
 from lanjie_matcher.civil_time import SHANGHAI
-from tests.support.enumeration import DEPARTMENTS, Province, number, somebody, traffic
+from tests.support.enumeration import DEPARTMENTS, HIT_RATE, Province, number, somebody, traffic
 
 SECOND: Final = datetime.timedelta(seconds=1)
 MOST: Final = 2_000
@@ -202,6 +202,17 @@ def test_a_normal_month_raises_no_alarm(seed: int, scale: float) -> None:
         assert province.ask(at, asker, *numbers) is None
     assert not province.trips
     assert all(each.baseline.usual(working=True) > 5 for each in province.departments.values())
+
+
+def test_a_file_that_the_grant_allows_is_answered_whole(province: Province) -> None:
+    """Where files of more than 2,000 persons are usual, the department's grant says so; nobody lifts anything."""
+    rng = random.Random(2)
+    desk = Asker(department="transport", person="back-office", persons_per_day=10_000)
+    persons = [somebody(rng, DEPARTMENTS["transport"][1]) for _ in range(4_000)]
+    province.listed.update(each for each in persons if rng.random() < HIT_RATE)
+    for place in range(0, len(persons), 500):
+        assert province.ask(MORNING + place * SECOND / 50, desk, *persons[place : place + 500]) is None
+    assert not province.trips
 
 
 def test_what_was_lifted_for_a_day_is_held_against_no_later_one(province: Province) -> None:

@@ -42,6 +42,7 @@ MOST_ASKERS: Final = 256
 MOST_TRIPS: Final = 100
 DAILY_CAP: Final = "DAILY_CAP"
 _EVERYBODY: Final = ""
+_USUAL_CAP: Final = Caps().department
 _COUNTED: Final = 0.9
 """Share of a gateway's own persons that a count over all has at least: it is right to about one in a hundred."""
 _LONG_AGO: Final = datetime.datetime.min.replace(tzinfo=datetime.UTC)
@@ -286,6 +287,8 @@ class DepartmentLimits:
         if not name:
             working = self._calendar().is_working_day(self._day)
             worst.update(self.baseline.scores(scope.tally, at, working=working))
+            # Steps are made for the usual cap: who is granted more may ask for more at once.
+            worst["volume"] /= max(1.0, self.cap / _USUAL_CAP)
         self._trip(asker, scope, name, worst, at)
 
     def _count(self, scope: _Scope, at: datetime.datetime) -> None:
