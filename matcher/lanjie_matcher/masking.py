@@ -105,10 +105,11 @@ def _kind_only(found: re.Match[str]) -> str:
 
 
 def _of_kinds(kinds: Iterable[str]) -> re.Pattern[str]:
-    # Without a digit it is a form that somebody is told, such as 'uscc:...', and no number.
+    # Without a digit it is a form that somebody is told, such as 'uscc:...', and no number. The bound keeps a text of
+    # nothing but kinds from being read to its end from each of them.
     rest = r"[^\s,;，；。、()（）'\"]"
     return re.compile(
-        rf"(?i)(?<![a-z_])({'|'.join(sorted(kinds))})\s*[:：]\s*(?={rest}*[0-9０-９]){rest}+(?:[ \-][0-9Xx]+)*"
+        rf"(?i)(?<![a-z_])({'|'.join(sorted(kinds))})\s*[:：]\s*(?={rest}{{0,64}}[0-9０-９]){rest}+(?:[ \-][0-9Xx]+)*"
     )
 
 

@@ -5,6 +5,7 @@ import json
 import logging
 import pkgutil
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 import lanjie.v1
 from lanjie_gateway.domain.list_file import FileRules, ListTypeRule, RowRefused, own_words, read_row
+from lanjie_gateway.services import records
 from lanjie_gateway.settings import configure_logs, log_foreign_by_place
 from lanjie_matcher.identifiers import parse
 from lanjie_matcher.masking import (
@@ -99,6 +101,17 @@ def test_a_line_of_a_log_shows_no_code_either() -> None:
     assert "0 1 9 9" not in masked_line("3 2 0 1 9 9 1 9 8 0 0 1 0 1 0 0 7 5")
     assert masked_line("listing 0000003800000002 cannot be unsealed") == "listing 0000003800000002 cannot be unsealed"
     assert masked_line("revision 1234, 2026-11-26T09:30:00.123456Z") == "revision 1234, 2026-11-26T09:30:00.123456Z"
+
+
+@pytest.mark.parametrize("part", ["passport:", "uscc : ", "1 ", "p", "a1", "１ "])
+def test_a_long_text_takes_as_long_as_it_is_long(part: str) -> None:
+    text = (part * 300_000)[:300_000]
+    begun = time.process_time()
+    masked_text(text)
+    masked_line(text)
+    records.masked({"purpose": text})
+    # Looked at from each of its places anew, it would take a minute, and the whole gateway waits for it.
+    assert time.process_time() - begun < 5
 
 
 def test_a_row_states_its_own_persons() -> None:

@@ -44,7 +44,7 @@ MAX_PAGE: Final = 1_000
 EXPORT_PAGE: Final = 200
 _DIGESTS: Final = 5_000
 _NOTES: Final = 500
-_LONG_NUMBER: Final = re.compile(r"(?=[0-9A-Za-z]*[0-9]{5})[0-9A-Za-z]{8,}")
+_LONG_NUMBER: Final = re.compile(r"(?<![0-9A-Za-z])(?=[0-9A-Za-z]*[0-9]{5})[0-9A-Za-z]{8,}")
 _CODE: Final = re.compile(r"[A-Za-z0-9._-]{0,128}")
 _log = structlog.get_logger("lanjie.records")
 
