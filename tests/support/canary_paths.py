@@ -185,7 +185,8 @@ class Paths:
         self.run("check", "-", *SUPPLIER, "--name", OTHER_NAME, "--json", stdin=f"{PERSON}\n")
         number = number_of(ASKED)
         purpose = ("--purpose", f"核验{TYPED_NAME}{number}", "--case-no", f"案{number}")
-        told = self.run("check", "-", *MATTER, *purpose, "--name", TYPED_NAME, "--json", stdin=f"{ASKED}\n")
+        asked = (*MATTER, *purpose, "--role", number, "--name", TYPED_NAME)
+        told = self.run("check", "-", *asked, "--json", stdin=f"{ASKED}\n")
         # The caller's own process keeps nothing: what it typed does not come back either.
         self.run("explain", told.json["decision_id"], "--purpose", f"答复 {number}")
         for wrong in (
@@ -260,6 +261,7 @@ class Paths:
         term = ("--document-date", today, "--valid-until", today)
         made = self.run("authorisation", "register", "-", *asked, *document, *term, "--json", stdin=f"{ASKED}\n")
         allowed = made.json["authorisation_id"]
+        self.run("check", "-", *asked, "--authorisation", allowed, "--request-id", number, stdin=f"{ASKED}\n", code=2)
         self.run("check", "-", *asked, "--authorisation", allowed, "--json", stdin=f"{ASKED}\n")
         self.run("authorisation", "show", allowed)
         self.run("authorisation", "withdraw", allowed, "--reason", f"{number} 撤回", "--json")
@@ -425,7 +427,7 @@ class Paths:
         }
         with lanjie.Client.from_file(self.file, state_dir=state_dir) as client:
             client.wait_ready(timeout=20)
-            local = client.check(PASSING, **asked)
+            local = client.check(PASSING, **asked, role=number_of(ASKED))
             assert local.source is lanjie.Source.LOCAL
             answers = [local, client.check(ASKED, name=TYPED_NAME, **asked), client.check(LISTED, **asked)]
             many = client.check_many([PASSING, BIDDER, PERSON, f"{ASKED}9"], names=["", "", NAME, ""], **asked)

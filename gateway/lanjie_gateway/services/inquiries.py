@@ -196,7 +196,7 @@ class InquiryService:
         grant = self._grants.at(asker.department, each.at)
         region = each.region or asker.granted(grant).region
         if grant is None:
-            return {"not_granted": "grant", "region": region}
+            return {"not_granted": "grant", "region": masked_text(region)}
         day = day_of(each.at)
         case = Case(each.matter, each.case_no, each.purpose)
         officer = grant.officer_fault(each.officer, case, int(each.at.timestamp()))
@@ -205,7 +205,7 @@ class InquiryService:
             # The other modes rest on the subject's word, which the gateway alone can see: whatever is granted.
             fault = "mode"
         return {
-            "region": region,
+            "region": masked_text(region),
             "not_granted": fault or officer,
             "officer_verified": bool(each.officer.signature and not officer) or None,
             "grant": grant.revision or None,
@@ -262,10 +262,10 @@ def _local_row(asker: Principal, each: UploadedPass, told: Mapping[str, Any]) ->
                 "person": asker.person,
                 "officer": masked_text(each.officer.officer),
                 "mode": each.mode,
-                "matter": each.matter,
+                "matter": masked_text(each.matter),
                 "purpose": masked_text(each.purpose),
                 "case_no": masked_text(each.case_no),
-                "role": each.role,
+                "role": masked_text(each.role),
                 "subject": _subject(each).hex(),
                 "epoch": each.epoch,
                 "generation": each.generation,

@@ -23,7 +23,7 @@ from lanjie_matcher.decide import Outcome, Question, Reason, Ruling, UnknownMatt
 from lanjie_matcher.fingerprints import IndexKey
 from lanjie_matcher.grants import Case, Claim
 from lanjie_matcher.identifiers import Identifier, IdentifierError, parse
-from lanjie_matcher.masking import masked_number, masked_text
+from lanjie_matcher.masking import holds_personal_number, masked_number, masked_text
 from lanjie_matcher.regions import REGION
 from lanjie_matcher.subjects import kind_by_code, normalise_name
 
@@ -609,7 +609,7 @@ def _told(asker: Principal, inquiry: Inquiry, own: tuple[str, ...] = ()) -> dict
         "matter": inquiry.matter,
         "purpose": masked_text(inquiry.purpose, own),
         "case_no": masked_text(inquiry.case_no, own),
-        "role": inquiry.role,
+        "role": masked_text(inquiry.role),
         "region": _region(asker, inquiry),
     }
 
@@ -628,6 +628,8 @@ def _admit_mode(inquiry: Inquiry) -> None:
     for field, value in (("authorisation_id", inquiry.authorisation), ("request_id", inquiry.request)):
         if authorised and not NAME.fullmatch(value):
             raise invalid_argument(field, "format", f"{field} has 1 to {MAX_CODE} letters, digits, '.', '_', '-'")
+        if holds_personal_number(value):
+            raise invalid_argument(field, "personal-number", f"{field} holds no number of a person (Art. 40)")
         if not authorised and value:
             raise invalid_argument(field, "mode", f"{field} goes with the mode authorised alone")
 

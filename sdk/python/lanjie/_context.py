@@ -121,7 +121,7 @@ def make_context(inquiry: Inquiry) -> Context:
         purpose=masked_text(purpose),
         mode=_MODES[mode],
         case_no=masked_text(case_no),
-        role=role,
+        role=masked_text(role),
         handling_region=handling_region,
         authorisation_id=authorisation_id,
     )
