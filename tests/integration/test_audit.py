@@ -76,6 +76,11 @@ def test_the_records_are_read_by_the_agency_and_proved_to_anybody(gateway: Runni
     assert [each["index"] for each in narrow["records"]] == [1]
     searches = run("audit", "search", *WHY, "--kind", "search", "--json", gateway_file=gateway.file).json
     assert len(searches["records"]) == 4, "a search is an inquiry, this one included"
+    with gateway.client(local=False) as client:
+        client.check(uscc(9), matter=MATTER, purpose="\x1b[2Jhidden\x1b[8m")
+    told = run("audit", "search", *WHY, gateway_file=gateway.file).out
+    assert "hidden" in told
+    assert "\x1b" not in told, "what an inquirer wrote does nothing to the terminal of whoever audits"
     tokens = json.loads(gateway.file.read_text())["tokens"]
     for other in ("inquirer", "manager"):
         refused = run("audit", "search", *WHY, "--token-file", tokens[other], gateway_file=gateway.file)

@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from lanjie.decision import Decision, Effect, ListingEvidence, Measure, Outcome, Source, UndeterminedReason
 from lanjie.errors import InvalidIdentifier
-from lanjie.v1 import catalogue_pb2, listing_pb2, statistics_pb2, subject_pb2
-from lanjie_gateway.cli import checks, lists, render, render_events, statistics
+from lanjie.v1 import catalogue_pb2, listing_pb2, statistics_pb2, subject_pb2, watch_pb2
+from lanjie_gateway.cli import checks, lists, render, render_events, statistics, watches
 from lanjie_gateway.cli.app import describe
 from lanjie_gateway.cli.arguments import parse_instant
 from lanjie_gateway.cli.gateway_file import CommandError, Listener, Person, Target
@@ -211,6 +210,29 @@ def test_exit_codes_of_an_import(state, quarantined, code):
     assert lists.exit_code(receipt(state, quarantined=quarantined)) == code
 
 
+@pytest.mark.parametrize("hidden", ["\x1b[2J", "\x1b]0;t\x07", "\x9b2J", "\r", "\b", "\u202e"])
+def test_what_others_wrote_is_no_command_to_the_terminal(capsys, hidden):
+    text = f"one{hidden}two\nthree"
+    panel = render.facts_panel(text, {"reason": text})
+    grid = render.decision_panel(decision(Outcome.INTERCEPT, instruction=text, objection_channel=text))
+    for each in (panel, grid, Text(text), text):
+        render.console().print(each)
+    render.console().print(render.listings_table([listing_pb2.Listing(listing_id="1", name=text, authority=text)]))
+    for line in (
+        watches._line(watch_pb2.Watch(case_no=text)),
+        watches._alert_line(watch_pb2.Alert(authority=text, decision_no=text)),
+    ):
+        print(line)
+    out = capsys.readouterr().out
+    assert not set(hidden) & set(out) - set("[2J]0;t")
+    assert out.count("three") >= 6
+    coloured = io.StringIO()
+    terminal = render._Console(file=coloured, force_terminal=True, color_system="truecolor", markup=False)
+    terminal.print(render.outcome_text("INTERCEPT"), text)
+    assert "\x1b[1;37;41m" in coloured.getvalue(), "its own styles stay"
+    assert hidden not in coloured.getvalue()
+
+
 def test_a_waiting_import_tells_what_to_type(capsys):
     waiting = receipt(listing_pb2.IMPORT_STATE_WAITING, rows=3, reasons=["alters too much"])
     target = Target(gateway_file=Path("/some where/gateway.json"))
@@ -383,20 +405,3 @@ def test_events_tell_what_they_say_and_duties_who_has_to_do_what_by_when():
     ):
         one = listing_pb2.Duty(**(duty | facts))
         assert words in shown(render_events.duties_table([one], datetime.date(2026, 3, 4)), 200)
-
-
-def test_what_somebody_wrote_commands_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    hostile = "a\x1b]52;c;cHduZWQ=\x07b\x9b2Jc\u202ed"
-    table = Table()
-    table.add_column("purpose")
-    table.add_row(hostile)
-    for shown in (
-        hostile,
-        Text(hostile),
-        table,
-        render.facts_panel(hostile, {"purpose": hostile, "case": "two\nlines"}),
-    ):
-        render.console().print(shown)
-    out = capsys.readouterr().out
-    assert not [each for each in out if not each.isprintable() and each != "\n"]
-    assert "a]52;c;cHduZWQ=b2Jcd" in out

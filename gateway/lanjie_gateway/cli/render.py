@@ -1,7 +1,7 @@
 """What commands show: tables for people, the same facts as JSON for programs.
 
 Everything here takes answers as they are; nothing is decided. Cells are plain text: what an authority wrote into a
-reason is never read as markup. Identifiers arrive masked.
+reason is never read as markup, nor by the terminal as a command. Identifiers arrive masked.
 """
 
 import contextlib
@@ -10,7 +10,6 @@ import datetime
 import enum
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -36,6 +35,12 @@ if TYPE_CHECKING:
 PIPE_WIDTH: Final = 110
 """Columns when the output is no terminal and `COLUMNS` is not set."""
 
+_UNPRINTABLE: Final = dict.fromkeys(
+    (*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0))
+    + (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+)
+"""Characters that tell a terminal what to do, and those that turn the direction of what follows."""
+
 OUTCOMES: Final[Mapping[str, tuple[str, str]]] = {
     "PASS": ("通过", "bold green"),
     "ADVISE": ("提示", "bold cyan"),
@@ -46,8 +51,6 @@ OUTCOMES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Outcomes with their Chinese word and style, weakest first."""
 
-_CONTROLS: Final = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""What commands a terminal, or turns the direction of its text; a line ends by itself."""
 _LISTING_LINES: Final = (
     ("authority", "authority 机关"),
     ("decision_no", "decision 文号"),
@@ -61,16 +64,21 @@ _LISTING_LINES: Final = (
 )
 
 
-class _Console(Console):
-    """Shows no control characters of data: a purpose that somebody wrote commands no terminal."""
+def printable(text: str) -> str:
+    """Return a text without what a terminal would take for more than a text."""
+    return text.translate(_UNPRINTABLE)
 
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+
+class _Console(Console):
+    """Leaves out of all texts what is not `printable`; rich itself leaves escape sequences in."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for each in super().render(renderable, options):
-            yield each if each.control else each._replace(text=_CONTROLS.sub("", each.text))
+            yield each if each.control else Segment(printable(each.text), each.style)
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console that is plain when it is no terminal, and takes no markup from data."""
+    """Return a console that is plain when it is no terminal, and takes neither markup nor commands from data."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
     return _Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=width)

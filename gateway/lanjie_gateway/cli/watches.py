@@ -186,7 +186,7 @@ def _line(watch: "watch_pb2.Watch") -> str:
     ended = f"  ended {watch.ended_time.ToDatetime():%Y-%m-%d}" if watch.HasField("ended_time") else ""
     case = f"  {watch.case_no}" if watch.case_no else ""
     term = f"{watch.from_date} to {watch.until_date}"
-    return f"{watch.watch_id}  {watch.masked_subject}  {watch.matter}{case}  {term}{ended}"
+    return render.printable(f"{watch.watch_id}  {watch.masked_subject}  {watch.matter}{case}  {term}{ended}")
 
 
 def _alert_line(alert: "watch_pb2.Alert") -> str:
@@ -200,4 +200,4 @@ def _alert_line(alert: "watch_pb2.Alert") -> str:
         parts.append(f"{alert.outcome_before} -> {alert.outcome}")
     if alert.objection:
         parts.append("objection open")
-    return "  ".join(part for part in parts if part)
+    return render.printable("  ".join(part for part in parts if part))
