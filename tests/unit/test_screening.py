@@ -302,6 +302,18 @@ async def test_what_may_be_asked_in_bulk_and_what_is_to_be_stated_is_a_matter_of
     assert answer.ruling.reason is Reason.PERSON_FILE
 
 
+async def test_no_record_of_a_batch_names_a_person_of_it(desk: Desk) -> None:
+    person, unread = citizen(7), f"{citizen(8)}9"
+    names = {uscc(9): "示例公司", person: "欧阳示例", unread: "司徒示例"}
+    parties = [Party(identifier=each, name=name) for each, name in names.items()]
+    purpose = f"核验示例公司、欧阳示例 {person.rpartition(':')[2]}、司徒示例"
+    asked = dataclasses.replace(ASK, purpose=purpose, case_no="欧阳示例案")
+    await desk.service.check_batch(ASKER, parties, asked, at_least_revision=0, pinned=0, shape=as_it_is)
+    told = {(each["purpose"], each["case_no"]) for each in desk.written()}
+    number = person.rpartition(":")[2]
+    assert told == {(f"核验示例公司、欧*** {number[0]}{'*' * 16}{number[-1]}、司***", "欧***案")}
+
+
 async def test_a_grant_that_is_lost_while_a_record_is_synced_gets_no_answer(desk: Desk) -> None:
     asker = Principal(department="housing", person="p", roles=frozenset({Role.INQUIRER}), region="320100")
     desk.grants.take(GrantSet.made([grant()], 1))

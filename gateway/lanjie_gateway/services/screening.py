@@ -134,12 +134,16 @@ class _Admission:
 
 
 class _Admitted(NamedTuple):
-    """A question that may be asked: why it may, on which revision and as at which instant."""
+    """A question that may be asked: why it may, on which revision and as at which instant.
+
+    `leaves` are those of the admission, or such as leave out the persons whom the question names (Art. 40).
+    """
 
     by: _Admission
     revision: int
     at: datetime.datetime
     batch: bool
+    leaves: Leaves
 
     def looks_up(self, asked: Identifier | IdentifierError) -> bool:
         """Whether the index is read for a party: not for a person in a batch that takes none."""
@@ -383,7 +387,9 @@ class ScreeningService:
                 if len(self._admissions) >= _ADMISSIONS:
                     self._admissions.clear()
                 self._admissions[id(inquiry)] = known
-        return _Admitted(known, revision, inquiry.as_of or now, questions.batch)
+        own = [each for each in _persons_stated(questions.asked) if each in inquiry.purpose or each in inquiry.case_no]
+        leaves = Leaves(_told(known.asker, inquiry, own), _VARYING) if own else known.leaves
+        return _Admitted(known, revision, inquiry.as_of or now, questions.batch, leaves)
 
     def _admission(
         self, asker: Principal, inquiry: Inquiry, catalogues: CatalogueSet, now: datetime.datetime
@@ -518,10 +524,7 @@ class ScreeningService:
         ruling = decide([packed.listing for packed in own], by.catalogues, question)
         asked = about(question, kind=kind, subject=token, bucket=bucket)
         warnings = (*identifier.warnings, *ruling.warnings)
-        person = (identifier.reveal().rpartition(":")[2], name) if identifier.is_person else ()
-        return self._recorded(
-            admitted, ruling, warnings, masked_number(identifier), asked, replaces=replaces, own=person
-        )
+        return self._recorded(admitted, ruling, warnings, masked_number(identifier), asked, replaces=replaces)
 
     def _name_token(self, name: str) -> bytes | None:
         return self._key.token(normalise_name(name)) if name.strip() else None
@@ -543,20 +546,13 @@ class ScreeningService:
         asked: Mapping[str, Any],
         *,
         replaces: str,
-        own: tuple[str, ...] = (),
     ) -> Answer:
-        """Steps 5 and 6. A record says what was judged; one that replaces another says that the other never left.
-
-        What the inquirer wrote is recorded without the person asked about (Art. 40): `own` are number and name.
-        """
+        """Steps 5 and 6. A record says what was judged; one that replaces another says that the other never left."""
         by, revision = admitted.by, admitted.revision
         now = self._clock()
         lineage, epoch = self._ledger()
         decision_id = self._records.next_id()
-        leaves, inquiry = by.leaves, by.inquiry
-        if any(each and (each in inquiry.purpose or each in inquiry.case_no) for each in own):
-            leaves = Leaves(_told(by.asker, inquiry, own), _VARYING)
-        record = leaves.leaf(
+        record = admitted.leaves.leaf(
             {
                 "salt": os.urandom(SALT_BYTES).hex(),
                 "id": decision_id,
@@ -594,8 +590,19 @@ class ScreeningService:
         )
 
 
-def _told(asker: Principal, inquiry: Inquiry, own: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the fields of a record that follow from its admission; `own` see `ScreeningService._recorded`."""
+def _persons_stated(asked: Sequence[_Asked]) -> Iterator[str]:
+    """Yield the names and numbers of natural persons that a question states, or that may be such."""
+    for each, name in asked:
+        if isinstance(each, Identifier) and not each.is_person:
+            continue
+        if name:
+            yield name
+        if isinstance(each, Identifier):
+            yield each.reveal().rpartition(":")[2]
+
+
+def _told(asker: Principal, inquiry: Inquiry, own: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the fields of a record that follow from its admission, without `own`, the persons it names."""
     return {
         "v": VERSION,
         "department": asker.department,
