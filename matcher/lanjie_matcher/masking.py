@@ -116,10 +116,15 @@ def _of_kinds(kinds: Iterable[str]) -> re.Pattern[str]:
 _LONG: Final = 18
 _LISTING_ID: Final = 16
 _HINT: Final = re.compile("[0-9０-９:：]")
-_DIGITS_OR_KIND: Final = re.compile(r"[0-9０-９]{5}|[0-9][- ]?[0-9][- ][0-9]|[A-Za-z_]{4}\s*[:：]")
+_BETWEEN: Final = r"[\s\-－\u00ad\u2010-\u2015\u2212\u200b-\u200d\u2060\ufeff]"
+"""What `normalise` drops: a number that is read with it in between is masked with it in between."""
+_DIGITS_OR_KIND: Final = re.compile(
+    rf"[0-9０-９]{{5}}|[0-9０-９]{_BETWEEN}{{0,2}}[0-9０-９]{_BETWEEN}{{1,2}}[0-9０-９]|[A-Za-z_]{{4}}\s*[:：]"
+)
 """Quick looks, the quicker one first: nothing that is masked is without one of each."""
 _WRITTEN: Final = re.compile(
-    r"(?<![0-9A-Za-z０-９])[0-9０-９](?:[ \-]?[0-9０-９]){14,16}(?:[ \-]?[0-9０-９XxＸｘ])?(?![0-9A-Za-z０-９])"
+    rf"(?<![0-9A-Za-z０-９])[0-9０-９](?:{_BETWEEN}{{0,2}}[0-9０-９]){{14,16}}"
+    rf"(?:{_BETWEEN}{{0,2}}[0-9０-９XxＸｘ])?(?![0-9A-Za-z０-９])"
 )
 """15 to 18 digits as people write them, the last perhaps an X."""
 _CODE: Final = re.compile(r"(?i)(?<![0-9A-Z])[1-9ANY][0-9A-Z][0-9]{6}[0-9A-HJ-NPQRTUWXY]{10}(?![0-9A-Z])")

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import html.parser
 import json
+import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -191,6 +192,7 @@ def test_article_63_own_listings_come_whole_until_their_retention_ends(gateway: 
         ({"proved_at": NOW + datetime.timedelta(minutes=1)}, "proof.proved_time"),
         ({"reference": " "}, "proof.reference"),
         ({"reference": f"ID {LISTED_PERSON.partition(':')[2]}"}, "proof.reference"),
+        ({"reference": "ID " + "-".join(textwrap.wrap(LISTED_PERSON.partition(":")[2], 6))}, "proof.reference"),
     ],
 )
 def test_art39_a_report_needs_a_real_name_proof_without_biometric_data(

@@ -18,7 +18,7 @@ import lanjie.v1
 from lanjie_gateway.domain.list_file import FileRules, ListTypeRule, RowRefused, own_words, read_row
 from lanjie_gateway.services import records
 from lanjie_gateway.settings import configure_logs, log_foreign_by_place
-from lanjie_matcher.identifiers import parse
+from lanjie_matcher.identifiers import normalise, parse
 from lanjie_matcher.masking import (
     Reader,
     holds_personal_number,
@@ -67,7 +67,13 @@ def test_no_number_of_a_person_stays_in_a_text(person: str, around: str) -> None
     spaced = f"{number[:6]} {number[6:14]}-{number[14:]}"
     wide = "".join(chr(ord(each) + 0xFEE0) for each in number)
     short = number[:6] + number[8:17]
-    for written in (number, number.lower(), spaced, wide, *([short] if number[6:8] == "19" else [])):
+    apart = [
+        between.join(digits[place : place + 4] for place in range(0, 18, 4))
+        for digits in (number, wide)
+        for between in (" ", "-", "\u3000", "－", "\u00a0", "–", "\u200b", "\t", "\n", "  ")
+    ]
+    assert {f"citizen:{normalise(each)}" for each in apart} == {person}
+    for written in (number, number.lower(), spaced, wide, *apart, *([short] if number[6:8] == "19" else [])):
         for masked in (masked_text(around.format(written)), masked_line(around.format(written))):
             assert written not in masked
             assert number[6:14] not in masked

@@ -9,14 +9,14 @@
 
 import datetime
 import enum
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from lanjie_gateway.domain.errors import invalid_argument
 from lanjie_gateway.domain.records import fields_of
-from lanjie_matcher.identifiers import Identifier, IdentifierError, IdentifierKind, make
+from lanjie_matcher.identifiers import Identifier, IdentifierKind, make
+from lanjie_matcher.masking import holds_personal_number
 
 REPORTED: Final = "REPORTED"
 """Outcome in the record that a report leaves of itself."""
@@ -30,7 +30,6 @@ MOST: Final = 10_000
 """Inquiries that one report tells."""
 MAX_OTHERS: Final = 8
 MAX_REFERENCE: Final = 64
-_CITIZEN: Final = re.compile(r"(?<![0-9])[0-9]{17}[0-9Xx](?![0-9])")
 _AGENCY_KINDS: Final = frozenset({"explain"})
 _NO_MATTER: Final = frozenset({REPORT_MATTER, READING_MATTER})
 
@@ -86,7 +85,7 @@ def require_proof(proof: Proof, now: datetime.datetime) -> None:
     reference = proof.reference
     if not reference.strip() or len(reference) > MAX_REFERENCE or not reference.isprintable():
         raise invalid_argument("proof.reference", "length", f"a reference has 1 to {MAX_REFERENCE} characters")
-    if any(_is_citizen(found) for found in _CITIZEN.findall(reference)):
+    if holds_personal_number(reference):
         raise invalid_argument("proof.reference", "identifier", "a reference holds no citizen number (Art. 62)")
 
 
@@ -144,13 +143,6 @@ def reported(
 def overtaken(records: Iterable[bytes]) -> frozenset[str]:
     """Return the ids of answers that others replaced (3)."""
     return frozenset(str(replaced) for record in records if (replaced := fields_of(record).get("replaces")))
-
-
-def _is_citizen(text: str) -> bool:
-    try:
-        return not make("citizen", text).warnings
-    except IdentifierError:
-        return False
 
 
 def _texts(value: object) -> tuple[str, ...]:
