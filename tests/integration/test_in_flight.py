@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 import lanjie
+from lanjie_gateway.domain.access import Role
 from lanjie_gateway.domain.events import EventKind
+from lanjie_gateway.domain.subject_report import Proof
 from lanjie_matcher.civil_time import SHANGHAI
 from tests.support.answers import act, held_disk, records, row
-from tests.support.gateway import RunningGateway, running
+from tests.support.gateway import RunningGateway, person, running
 from tests.support.subjects import uscc
 from tests.support.valkey import valkey
 
@@ -92,6 +94,11 @@ def test_a_check_under_way_does_not_carry_what_has_ended(
     assert [record["outcome"] for record in (first, last)] == ["INTERCEPT", "PASS"]
     assert [record["revision"] for record in (first, last)] == [before.revision, revisions[0]]
     assert "replaces" not in first
+    # The subject is told of both, and of the first that it never left (Art. 63).
+    proof = Proof(method="id-document", proved_at=NOW, reference="D-17")
+    told = gateway.inner.control.rights.report(subject, (), proof, None, person("agency", Role.AGENCY))
+    overtaken = {each.decision_id: each.overtaken for each in gateway.run(told).inquiries}
+    assert (overtaken[first["id"]], overtaken[last["id"]]) == (True, False)
 
 
 def test_a_batch_under_way_does_not_carry_what_has_ended(

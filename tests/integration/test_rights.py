@@ -160,8 +160,9 @@ def test_article_63_a_report_lists_local_and_remote_inquiries_of_three_departmen
 
 
 def test_article_63_a_report_leaves_a_record_and_names_nobody(gateway: RunningGateway, client: lanjie.Client) -> None:
-    client.check(LISTED, **ASK, officer="A-4711")
+    asked = client.check(LISTED, **ASK, officer="A-4711")
     first = report(gateway, LISTED)
+    assert asked.decision_id in {each.decision_id for each in first.inquiries}, "just written by a worker"
     (kept,) = [each for each in report(gateway, LISTED).inquiries if each.decision_id == first.record_id]
     assert (kept.outcome, kept.mode, kept.role, kept.matter) == ("REPORTED", "self", "agency", "")
     assert records(gateway)[first.record_id]["proof"]["reference"] == "D-17"
@@ -235,7 +236,7 @@ def test_art39_a_check_is_no_self_inquiry(client: lanjie.Client) -> None:
 def test_art39_an_authorisation_is_used_once_and_a_lost_answer_costs_none(
     gateway: RunningGateway, client: lanjie.Client
 ) -> None:
-    kept = register(gateway, order(1))
+    kept = register(gateway, order(1, uses=2))
     authorised = {**ASK, "mode": lanjie.InquiryMode.AUTHORISED, "authorisation_id": kept.id}
     first = client.check(LISTED, **authorised)
     assert first.outcome is lanjie.Outcome.RESTRICT
@@ -244,12 +245,13 @@ def test_art39_an_authorisation_is_used_once_and_a_lost_answer_costs_none(
     # Asked again because the answer was lost: the same use.
     assert client.check(LISTED, **authorised).outcome is first.outcome
     again, refusals = {"request_id": record["request"]}, set()
+    # One use is left: what is refused is refused for what it asks.
     for subject, changes in (
-        (LISTED, {"request_id": "another"}),
         (uscc(2), {}),
         (LISTED, {"authorisation_id": "a" + "0" * 24}),
         (LISTED, {"matter": "procurement.supplier"}),
         (LISTED, {"purpose": "another purpose"}),
+        (LISTED, {"request_id": "third"}),
         # Under the request id of the use, another question is another use.
         (LISTED, {**again, "name": "又一示例"}),
         (LISTED, {**again, "role": "guarantor"}),
@@ -257,6 +259,8 @@ def test_art39_an_authorisation_is_used_once_and_a_lost_answer_costs_none(
         (LISTED, {**again, "as_of": NOW - datetime.timedelta(days=1)}),
         (LISTED, {**again, "case_no": "A-2"}),
     ):
+        if "request_id" in changes:
+            assert client.check(LISTED, **authorised, request_id="second").outcome is first.outcome
         with pytest.raises(lanjie.PermissionDenied) as caught:
             client.check(subject, **{**authorised, **changes})
         refusals.add(str(caught.value))

@@ -79,6 +79,15 @@ def test_art39_no_history_spends_more_than_was_authorised(history, uses):
     assert allowed <= uses * MAX_TRIES
 
 
+def test_art39_69_an_authorisation_ends_at_24_00_of_its_last_day_also_for_a_question_asked_again():
+    midnight = datetime.datetime(2026, 11, 4, 16, tzinfo=datetime.UTC)
+    before, second = midnight - datetime.timedelta(seconds=1), Use(number=1, question=WANTED.question, at=NOON, tries=1)
+    assert AUTHORISATION.valid_until == day_of(before)
+    assert spend(AUTHORISATION, WANTED, None, before, day_of(before)) is Spending.NEW
+    for last in (None, replace(second, at=before)):
+        assert spend(AUTHORISATION, WANTED, last, midnight, day_of(midnight)) is Spending.REFUSED
+
+
 @given(
     st.sampled_from(["法定代表人", "legal_representative", ""]),
     st.integers(0, 999),

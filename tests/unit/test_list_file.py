@@ -175,6 +175,18 @@ def test_art62_every_prohibited_word_refuses_a_header_and_a_profile(word):
     assert word in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "heading",
+    (
+        "宗教信仰 基因信息 指纹 血型 疾病情况 既往病史 个人收入 银行存款 有价证券 商业保险 不动产登记号 纳税数额 "
+        "religion gene fingerprint blood_type disease medical_history annual_income deposits securities "
+        "commercial_insurance real_estate tax_amount 信用评分 授信额度 credit_score"
+    ).split(),
+)
+def test_art62_what_the_regulation_names_is_prohibited_whatever_our_list_of_words_says(heading):
+    assert prohibited_word(heading)
+
+
 def test_art62_no_column_of_ours_and_of_no_profile_that_ships_is_prohibited():
     assert not [name for name in COLUMNS if prohibited_word(name)]
     for shipped in Path(list_file.__file__).parents[1].joinpath("profiles").glob("*.toml"):

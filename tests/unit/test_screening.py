@@ -302,6 +302,14 @@ async def test_what_may_be_asked_in_bulk_and_what_is_to_be_stated_is_a_matter_of
     assert answer.ruling.reason is Reason.PERSON_FILE
 
 
+@pytest.mark.parametrize("purpose", ["", " \u3000", "x" * 201])
+async def test_art24_the_gateway_itself_wants_a_purpose_whatever_client_asks(desk: Desk, purpose: str) -> None:
+    with pytest.raises(Refused) as refused:
+        await desk.check(uscc(1), dataclasses.replace(ASK, purpose=purpose))
+    assert refused.value.metadata["field"] == "purpose"
+    assert not desk.written()
+
+
 async def test_no_record_of_a_batch_names_a_person_of_it(desk: Desk) -> None:
     person, unread = citizen(7), f"{citizen(8)}9"
     names = {uscc(9): "示例公司", person: "欧阳示例", unread: "司徒示例"}
