@@ -99,15 +99,15 @@ def test_art32_no_number_and_no_name_of_a_mark_is_shown(part, number, name, with
     person = citizen(number)
     words = [part, name, *(["citizen", person] if with_number else [])]
     mark = colon.join(word for word in words if word)
-    for clear in (False, True):
-        shown = marks.shown(mark, clear_names=clear)
-        assert person not in shown
-        assert person[6:14] not in shown
-        if not clear and part:
-            assert name not in shown
-    # A number in any other place is none the more shown.
-    assert person not in marks.shown(f"{person}:{name}", clear_names=True)
-    assert person not in marks.shown(person, clear_names=True)
+    shown = marks.shown(mark)
+    assert person not in shown
+    assert person[6:14] not in shown
+    if part:
+        assert name not in shown
+    # A number in any other place is none the more shown, nor a name of one character.
+    assert person not in marks.shown(f"{person}:{name}")
+    assert person not in marks.shown(person)
+    assert marks.shown(f"{part}:张") == ":".join(word for word in (part, "*") if word)
 
 
 @given(st.lists(st.text("张李:;示例0123456789", min_size=1, max_size=30), max_size=5))

@@ -276,6 +276,8 @@ class Paths:
         for subject in (PERSON, LISTED):
             self.run("subject", "listings", "-", *case, stdin=f"{subject}\n", address=True)
             self.run("subject", "listings", "-", *case, "--json", stdin=f"{subject}\n", address=True)
+            agency = ("--token-file", json.loads(self.file.read_text())["tokens"]["agency"])
+            self.run("subject", "listings", "-", *case, *agency, stdin=f"{subject}\n", address=True)
         listing = self.run("list", "find", "-", "--json", stdin=f"{PERSON}\n", address=True).json[0]["id"]
         about, text = ("--about", f"listing:{listing}"), f"{number_of(PERSON)} 不服"
         taken = self.run("complaint", "add", "-", *about, "--text", text, "--json", stdin=f"{PERSON}\n")

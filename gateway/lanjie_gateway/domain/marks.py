@@ -3,17 +3,13 @@
 from typing import Final
 
 from lanjie_matcher.identifiers import IdentifierError, parse
+from lanjie_matcher.masking import masked_name
 
 _MANY_DIGITS: Final = 5
 
 
-def shown(mark: str, *, clear_names: bool) -> str:
-    """Return a mark, ``part:name`` or ``part:kind:number``, for reading.
-
-    Args:
-        mark: as the source gives it.
-        clear_names: whether the reader may see names in full; numbers are masked for everybody (Art. 40).
-    """
+def shown(mark: str) -> str:
+    """Return a mark, ``part:name`` or ``part:kind:number``, for reading: masked for everybody (Art. 40)."""
     parts = [part.strip() for part in mark.replace("：", ":").split(":") if part.strip()]
     told: list[str] = []
     # Kind and number are found wherever they stand; what stands first says which part the person plays.
@@ -21,18 +17,13 @@ def shown(mark: str, *, clear_names: bool) -> str:
         try:
             identifier = parse(":".join(parts[place:]))
         except IdentifierError:
-            told.append(_word(parts[place], is_part=place == 0 and len(parts) > 1, clear_names=clear_names))
+            told.append(_word(parts[place], is_part=place == 0 and len(parts) > 1))
         else:
             return ":".join([*told, identifier.masked])
     return ":".join(told)
 
 
-def masked_name(name: str) -> str:
-    """Return a name with all but its first character hidden."""
-    return name[:1] + "*" * (len(name) - 1)
-
-
-def _word(word: str, *, is_part: bool, clear_names: bool) -> str:
+def _word(word: str, *, is_part: bool) -> str:
     if sum(character.isdigit() for character in word) >= _MANY_DIGITS:
         return "*" * len(word)
-    return word if is_part or clear_names else masked_name(word)
+    return word if is_part else masked_name(word)

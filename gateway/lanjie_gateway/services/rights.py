@@ -205,12 +205,11 @@ class RightsService:
         subject = parsed(identifier)
         await self._count(principal, [subject])
         found = [self._listings.view(each, principal) for each in await self._visible(subject)]
-        clear = Role.AGENCY in principal.roles
         read = [
             ReadListing(
                 view=view,
                 measures=self._measures(view, day_of(now)),  # (2)
-                related_persons=tuple(marks.shown(each, clear_names=clear) for each in view.details.related_persons),
+                related_persons=tuple(map(marks.shown, view.details.related_persons)),
             )
             for view in found
             if not view.not_in_force and self._is_shared(view, principal, day_of(now))
