@@ -460,7 +460,8 @@ def test_art60_a_complaint_is_answered_and_somebody_held_to_account(gateway: Run
     with pytest.raises(Refused) as caught:
         gateway.run(service.close(taken.id, "unfounded", "再答复", "", AGENCY))
     assert caught.value.reason == "TRANSITION_ILLEGAL"
-    for about in ("listing:1", "somebody", "department:UPPER"):
+    number = LISTED_PERSON.partition(":")[2]
+    for about in ("listing:1", "somebody", "department:UPPER", "decision:张示例", f"decision:{number}"):
         with pytest.raises(Refused):
             gateway.run(service.add(LISTED, about, "内容", AGENCY))
     with pytest.raises(Refused):
@@ -488,7 +489,7 @@ def test_article_63_the_commands_report_print_authorise_and_complain(gateway: Ru
     listing = report(gateway, subject).listings[0].view.listing.id
     signed = tmp_path / "signed.pdf"
     signed.write_bytes(b"signed")
-    document = ("--document", str(signed), "--document-number", "授1", "--document-date", TODAY.isoformat())
+    document = ("--document", str(signed), "--document-number", "<b>授1</b>", "--document-date", TODAY.isoformat())
     asked = ("--matter", ASK["matter"], "--purpose", ASK["purpose"])
     made = run(
         "authorisation", "register", subject, *asked, *document, "--valid-until", TODAY.isoformat(), *at, "--json"
@@ -503,7 +504,7 @@ def test_article_63_the_commands_report_print_authorise_and_complain(gateway: Ru
     assert [
         each["complaint_id"] for each in run("complaint", "list", "--about", f"listing:{listing}", *at, "--json").json
     ]
-    closing = ("complaint", "close", taken, "--outcome", "unfounded", "--reply", "依据充分", *at, "--json")
+    closing = ("complaint", "close", taken, "--outcome", "unfounded", "--reply", "依据充分<img src=x>", *at, "--json")
     assert run(*closing).json["outcome"] == "unfounded"
     marks = run("list", "show", listing, *at, "--json").json["complaints"]
     assert [(each["complaint_id"], each["outcome"]) for each in marks] == [(taken, "unfounded")]
@@ -527,6 +528,14 @@ def test_article_63_the_commands_report_print_authorise_and_complain(gateway: Ru
     assert "url(" not in text
     assert "@import" not in text
     assert "size: A4" in text
-    for word in ("限制", "授权查询", "行政复议", "异议渠道", "依据充分", "<script>alert(1)</script>"):
+    for word in (
+        "限制",
+        "授权查询",
+        "行政复议",
+        "异议渠道",
+        "依据充分<img src=x>",
+        "<script>alert(1)</script>",
+        "<b>授1</b>",
+    ):
         assert word in page.text
     assert subject.partition(":")[2] not in text + json.dumps(told.json)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-ABOUT: Final = re.compile(r"listing:[0-9a-f]{16}|decision:[\w.\-]{1,64}|department:[a-z0-9][a-z0-9-]{0,31}")
+ABOUT: Final = re.compile(r"listing:[0-9a-f]{16}|decision:[0-9a-zA-Z._\-]{1,64}|department:[a-z0-9][a-z0-9-]{0,31}")
 """A complaint is about one listing, one answer or one department."""
 
 

@@ -11,7 +11,7 @@ from lanjie_gateway.domain.errors import Refused, invalid_argument, not_found
 from lanjie_gateway.domain.event_detail import REPLY_LENGTH
 from lanjie_gateway.services.authorisations import parsed
 from lanjie_gateway.services.listings import stated
-from lanjie_matcher.masking import masked_text
+from lanjie_matcher.masking import holds_personal_number, masked_text
 
 
 class ComplaintService:
@@ -34,7 +34,7 @@ class ComplaintService:
         """
         principal.require(Role.AGENCY)
         subject = parsed(identifier)
-        if not ABOUT.fullmatch(about):
+        if not ABOUT.fullmatch(about) or holds_personal_number(about):
             raise invalid_argument("about", "format", "it is listing:ID, decision:ID or department:CODE")
         stated("text", text, REPLY_LENGTH)
         (token,) = await self._ledger.call(Ledger.tokens_of, [subject])
