@@ -136,14 +136,7 @@ def _listing(each: Any) -> str:
         "异议渠道": each.objection_channel,
     }
     events = [
-        (
-            _time(event.effective_time),
-            _EVENTS.get(event.kind, event.kind),
-            "；".join(
-                part for part in (event.reason, _OBJECTIONS.get(event.outcome, event.outcome), event.reply) if part
-            ),
-            event.document,
-        )
+        (_time(event.effective_time), _EVENTS.get(event.kind, event.kind), _why(event), event.document)
         for event in each.events
     ]
     duties = [
