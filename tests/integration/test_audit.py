@@ -89,6 +89,10 @@ def test_the_records_are_read_by_the_agency_and_proved_to_anybody(gateway: Runni
 
     key = next(iter(json.loads(gateway.file.read_text())["trusted_keys"].values()))
     file = tmp_path / "out.jsonl"
+    for wrong in (("--start", "320199196101177411"), ("--start", "2", "--end", "1")):
+        assert run("audit", "export", "-o", str(file), *WHY, *wrong, gateway_file=gateway.file).code == 2
+    none = run("audit", "search", *WHY, "--kind", "export", "--json", gateway_file=gateway.file).json
+    assert none["records"] == [], "what was refused was not exported"
     assert run("audit", "export", "-o", str(file), *WHY, gateway_file=gateway.file).code == 0
     proved = run("audit", "verify", "--export", str(file), "--key", key, "--json")
     assert (proved.code, proved.json["first_bad"]) == (0, None)

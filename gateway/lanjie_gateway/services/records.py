@@ -253,14 +253,16 @@ class RecordService:
         """
         self._admit(principal, purpose)
         await self._load()
+        known = (await self._ledger.call(Ledger.tree)).size
+        if not start <= (end or known) <= known:
+            # Before its record is left, which would say that it was exported.
+            raise invalid_argument("end", "range", f"there are {known} records")
         await self._record(principal, purpose, "export", "EXPORTED", range=[start, end])
         await self.checkpoint()
         note = await self._ledger.call(Ledger.in_tree, tree.newest_checkpoint)
         newest = await self._newest()
         size = newest.size if newest else 0
         end = end or size
-        if not 0 <= start <= end <= size:
-            raise invalid_argument("end", "range", f"the newest checkpoint has {size} records")
         yield note or ""
         while start < end:
             stop = min(start + EXPORT_PAGE, end)
