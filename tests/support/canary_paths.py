@@ -359,7 +359,7 @@ class Paths:
         self.run("calendar", "due", "objection-reply", "--from", "2026-02-02")
 
     def mistakes(self) -> None:
-        """Give every command a number in each place that it must have, then a name."""
+        """Give every command a number in each place that it must have, then in each that it may have, then a name."""
         for path, command in commands().items():
             if path in EXCUSED:
                 continue
@@ -370,9 +370,27 @@ class Paths:
                     given.append(str(self.folder / "nothing") if _is_file(each) else number_of(ASKED))
             if given:
                 self.run(*path.split(), *given, stdin=f"{TYPED_NAME}\n", code=None)
+            asked = [word for each in command.params if each.required for word in self._sound(path, each)]
+            for each in command.params:
+                if each.param_type_name == "option" and not (each.required or each.is_flag or _is_file(each)):
+                    for said in (number_of(ASKED), f"x {PERSON}") if each.opts[-1] != "--address" else ():
+                        words = (*path.split(), *asked, each.opts[-1], said)
+                        self.run(*words, stdin=f"{ASKED}\n", code=None, address=path == "profile try")
             # What is no option and no file is a code or an id: a name in its place is not given back.
             if any(each.param_type_name == "argument" and not _is_file(each) for each in command.params):
                 self.run(*path.split(), TYPED_NAME, code=None)
+
+    def _sound(self, path: str, parameter: Any) -> list[str]:
+        """Return what a command takes in a place that it must have."""
+        known = {"IDENT": "-", "DATE": TODAY.isoformat(), "--matter": SUPPLIER[1], "--list-type": "WAGE"}
+        known |= {"--about": "department:market", "--proof": "id-document:D", "--outcome": "unfounded"}
+        name = parameter.opts[0]
+        said = known.get(name) or known.get(parameter.metavar or "", "x")
+        if _is_file(parameter):
+            # Answers to a file of bidders hold the file.
+            written = "written" if path == "check-file" else "made/written"
+            said = str(self.folder / ("good.csv" if parameter.param_type_name == "argument" else written))
+        return [name, said] if parameter.param_type_name == "option" else [said]
 
     def leave(self, state: Path, url: str) -> None:
         """Use what works without a gateway, once it has stopped."""

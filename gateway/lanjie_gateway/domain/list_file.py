@@ -300,6 +300,8 @@ def read_row(row: Mapping[str, str], line: int, rules: FileRules) -> ListingDraf
             raise RowRefused("record_class", "record-class", "a list holds information on dishonesty alone (Art. 4)")
         if texts["region"] and not REGION.fullmatch(texts["region"]):
             raise RowRefused("region", "region", "a region has six digits (GB/T 2260)")
+        if len(source) >= _CITIZEN_PLACES and holds_personal_number(source):
+            raise RowRefused("source", "personal-number", "the column holds the number of a person (Art. 40)")
     related = _parts(cells.get("related_persons", ""))
     name = cells.get("name", "")
     _without_persons(op, texts, own_words(identifiers, name if kind is SubjectKind.NATURAL_PERSON else "", related))

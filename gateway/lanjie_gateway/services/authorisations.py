@@ -18,7 +18,7 @@ from lanjie_matcher import identifiers
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.identifiers import Identifier, IdentifierError
-from lanjie_matcher.masking import masked_text
+from lanjie_matcher.masking import holds_personal_number, masked_text
 
 _NONE = "no such authorisation"
 _SHA256_BYTES = 32
@@ -133,7 +133,7 @@ class AuthorisationService:
 
     def _permitted(self, order: Order, principal: Principal, today: datetime.date) -> None:
         principal.require(Role.INQUIRER, Role.AGENCY)
-        if order.department and not CODE.fullmatch(order.department):
+        if order.department and (not CODE.fullmatch(order.department) or holds_personal_number(order.department)):
             raise invalid_argument("department", "format", "a code has 1 to 32 small letters, digits and hyphens")
         own = order.department in ("", principal.department)
         if Role.AGENCY not in principal.roles and not own:

@@ -44,7 +44,7 @@ from lanjie_gateway.domain.staged import StagedRow
 from lanjie_gateway.services.acts import carried_through
 from lanjie_matcher.catalogues import CatalogueSet
 from lanjie_matcher.civil_time import day_of
-from lanjie_matcher.masking import masked_text
+from lanjie_matcher.masking import holds_personal_number, masked_text
 
 _ABSENT_CHUNK: Final = 1_000
 _PURGE_CHUNK: Final = 2_000
@@ -263,8 +263,9 @@ class ImportService:
             raise invalid_argument("file_name", "length", "a file name has 1 to 255 characters")
         if len(header.source) > 64:
             raise invalid_argument("source", "too-long", "a source has at most 64 characters")
-        if "\0" in header.file_name + header.source:
-            raise invalid_argument("file_name", "characters", "neither a file name nor a source holds a NUL")
+        if "\0" in header.file_name + header.source or holds_personal_number(header.source):
+            message = "neither a file name nor a source holds a NUL, nor a source the number of a person (Art. 40)"
+            raise invalid_argument("file_name", "characters", message)
         if header.sha256 and len(header.sha256) != 32:
             raise invalid_argument("sha256", "length", "a SHA-256 has 32 bytes")
         now = self._clock()
