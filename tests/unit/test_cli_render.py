@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,21 @@ def receipt(state, **counts):
 )
 def test_exit_codes_of_an_import(state, quarantined, code):
     assert lists.exit_code(receipt(state, quarantined=quarantined)) == code
+
+
+def test_a_file_of_statistics_holds_no_formula_and_no_link(tmp_path):
+    # The matter of a local pass is what an SDK sent.
+    sent = ["=1+1", "+1", "-1", "@a", "\t=1", "\r=1", "http://example.test/x", "mailto:a@b.test", "internal:A1"]
+    for name in ("out.csv", "out.xlsx"):
+        statistics._write(tmp_path / name, [["matter"], *([each] for each in sent)])
+    with (tmp_path / "out.csv").open(encoding="utf-8-sig", newline="") as file:
+        cells = [row[0] for row in csv.reader(file)]
+    assert len(cells) == len(sent) + 1
+    assert not [each for each in cells if each.lstrip().startswith(tuple("=+-@"))]
+    with zipfile.ZipFile(tmp_path / "out.xlsx") as book:
+        text = "".join(book.read(name).decode() for name in book.namelist())
+    assert "<f>" not in text
+    assert "hyperlink" not in text
 
 
 @pytest.mark.parametrize("hidden", ["\x1b[2J", "\x1b]0;t\x07", "\x9b2J", "\r", "\b", "\u202e"])

@@ -142,14 +142,19 @@ def _write(path: Path, rows: Iterable[list[Any]]) -> None:
 
 def _plain(cell: Any) -> Any:
     # The matter of a local pass is what an SDK sent: nothing a spreadsheet takes for a formula.
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@") else cell
+    if not isinstance(cell, str):
+        return cell
+    # The writer quotes no carriage return, and a reader ends the row there.
+    text = cell.replace("\r", " ")
+    return f"'{text}" if text.lstrip()[:1] in tuple("=+-@") else text
 
 
 def _workbook(rows: Iterable[list[Any]]) -> bytes:
     import xlsxwriter
 
     made = io.BytesIO()
-    with xlsxwriter.Workbook(made, {"in_memory": True, "strings_to_formulas": False}) as workbook:
+    as_text = {"strings_to_formulas": False, "strings_to_urls": False}
+    with xlsxwriter.Workbook(made, {"in_memory": True, **as_text}) as workbook:
         sheet = workbook.add_worksheet("statistics")
         for number, row in enumerate(rows):
             sheet.write_row(number, 0, row)
