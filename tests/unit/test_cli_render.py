@@ -211,6 +211,19 @@ def test_exit_codes_of_an_import(state, quarantined, code):
     assert lists.exit_code(receipt(state, quarantined=quarantined)) == code
 
 
+@pytest.mark.parametrize("name", ["one\rtwo", "\r", "one\r\ntwo", "one\ntwo", 'a"\r"b'])
+def test_no_cell_of_a_file_ends_the_row_before_its_answer(tmp_path, name):
+    file = tmp_path / "in.csv"
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, quoting=csv.QUOTE_ALL).writerows([["uscc", "name"], [uscc(1).partition(":")[2], name]])
+    table = checks.read_table(file)
+    stream = io.StringIO(newline="")
+    answers = ((row, decision()) for row in table.rows)
+    checks.write_answers(stream, table, answers, checks.Tally(), lambda: None)
+    (answer,) = csv.DictReader(io.StringIO(stream.getvalue(), newline=""))
+    assert (answer["outcome"], answer["name"].split()) == ("PASS", name.split())
+
+
 def test_a_file_of_statistics_holds_no_formula_and_no_link(tmp_path):
     # The matter of a local pass is what an SDK sent.
     sent = ["=1+1", "+1", "-1", "@a", "\t=1", "\r=1", "http://example.test/x", "mailto:a@b.test", "internal:A1"]

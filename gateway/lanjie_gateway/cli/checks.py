@@ -217,7 +217,8 @@ def read_table(file: Path) -> Table:
     try:
         text = file.read_bytes().decode("utf-8")
         marked = text.startswith("\ufeff")
-        text = text.removeprefix("\ufeff")
+        # A carriage return within a cell is not quoted again, and would end its row before the answer.
+        text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
         lines = [cells for cells in csv.reader(io.StringIO(text, newline=""), strict=True) if any(cells)]
     except OSError as error:
         raise CommandError(f"{file} cannot be read: {error.strerror}") from None
