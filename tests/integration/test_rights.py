@@ -13,14 +13,17 @@ from typing import Any
 import pytest
 
 import lanjie
+from lanjie_gateway.adapters.ledger import InquiryRow, Ledger
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.complaints import ComplaintOutcome
 from lanjie_gateway.domain.errors import Refused, Unanswerable
 from lanjie_gateway.domain.events import EventKind
 from lanjie_gateway.domain.grants import Grant, Mode
+from lanjie_gateway.domain.records import instant, leaf
 from lanjie_gateway.domain.remedies import CHANNEL, STATUTORY
 from lanjie_gateway.domain.subject_report import Proof
 from lanjie_gateway.services.authorisations import Order
+from lanjie_matcher.identifiers import parse
 from tests.support.answers import act, records, row
 from tests.support.gateway import RunningGateway, person, running
 from tests.support.grants import give
@@ -29,6 +32,7 @@ from tests.support.subjects import citizen, org_code, uscc
 
 DATA = Path(__file__).parents[1] / "data"
 NOW = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+SECOND = datetime.timedelta(seconds=1)
 TODAY = NOW.astimezone(datetime.timezone(datetime.timedelta(hours=8))).date()
 ASK: dict[str, Any] = {"matter": "tendering.bidder", "purpose": "test of rights"}
 AGENCY = person("agency", Role.AGENCY)
@@ -182,6 +186,29 @@ def test_article_63_own_listings_come_whole_until_their_retention_ends(gateway: 
     assert [each.kind for each in own.events] == [EventKind.LISTED, EventKind.OBJECTION_OPENED]
     assert [each.rule.value for each in own.duties] == ["objection-reply"]
     assert own.duties[0].due_on is not None
+
+
+def test_article_63_a_long_report_is_read_on_and_leaves_none_out(tmp_path: Path) -> None:
+    subject = uscc(23)
+    with running(tmp_path / "state", NOW) as gateway:
+        (token,) = gateway.run(gateway.inner.control.ledger.call(Ledger.tokens_of, [parse(subject)]))
+        said = {"department": "market", "matter": ASK["matter"], "outcome": "INTERCEPT", "subject": token.hex()}
+        said |= {"listings": [f"{number:016x}" for number in range(60)]}
+        # Answers of one batch have one instant, and a page ends in the middle of one.
+        rows = [
+            InquiryRow.of(leaf({**said, "id": f"abcd-{number}", "at": instant(NOW - number // 7 * SECOND / 7)}))
+            for number in range(1, 10_051)
+        ]
+        gateway.run(gateway.inner.control.ledger.call(Ledger.add_inquiries, "abcd", len(rows), rows))
+        asked = ("subject", "report", subject, "--proof", "id-document:D", "--proved-at", NOW.isoformat())
+        at = ("--gateway-file", str(gateway.file))
+        first = run(*asked, *at, "--html", str(tmp_path / "page.html"))
+        assert first.code == 0, first.err
+        before = first.out.split("--before")[1].strip()
+        told = {each.decision_id for each in report(gateway, subject).inquiries if each.department == "market"}
+        rest = run(*asked, "--before", before, "--json", *at).json
+        told |= {each["decision_id"] for each in rest["inquiries"]}
+        assert told == {row.decision_id for row in rows}
 
 
 @pytest.mark.parametrize(

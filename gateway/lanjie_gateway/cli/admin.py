@@ -29,7 +29,8 @@ SECONDS: Final = 75.0
 IMPORT_SECONDS: Final = 3_600.0
 """Deadline of an import, its upload included."""
 
-_OPTIONS: Final = (("grpc.max_receive_message_length", 8 * 1024 * 1024),)
+_OPTIONS: Final = (("grpc.max_receive_message_length", 64 * 1024 * 1024),)
+"""A subject's report tells ten thousand inquiries, each with the listings that bore on its answer."""
 
 
 class Connection:

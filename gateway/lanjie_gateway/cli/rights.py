@@ -73,7 +73,7 @@ def report(
     elif html is None:
         _show_report(answer)
     else:
-        render.console().print(f"report {answer.record_id}: {html}")
+        render.console().print(f"report {answer.record_id}: {html}{_older(answer)}")
 
 
 @subject.command()
@@ -284,8 +284,14 @@ def _show_report(answer: Any) -> None:
         console.print(render.facts_panel("listing 列入", _listing_facts(each)))
     for note in answer.notes:
         console.print(note)
-    more = " · older inquiries: --before" if answer.more else ""
-    console.print(f"{', '.join(answer.masked_identifiers)} · record {answer.record_id}{more}")
+    console.print(f"{', '.join(answer.masked_identifiers)} · record {answer.record_id}{_older(answer)}")
+
+
+def _older(answer: Any) -> str:
+    """Return how to read on, to the microsecond: by the second that is shown some would be left out."""
+    if not answer.more:
+        return ""
+    return f" · older inquiries: --before {answer.inquiries[-1].decided_time.ToDatetime(datetime.UTC).isoformat()}"
 
 
 def _listing_facts(listing: Any) -> dict[str, Any]:

@@ -174,7 +174,7 @@ class RightsService:
             record_id=left[0],
             made_at=now,
             masked_identifiers=tuple(each.masked for each in own),
-            inquiries=_told(rows[:MOST]),
+            inquiries=_told(_page(rows)),
             more=len(rows) > MOST,
             listings=tuple(listings),
             notes=(*notes, RETENTION),
@@ -302,6 +302,17 @@ def _granted(principal: Principal, now: datetime.datetime, *, mode: Mode | None)
     if grant is None or not grant.valid_from <= today <= grant.valid_until:
         return False
     return grant.reads_listings if mode is None else mode in grant.modes
+
+
+def _page(rows: Sequence[InquiryRow]) -> Sequence[InquiryRow]:
+    """Return what one report tells of `MOST` records and one: it ends between two instants, for the next goes on there.
+
+    Records of one batch have one instant.
+    """
+    told = rows[:MOST]
+    if len(rows) > MOST:
+        told = [row for row in told if row.decided_at > rows[MOST].decided_at] or told
+    return told
 
 
 def _told(rows: Sequence[InquiryRow]) -> tuple[ReportedInquiry, ...]:
