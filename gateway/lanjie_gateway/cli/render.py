@@ -35,10 +35,16 @@ if TYPE_CHECKING:
 PIPE_WIDTH: Final = 110
 """Columns when the output is no terminal and `COLUMNS` is not set."""
 
-_UNPRINTABLE: Final = dict.fromkeys(
-    (*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0))
-    + (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_CONTROLS: Final = (
+    (0, 8),
+    (11, 31),
+    (0x7F, 0x9F),
+    (0x61C, 0x61C),
+    (0x200E, 0x200F),
+    (0x202A, 0x202E),
+    (0x2066, 0x2069),
 )
+_UNPRINTABLE: Final = dict.fromkeys(code for first, last in _CONTROLS for code in range(first, last + 1))
 """Characters that tell a terminal what to do, and those that turn the direction of what follows."""
 
 OUTCOMES: Final[Mapping[str, tuple[str, str]]] = {
