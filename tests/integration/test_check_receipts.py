@@ -76,9 +76,11 @@ def test_a_receipt_says_what_was_answered(gateway: RunningGateway, client: lanji
 def test_a_receipt_is_of_the_answer_and_not_of_today(gateway: RunningGateway, tmp_path: Path) -> None:
     with running(tmp_path, NOW) as own, own.client(local=False) as client:
         own.publish(DATA / "national.yaml")
-        own.import_rows([row(LISTED, "COURT", source_record_id="r1")])
+        own.import_rows([row(LISTED, "COURT", source_record_id="r1", remedies="")])
         decision = client.check(LISTED, **SUPPLIER)
         before = opened(client.receipt([(decision, LISTED)]), trusted(own))
+        (told,) = before["listings"].values()
+        assert told["remedies"] == decision.listings[0].remedies != "", "no document and no list type says any"
         reviewer = person("reviewer", Role.AUTHORITY)
         receipt = own.import_rows([row(LISTED, "COURT", source_record_id="r1", authority="另一测试机关")])
         if receipt.revision == 0:

@@ -7,13 +7,16 @@
 4. A subject is shown masked; whoever asks for the receipt states it, and it must be the one of the record.
 """
 
+import datetime
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from lanjie_gateway.domain.errors import invalid_argument
+from lanjie_gateway.domain.remedies import remedies_of
 from lanjie_matcher.catalogues import APPLICANT, CatalogueSet
+from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.identifiers import Identifier
 from lanjie_matcher.listings import Listing
 from lanjie_matcher.receipts import FORMAT, proof, receipt_id
@@ -155,22 +158,27 @@ def _measures(items: Sequence[Item], catalogues: CatalogueSet) -> dict[str, Any]
 def _listings(
     items: Sequence[Item], catalogues: CatalogueSet, listings: Mapping[tuple[str, int], Listing]
 ) -> dict[str, Any]:
-    names = {each.code: each.name for edition in catalogues.editions for each in edition.list_types}
+    instants = {
+        (listing, item.fields["revision"]): datetime.datetime.fromisoformat(item.fields.get("as_of", item.fields["at"]))
+        for item in items
+        for listing in item.fields.get("listings", ())
+    }
     made = {}
     for listing, revision in sorted(named(items)):
         of = listings.get((listing, revision))
         if of is None:
             continue
+        list_type = catalogues.list_type(of.list_type, day_of(instants[listing, revision]))
         made[listing] = {
             "list_type": of.list_type,
-            "list_type_name": names.get(of.list_type, ""),
+            "list_type_name": list_type.name if list_type is not None else "",
             "authority": of.authority,
             "decision_no": of.decision_no,
             "decision_date": of.decision_date.isoformat() if of.decision_date else "",
             "basis": of.basis,
             "reason": of.reason,
             "removal_conditions": of.removal_conditions,
-            "remedies": of.remedies,
+            "remedies": remedies_of(of, list_type),
             "objection": of.objection,
         }
     return made
