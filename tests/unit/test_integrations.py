@@ -195,6 +195,7 @@ def test_an_interception_has_a_ready_refusal_with_basis(web: Web) -> None:
     status, headers, told = web.case()
     assert (status, told["status"], told["outcome"]) == (409, 409, "INTERCEPT")
     assert told["measures"][0]["basis"] == "示例依据"
+    assert told["objection_channel"].startswith("示例")
     assert {"application/problem+json"} & set(headers.values())
 
 
@@ -255,6 +256,7 @@ def test_a_page_is_told_in_words(app: Any) -> None:
         status, headers, text = post("/cases/", {"identifier": SUBJECT}, accept="text/html")
         assert (status, headers["Content-Type"]) == (409, "text/plain; charset=utf-8")
         assert "依据:示例依据" in text
+        assert "异议渠道:示例" in text
         assert SUBJECT[5:] not in text
         assert "请核对" in post("/cases/", {"identifier": "uscc:1"}, accept="text/html")[2]
 

@@ -102,6 +102,7 @@ def shown(decision: Decision) -> dict[str, Any]:
             for each in decision.measures
         ],
         "remedies": [each.remedies for each in decision.listings if each.remedies],
+        "objection_channel": decision.objection_channel,
         "officer_verifies": list(decision.officer_verifies),
         "confirmation_required": decision.confirmation_required,
         "warnings": list(decision.warnings),
@@ -142,6 +143,7 @@ def refusal(decision: Decision) -> Reply:
     lines += [f"措施:{each.title}。依据:{each.basis}" for each in decision.measures]
     lines += [f"列入:{each.authority},{each.decision_no},{each.basis}" for each in decision.listings]
     lines += [f"救济途径:{remedies}" for remedies in dict.fromkeys(told["remedies"])]
+    lines.append(f"异议渠道:{decision.objection_channel}")
     document = {"type": "about:blank", "title": "拦截", "status": 409, "detail": decision.instruction, **told}
     return Reply(status=409, document=document, text="\n".join(lines), headers=headers_of(decision))
 
