@@ -63,6 +63,8 @@ def test_the_records_are_read_by_the_agency_and_proved_to_anybody(gateway: Runni
 
     found = run("audit", "search", uscc(1), *WHY, "--page-size", "1", "--json", gateway_file=gateway.file).json
     assert [each["decision_id"] for each in found["records"]] == decisions[:1]
+    typed = run("audit", "search", "-", *WHY, "--json", gateway_file=gateway.file, stdin=f"{uscc(2)}\n").json
+    assert [each["decision_id"] for each in typed["records"] if each["kind"] == "gateway"] == decisions[1:2]
     rest = run(
         *("audit", "search", uscc(1), *WHY, "--page", str(found["next_page_token"]), "--json"),
         gateway_file=gateway.file,
@@ -75,7 +77,7 @@ def test_the_records_are_read_by_the_agency_and_proved_to_anybody(gateway: Runni
     narrow = run("audit", "search", *WHY, "--decision", decisions[1], "--json", gateway_file=gateway.file).json
     assert [each["index"] for each in narrow["records"]] == [1]
     searches = run("audit", "search", *WHY, "--kind", "search", "--json", gateway_file=gateway.file).json
-    assert len(searches["records"]) == 4, "a search is an inquiry, this one included"
+    assert len(searches["records"]) == 5, "a search is an inquiry, this one included"
     with gateway.client(local=False) as client:
         client.check(uscc(9), matter=MATTER, purpose="\x1b[2Jhidden\x1b[8m")
     told = run("audit", "search", *WHY, gateway_file=gateway.file).out

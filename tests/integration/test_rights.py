@@ -545,6 +545,8 @@ def test_article_63_the_commands_report_print_authorise_and_complain(gateway: Ru
     proved = ("--proof", "id-document:D-1", "--proved-at", NOW.isoformat())
     told = run("subject", "report", subject, *proved, "--html", str(out), *at, "--json")
     assert checked.json["decision_id"] in {each["decision_id"] for each in told.json["inquiries"]}
+    typed = run("subject", "report", "-", "--also", "-", *proved, *at, "--json", stdin=f"{subject}\n{uscc(22)}\n")
+    assert len(typed.json["masked_identifiers"]) == 2
     assert run("subject", "report", subject, "--proof", "face:1", "--proved-at", NOW.isoformat(), *at).code == 2
     assert out.stat().st_mode & 0o077 == 0
     page = _Page()

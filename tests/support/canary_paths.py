@@ -328,7 +328,9 @@ class Paths:
         self.run("audit", "verify", "--json")
         self.run("audit", "witness", "-o", str(self.made / "witness.txt"))
         for subject in ("", LISTED, PERSON, ASKED, PASSPORT):
-            self.run("audit", "search", *filter(None, [subject]), *purpose, "--json")
+            self.run(
+                "audit", "search", *("-" for _ in filter(None, [subject])), *purpose, "--json", stdin=f"{subject}\n"
+            )
         self.run("audit", "search", number_of(ASKED), *purpose, code=2)
         self.run("audit", "search", *purpose, "--person", TYPED_NAME, code=2)
         self.run("audit", "search", *purpose, "--decision", number_of(ASKED), "--matter", number_of(ASKED))

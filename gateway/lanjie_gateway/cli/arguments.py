@@ -8,7 +8,7 @@ from lanjie_matcher.civil_time import SHANGHAI
 
 
 def identifier_text(text: str) -> str:
-    """Return the identifier argument; `-` reads it from standard input, out of sight of process lists."""
+    """Return the identifier argument; `-` reads a line of standard input, out of sight of process lists."""
     return sys.stdin.readline().strip() if text == "-" else text
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
 import typer
 
 from lanjie_gateway.cli import render
+from lanjie_gateway.cli.arguments import identifier_text
 from lanjie_gateway.cli.gateway_file import (
     Address,
     AsJson,
@@ -119,7 +120,7 @@ def witness(
 
 @app.command()
 def search(
-    subject: Annotated[str, typer.Argument(metavar="[IDENT]", help="The subject, kind:number.")] = "",
+    subject: Annotated[str, typer.Argument(metavar="[IDENT]", help="The subject, kind:number; `-` reads it.")] = "",
     *,
     purpose: Purpose,
     department: Annotated[str, typer.Option(help="Department that asked.")] = "",
@@ -143,7 +144,7 @@ def search(
 
     request = audit_pb2.SearchRecordsRequest(
         purpose=purpose,
-        subject=subject,
+        subject=identifier_text(subject),
         department=department,
         person=person,
         matter=matter,

@@ -42,7 +42,7 @@ def report(
         str, typer.Option(help="How the subject was identified: METHOD:REFERENCE, e.g. id-document:D-2026-17.")
     ],
     proved_at: Annotated[str | None, typer.Option(metavar="INSTANT", help="When, ISO 8601; now when left out.")] = None,
-    also: Annotated[list[str] | None, typer.Option(help="Another number of the same subject.")] = None,
+    also: Annotated[list[str] | None, typer.Option(help="Another number of the same subject; `-` reads it.")] = None,
     before: Annotated[str | None, typer.Option(metavar="INSTANT", help="Inquiries before this instant only.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page to print, in Chinese.")] = None,
     gateway_file: GatewayFile = None,
@@ -56,7 +56,8 @@ def report(
     method, _, reference = proof.partition(":")
     # The gateway's clock may be a moment behind this one; what lies ahead of it is refused.
     proved = parse_instant(proved_at) if proved_at else datetime.datetime.now(datetime.UTC) - _MOMENT
-    request = pb.SubjectReportRequest(identifier=identifier_text(identifier), other_identifiers=also or [])
+    request = pb.SubjectReportRequest(identifier=identifier_text(identifier))
+    request.other_identifiers.extend(map(identifier_text, also or []))
     request.proof.method, request.proof.reference = method, reference
     request.proof.proved_time.FromDatetime(proved.astimezone(datetime.UTC))
     if before:
