@@ -15,6 +15,7 @@ from lanjie_gateway.domain.grants import LOCAL_GRANT, Grant, GrantSet, Mode, as_
 from lanjie_gateway.domain.identities import presented
 from lanjie_matcher.grants import CLAIM_SECONDS, SKEW_SECONDS, Case, Claim
 from tests.support.grants import file, grant
+from tests.support.subjects import citizen
 
 DAY = datetime.date(2026, 6, 1)
 CASE = Case("procurement.supplier", "A-1", "bid review")
@@ -137,6 +138,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"name": "a\0b"}, "type"),
     ({"document": {"number": "a\0b", "date": "2026-01-01"}}, "type"),
     ({"officers": {"a\0b": ""}}, "code"),
+    ({"officers": {citizen(1).partition(":")[2]: ""}}, "number"),
     ({"regions": ["3201"]}, "region"),
     ({"regions": []}, "empty"),
     ({"region": "340100"}, "region"),

@@ -197,6 +197,8 @@ def _officers(value: Any) -> tuple[Officer, ...]:
     for number, key in sorted(_table(value).items()):
         if not number.strip() or len(number) > 64 or "\0" in number:
             raise _Bad("code", "an officer's number has 1 to 64 characters, without NUL")
+        if holds_personal_number(number):
+            raise _Bad("number", "an officer's number is the department's own, no citizen number (Art. 40)")
         found.append(Officer(id=number, key=_key(key) if key else b""))
     return tuple(found)
 
