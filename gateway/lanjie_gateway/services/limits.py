@@ -147,9 +147,12 @@ class LimitService:
         for field, value, most in (("reason", reason, MAX_REASON), ("document", document, MAX_DOCUMENT)):
             if not value.strip() or len(value) > most:
                 raise invalid_argument(field, "length", f"{field} has 1 to {most} characters")
-        limits = self._departments.get(department)
-        if limits is None:
-            raise not_found("no such department has asked about natural persons")
+        if department not in self._departments:
+            # It may have asked another host alone.
+            rows = await self._ledger.call(Ledger.limit_days)
+            if all(row.department != department for row in rows):
+                raise not_found("no such department has asked about natural persons")
+        limits = self._of(department)
         limits.turn(self._clock())
         day = limits.day
         record_id = await self._records.leave(
