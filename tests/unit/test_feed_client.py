@@ -124,3 +124,24 @@ async def test_what_a_control_left_half_loaded_is_forgotten(tmp_path: Path) -> N
     assert index.get(b"b" * 16, index.pin(0)) == b"listed"
     await client.close()
     server.close()
+
+
+@pytest.mark.asyncio
+async def test_a_worker_that_cannot_take_what_it_is_told_starts_over(tmp_path: Path) -> None:
+    control, index = Control(), TableIndex()
+    path = tmp_path / "feed.sock"
+    server = await asyncio.start_unix_server(control.serve, path=str(path))
+    client = FeedClient(path, index, "127.0.0.1:1")
+    await client.start()
+    await asyncio.sleep(0.05)
+    await control.tell("begin", "ab" * 16, 1)
+    assert (await control.frames.get())[0] == "have"
+    first = control.writer
+    await control.tell("load", 7)
+    async with asyncio.timeout(10):
+        while control.writer is first:  # noqa: ASYNC110  the client connects again by itself
+            await asyncio.sleep(0.01)
+    await control.tell("begin", "ab" * 16, 1)
+    assert (await control.frames.get())[0] == "have"
+    await client.close()
+    server.close()

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
+
 from lanjie_gateway.adapters.frames import packed_frame, read_frame, write_frame
 from lanjie_gateway.adapters.index import Entry, ExactIndex
 from lanjie_gateway.adapters.shared_codec import SHARDS
@@ -26,6 +28,7 @@ ASK_SECONDS: Final = 1.5
 TELL_SECONDS: Final = 0.05
 SLICE: Final = 500
 _day: Final = datetime.date.fromordinal
+_log = structlog.get_logger("lanjie.feed")
 
 Preload = Callable[[str, int], Awaitable[tuple[int, Sequence[int]]]]
 """Given lineage and epoch, fills the index from the shared copy: (revision it is complete to, shards it is not).
@@ -188,15 +191,18 @@ class FeedClient:
             except OSError:
                 await asyncio.sleep(0.05)
                 continue
+            if self._ready.is_set():
+                writer.close()
+                # What was missed is unknown: only a new process starts from a clean index.
+                raise SystemExit("control went away; this worker starts over")
             try:
-                if self._ready.is_set():
-                    # What was missed is unknown: only a new process starts from a clean index.
-                    raise SystemExit("control went away; this worker starts over")
                 self._writer = writer
                 while (frame := await read_frame(reader)) is not None:
                     await self._apply(frame, writer)
             except (ConnectionError, OSError):
                 pass
+            except Exception as error:  # noqa: BLE001  who cannot follow starts over: nothing else would wake it
+                _log.error("feed_not_followed", error=type(error).__name__)
             finally:
                 self._writer = None
                 writer.close()
