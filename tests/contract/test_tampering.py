@@ -6,9 +6,13 @@ import shutil
 import pytest
 import sqlalchemy as sa
 
+from lanjie_gateway.adapters import record_files
 from lanjie_gateway.adapters.ledger import tree
+from lanjie_gateway.adapters.ledger.database import reading
 from lanjie_gateway.adapters.record_files import RecordFiles
+from lanjie_gateway.domain.checkpoints import Checkpoint
 from lanjie_gateway.domain.verification import Fault
+from lanjie_gateway.services.records import _position
 from tests.support.ledger import Clock, open_ledger
 from tests.support.tampering import SEGMENT, Attacker, copy_of, fill, make, verify
 
@@ -118,6 +122,34 @@ def test_a_checkpoint_is_where_a_later_verification_begins(whole):
     state, ledger = whole
     report = check(state, ledger, since=310)
     assert (report.start, report.size, report.proven, report.sound) == (300, 600, 600, True)
+
+
+@pytest.mark.parametrize("tail", [600, 65_536])
+def test_a_check_of_recent_records_does_not_read_the_checkpoints_of_years(whole, monkeypatch, tail):
+    state, ledger = whole
+    opened = []
+
+    def opening(note, *key):
+        opened.append(note)
+        return reading_it(note, *key)
+
+    reading_it = Checkpoint.open
+    monkeypatch.setattr(Checkpoint, "open", opening)
+    monkeypatch.setattr(record_files, "_TAIL", tail)
+    report = check(state, ledger, since=560)
+    assert (report.start, report.proven, report.sound) == (550, 600, True)
+    assert len(opened) < (12 if tail == 600 else 30), "the first of the epoch, three since, and some of the log"
+    assert RecordFiles(state).notes(560)[-3:] == RecordFiles(state).notes()[-3:]
+    assert len(RecordFiles(state).notes()) == 24
+
+
+def test_where_the_log_goes_on_is_found_at_once(whole):
+    state, _ = whole
+    notes = RecordFiles(state).notes()
+    asked = (notes[3], notes[-1], "none", notes[3].replace("100", "101"))
+    with reading(f"sqlite:///{state}/ledger.sqlite3") as connection:
+        found = [_position(connection, note=note) for note in asked]
+    assert found == [(1, 100), (1, 600), (1, 600), (1, 600)]
 
 
 def test_records_are_one_tree_on_each_database(tmp_path, ledger_url):

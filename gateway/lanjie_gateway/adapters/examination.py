@@ -19,6 +19,7 @@ from lanjie_gateway.domain.verification import Fault, Finding, Report, Source, V
 
 PAGE: Final = 500
 _CHECKPOINTS: Final = 5_000
+_LAST: Final = (1 << 63) - 1
 
 
 class Wanted(NamedTuple):
@@ -53,7 +54,7 @@ def examine(
     """
     # The files first: they are behind the ledger, never before it.
     written = files.written if files else 0
-    logged = list(files.notes()) if files else []
+    logged = files.notes(since) if files else []
     state: tree.TreeState = yield Wanted(tree.state, 0, 0)
     begun, doubt = yield from _beginning(lineage, public, since, state.size)
     verifier = Verifier(
@@ -104,17 +105,25 @@ def examine(
 
 
 def _claims(verifier: Verifier, begun: Range, state: tree.TreeState) -> Generator[Wanted, Any, tuple[int, int]]:
-    """Hand over the checkpoints of the ledger; return how many there are, and the size of the last one not of it."""
-    after, kept, ahead = (0, -1), 0, 0
-    while rows := (yield Wanted(functools.partial(_checkpoints, after=after), begun.size, state.size)):
-        for row in rows:
-            # What came after the beginning of this examination is not of it.
-            if row.size <= state.size or row.epoch != state.epoch:
-                verifier.claim(Source.LEDGER, row.note, (row.epoch, row.size))
-                kept += 1
-            else:
-                ahead = row.size
-        after = (rows[-1].epoch, rows[-1].size)
+    """Hand over the checkpoints of the ledger from the beginning on, and the first one of each epoch.
+
+    There are millions of earlier ones after some years. Returns how many were handed over, and the size of the last one
+    that came later.
+    """
+    kept, ahead = 0, 0
+    for first in (yield Wanted(_first_of_epochs, begun.size, state.size)):
+        rows = [first]
+        while rows:
+            for row in rows:
+                # What came after the beginning of this examination is not of it.
+                if row.size <= state.size or row.epoch != state.epoch:
+                    verifier.claim(Source.LEDGER, row.note, (row.epoch, row.size))
+                    kept += 1
+                else:
+                    ahead = row.size
+            after = (first.epoch, max(rows[-1].size, begun.size - 1))
+            found = yield Wanted(functools.partial(_checkpoints, after=after), begun.size, state.size)
+            rows = [row for row in found if row.epoch == first.epoch]
     return kept, ahead
 
 
@@ -163,6 +172,13 @@ def _tree_at(connection: sa.Connection, size: int) -> Range | None:
         return Range.at(size, tree.nodes_of(connection))
     except LookupError:
         return None
+
+
+def _first_of_epochs(connection: sa.Connection) -> list[Any]:
+    found: list[Any] = []
+    while rows := tree.checkpoints(connection, (found[-1].epoch, _LAST) if found else (0, -1), 1):
+        found += rows
+    return found
 
 
 def _checkpoints(connection: sa.Connection, after: tuple[int, int]) -> list[Any]:

@@ -8,11 +8,12 @@ Both are behind the ledger by a few seconds and never before it. What a power cu
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from lanjie_gateway.adapters.keys import sync_directory
+from lanjie_gateway.domain.checkpoints import Checkpoint, NoteError
 from lanjie_gateway.domain.merkle import HASH_BYTES
 
 LOG: Final = "checkpoints.log"
@@ -41,23 +42,33 @@ class RecordFiles:
         """How many digests are written down."""
         return self._leaves.stat().st_size // HASH_BYTES if self._leaves.exists() else 0
 
-    def notes(self) -> Iterator[str]:
-        """Yield the checkpoints, oldest first; a line that is none comes as it is."""
+    def notes(self, since: int = 0) -> list[str]:
+        """Return the checkpoints, oldest first; a line that is none comes as it is.
+
+        Args:
+            since: those of fewer records may be left out; 0 for none.
+        """
         if not self._log.exists():
-            return
-        with self._log.open(encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if line.endswith("\n"):
-                    yield _note(line)
+            return []
+        tail, size = _TAIL if since else 0, self._log.stat().st_size
+        while True:
+            notes = self._tail(tail if tail and tail < size else size)
+            if not tail or tail >= size or (notes and _size_of(notes[0]) < since):
+                return notes
+            tail *= 4
 
     def last_note(self) -> str | None:
         """Return the newest checkpoint."""
-        if not self._log.exists():
-            return None
+        notes = self._tail(_TAIL) if self._log.exists() else []
+        return notes[-1] if notes else None
+
+    def _tail(self, count: int) -> list[str]:
+        """Return the checkpoints in the last bytes, from the first whole line on."""
         with self._log.open("rb") as file:
-            file.seek(max(self._log.stat().st_size - _TAIL, 0))
-            lines = [line for line in file.read().splitlines(keepends=True) if line.endswith(b"\n")]
-        return _note(lines[-1].decode(errors="replace")) if lines else None
+            place = max(self._log.stat().st_size - count, 0)
+            file.seek(place)
+            lines = file.read().split(b"\n")
+        return [_note(line.decode(errors="replace")) for line in lines[1 if place else 0 : -1]]
 
     def digests(self, start: int, count: int) -> bytes:
         """Return digests from a place on, as many as are there."""
@@ -96,6 +107,13 @@ def _note(line: str) -> str:
     except ValueError:
         return line
     return note if isinstance(note, str) else line
+
+
+def _size_of(note: str) -> int:
+    try:
+        return Checkpoint.read(note).size
+    except NoteError:
+        return 0
 
 
 def _append(path: Path, position: int, data: bytes) -> None:

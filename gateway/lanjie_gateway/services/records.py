@@ -349,14 +349,13 @@ def _consistency(connection: sa.Connection, old: int, size: int) -> list[bytes]:
 
 def _position(connection: sa.Connection, note: str) -> tuple[int, int]:
     """Return where in the ledger a checkpoint stands that was written down; behind all where it is not there."""
-    after = (0, -1)
-    while rows := tree.checkpoints(connection, after, _NOTES):
-        for row in rows:
-            after = (row.epoch, row.size)
-            if row.note == note:
-                return after
+    with contextlib.suppress(NoteError):
+        made = Checkpoint.read(note)
+        rows = tree.checkpoints(connection, (made.epoch, made.size - 1), 1)
+        if rows and rows[0].note == note:
+            return rows[0].epoch, rows[0].size
     _log.error("checkpoints_log_ahead")
-    return after
+    return tree.last_place(connection)
 
 
 def _next(steps: Any, answer: Any) -> Any:

@@ -145,6 +145,15 @@ def checkpoints(connection: sa.Connection, after: tuple[int, int], most: int) ->
     return list(connection.execute(query))
 
 
+def last_place(connection: sa.Connection) -> tuple[int, int]:
+    """Return epoch and size that the last checkpoint is kept under; (0, -1) for none."""
+    epoch = connection.execute(sa.select(sa.func.max(CHECKPOINT.c.epoch))).scalar()
+    if epoch is None:
+        return 0, -1
+    size = connection.execute(sa.select(sa.func.max(CHECKPOINT.c.size)).where(CHECKPOINT.c.epoch == epoch))
+    return epoch, size.scalar_one()
+
+
 def newest_checkpoint(connection: sa.Connection, at_most: int | None = None) -> str | None:
     """Return the note of the newest checkpoint, or of the newest with at most so many records."""
     query = sa.select(CHECKPOINT.c.note).order_by(CHECKPOINT.c.epoch.desc(), CHECKPOINT.c.size.desc()).limit(1)
