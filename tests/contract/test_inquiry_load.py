@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
-from lanjie_gateway.adapters.segments import SegmentWriter
+from lanjie_gateway.adapters.segments import SegmentWriter, segments
 from lanjie_gateway.services import inquiries
 from lanjie_gateway.services.grants import GrantService
 from lanjie_gateway.services.inquiries import InquiryService
@@ -58,4 +59,27 @@ async def test_a_worker_that_goes_on_writing_is_not_chased(tmp_path: Path, monke
     kept = await ledger.call(Ledger.inquiries)
     assert [each.decision_id for each in kept] == [f"a-{number}" for number in range(1, ledger.written)]
     await ledger.writer.close()
+    await ledger.close()
+
+
+@pytest.mark.asyncio
+async def test_what_cannot_be_read_of_a_segment_is_told(tmp_path: Path) -> None:
+    ledger = LedgerThread(lambda: open_ledger(tmp_path))
+    await ledger.start()
+    service = InquiryService(
+        ledger, tmp_path / "inquiry", Clock(), GrantService(ledger, lambda: CatalogueSet(()), published)
+    )
+    writer = SegmentWriter(tmp_path / "inquiry")
+    for number in range(1, 4):
+        writer.append(row(f"a-{number}").record)
+    await writer.close()
+    (path,) = segments(tmp_path / "inquiry")
+    size = len(row("a-1").record)
+    damaged = bytearray(path.read_bytes())
+    damaged[-size - size // 2] ^= 1
+    path.write_bytes(damaged)
+    with capture_logs() as logs:
+        assert await service.load() == 1
+        assert await service.load() == 0
+    assert [(each["event"], each["bytes"]) for each in logs] == [("segment_cut", 2 * (size + 8))]
     await ledger.close()
