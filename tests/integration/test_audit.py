@@ -133,6 +133,20 @@ def test_a_record_that_was_altered_into_no_text_ends_no_export(gateway: RunningG
     assert run("audit", "verify", "--export", file, "--key", key, "--json").json["first_bad"] == 1
 
 
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        (("--ledger-url", "nonsense"), "is no URL"),
+        (("--ledger-url", "mysql://a:secret@b/c"), "is no URL"),
+        (("--ledger-url", "postgresql+psycopg://a:secret@127.0.0.1:1/c"), "cannot be read (OperationalError)"),
+        (("--state", "/none"), "cannot be read: No such file or directory"),
+    ],
+)
+def test_a_ledger_that_is_not_there_is_said_to_be_not_there(where: tuple[str, str], said: str) -> None:
+    found = run("audit", "verify", *where, "--key", "00" * 32)
+    assert (found.code, said in found.err, "secret" in found.err) == (2, True, False)
+
+
 def test_a_search_goes_through_records_in_steps(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever wants the ledger waits for one of them, and not for millions of records."""
     decisions = ask(gateway, *range(1, 8))

@@ -422,6 +422,10 @@ def _offline(
             return report_dict(carry_out(steps, connection, told))
     except StateInUseError:
         raise CommandError(f"a gateway serves {state}: ask it with --gateway-file {state}/gateway.json") from None
+    except (sa.exc.ArgumentError, ImportError):
+        raise CommandError("--ledger-url is no URL of a ledger: postgresql+psycopg://...") from None
+    except OSError as error:
+        raise CommandError(f"{state} cannot be read: {error.strerror}") from None
     except sa.exc.DBAPIError as error:
         kind = type(error.orig).__name__
         raise CommandError(f"the ledger cannot be read ({kind}): is it there, and of this version?") from None
