@@ -190,3 +190,23 @@ def test_spools_of_dead_processes_are_uploaded_under_their_own_name(tmp_path):
     assert server.taken == [(left.sdk_id, 1), (left.sdk_id, 2), (left.sdk_id, 3)]
     assert [path for path in (tmp_path / LINEAGE).rglob("*") if path.is_file()] == []
     assert len(list((tmp_path / ("cd" * 16)).rglob("*.segment"))) == 1
+
+
+def test_what_is_damaged_at_the_end_of_a_spool_is_told(tmp_path, caplog):
+    spool = Spool.create(tmp_path, LINEAGE)
+    for number in range(1, 6):
+        spool.append(number, number.to_bytes(8, "big"), (1, 1, 1, 0), CONTEXT)
+    (path,) = tmp_path.rglob("*.segment")
+    spool.abandon()
+    content = bytearray(path.read_bytes())
+    content[len(content.rstrip(b"\0")) - 100] ^= 1
+    path.write_bytes(content)
+    sent: list[int] = []
+
+    def upload(request):
+        sent.extend(each.sequence for each in request.passes)
+        return audit_pb2.UploadLocalPassesResponse(acknowledged_sequence=sent[-1])
+
+    assert Uploader(upload).take_over(tmp_path, LINEAGE) == 1
+    assert sent == [1, 2, 3]
+    assert "is damaged: passes in its last 10" in caplog.text

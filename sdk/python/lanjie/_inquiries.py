@@ -70,6 +70,8 @@ class Uploader:
             try:
                 while not self.drain(spool, 1):
                     pass
+                if lost := spool.unreadable:
+                    _log.error("spool %s is damaged: passes in its last %d bytes are lost", spool.sdk_id[:12], lost)
                 finished += 1
             except Unavailable:
                 raise

@@ -148,6 +148,17 @@ class Spool:
         """Number of records written and not acknowledged, of this process."""
         return self._sequence - self._cursor.acknowledged
 
+    @property
+    def unreadable(self) -> int:
+        """Bytes behind the last whole record: damaged by a power cut or a disk. Of earlier segments a gap tells."""
+        if not self._segments:
+            return 0
+        segment, first = self._segments[-1], len(self._segments) == 1
+        end, context = (self._cursor.offset, self._cursor.context) if first else (_HEADER_BYTES, b"")
+        for _, after in segment.frames(end, context):
+            end = after
+        return len(segment.map[end:].rstrip(b"\0"))
+
     def append(self, unix_nanos: int, digest: bytes, basis: tuple[int, int, int, int], context: bytes) -> int:
         """Write the record of one local pass and return its number, 0 when full; arguments as of `append_many`."""
         epoch, generation, revision, age = basis
