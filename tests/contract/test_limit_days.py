@@ -10,17 +10,25 @@ from lanjie_gateway.domain.records import digest, instant, leaf, row_fields
 from tests.support.ledger import NOON, open_ledger
 
 DAY = LimitDay(
-    department="tax", day=739_000, off_hours=2, hours=[0, 5, *[0] * 22], trips=[{"level": "ALARM"}], lifted_by=""
+    department="tax",
+    day=739_000,
+    off_hours=2,
+    hours=[0, 5, *[0] * 22],
+    trips=[{"level": "ALARM"}],
+    lifted_by="",
+    rate=0.02,
 )
 
 
 def test_a_day_is_kept_together_with_what_another_host_keeps(tmp_path: Path, ledger_url: str) -> None:
     ledger = open_ledger(tmp_path, url=ledger_url)
     ledger.keep_limit_days([DAY])
-    fewer = dataclasses.replace(DAY, off_hours=1, hours=[1] * 4 + [0] * 20, trips=[{"level": "STOP"}], lifted_by="a/b")
+    fewer = dataclasses.replace(
+        DAY, off_hours=1, hours=[1] * 4 + [0] * 20, trips=[{"level": "STOP"}], lifted_by="a/b", rate=0.5
+    )
     ledger.keep_limit_days([fewer])
     (kept,) = ledger.limit_days()
-    assert (kept.off_hours, sum(kept.hours), kept.lifted_by) == (2, 5, "a/b")
+    assert (kept.off_hours, sum(kept.hours), kept.lifted_by, kept.rate) == (2, 5, "a/b", 0.02)
     assert list(kept.trips) == [{"level": "ALARM"}, {"level": "STOP"}]
     ledger.keep_limit_days([DAY])
     assert ledger.limits_lifted_by("tax", DAY.day) == "a/b"

@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import json
+import sqlite3
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
@@ -202,6 +203,21 @@ def test_a_lift_at_midnight_holds_for_no_other_day(
     gateway.run(lifts if where == "here" else asks)
     (asks if where == "here" else lifts).close()
     assert limits.lifted_by == ""
+
+
+def test_a_record_that_was_altered_keeps_no_counter_waiting(tmp_path: Path) -> None:
+    with running(tmp_path / "state", AT, redis_url="none") as gateway:
+        gateway.publish(DATA / "national.yaml")
+        with gateway.client() as client:
+            assert ask(client, *map(somebody, range(4))) == ["PASS"] * 4
+        gateway.run(gateway.inner.control.inquiries.load())
+    with sqlite3.connect(tmp_path / "state" / "ledger.sqlite3") as ledger:
+        rows = ledger.execute("SELECT id FROM inquiry WHERE kind = 'gateway' ORDER BY id").fetchall()
+        for (number,), said in zip(rows[:3], (b"\xff", b'{"id_kind": "citizen"}', "text"), strict=True):
+            ledger.execute("UPDATE inquiry SET record = ? WHERE id = ?", (said, number))
+    with running(tmp_path / "state", AT, redis_url="none") as again, again.client() as client:
+        assert again.inner.control.limits.get(AGENCY)[0].persons == 1
+        assert ask(client, somebody(9)) == ["PASS"]
 
 
 def test_reports_and_readings_are_no_way_around_the_limits(tmp_path: Path) -> None:

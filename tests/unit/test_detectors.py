@@ -106,6 +106,39 @@ def test_made_up_officers_are_bounded_and_held_back_ones_are_kept() -> None:
     assert limits.ask(greedy, [person(3)], AT) is not None
 
 
+def day_of_cases(limits: DepartmentLimits, day: int, persons: int, hits_in: int) -> Level:
+    """Let some officers ask about persons of whom every `hits_in`-th is found, 0 for nobody; return what it came to."""
+    at = AT + day * 24 * HOUR
+    for number in range(persons):
+        asker = Asker(department="tax", person="sdk", officer=f"N{number // 10 % 4}")
+        one = person(day << 32 | number)
+        if limits.ask(asker, [one], at) is None:
+            limits.told(asker, [(one.person, bool(hits_in) and number % hits_in == 0)], at)
+    return limits.level
+
+
+def test_who_often_finds_somebody_is_known_for_it_once_the_agency_has_looked() -> None:
+    limits = DepartmentLimits("tax", Caps(), lambda: CALENDAR)
+    assert day_of_cases(limits, 0, 700, 10) is Level.STOP
+    limits.turn(AT + 24 * HOUR)
+    limits.lifted_by = "agency/a"
+    day_of_cases(limits, 1, 700, 10)
+    limits.turn(AT + 48 * HOUR)
+    kept = limits.rate
+    assert day_of_cases(limits, 2, 700, 10) is Level.NONE
+    again = DepartmentLimits("tax", Caps(), lambda: CALENDAR)
+    again.rate = kept
+    assert day_of_cases(again, 2, 700, 10) is Level.NONE
+    assert day_of_cases(again, 3, 200, 1) >= Level.THROTTLE, "a walk down a list"
+
+
+def test_who_finds_nobody_for_weeks_does_not_walk() -> None:
+    limits = DepartmentLimits("tax", Caps(), lambda: CALENDAR)
+    for day in range(28):
+        day_of_cases(limits, day, 300, 0)
+    assert day_of_cases(limits, 28, 650, 0) is Level.NONE
+
+
 def test_nobody_is_said_to_be_stopped_where_detectors_alarm_only() -> None:
     walk = [traits(parse(citizen(number, "19850612")), KEY) for number in range(1, 31)]
     for act, level in ((True, Level.STOP), (False, Level.ALARM)):

@@ -175,19 +175,19 @@ class Outcomes:
     Attributes:
         rate: own share of hits, learnt slowly, never below half of `BASE_RATE`.
         hits: score; every hit adds, every miss takes off what several times the own rate would bring.
-        misses: score; every miss adds half of what the own rate would bring, every hit takes one off.
+        misses: score of the day; every miss adds half of what the own rate would bring, every hit takes one off.
     """
 
     rate: float = BASE_RATE
     hits: float = 0.0
     misses: float = 0.0
 
-    def see(self, *, hit: bool) -> None:
-        """Take the outcome for a person."""
+    def see(self, *, hit: bool, known: bool = False) -> None:
+        """Take the outcome for a person; of a `known` file, one that was looked at, what is usual is always learnt."""
         usual = max(0.05, 3 * self.rate)
         self.hits = min(_MAX_SCORE, max(0.0, self.hits + hit - usual))
         self.misses = min(_MAX_SCORE, max(0.0, self.misses - 1 if hit else self.misses + self.rate / 2))
-        if not self.hits:
+        if known or not self.hits:
             # A walk through a list must not become the measure of itself.
             self.rate = max(BASE_RATE / 2, self.rate + 0.001 * (hit - self.rate))
 

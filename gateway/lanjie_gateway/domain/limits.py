@@ -120,6 +120,15 @@ class DepartmentLimits:
         return self.baseline.usual(working=self._calendar().is_working_day(self._day))
 
     @property
+    def rate(self) -> float:
+        """Share of persons with an outcome other than a pass that is usual for it."""
+        return self._whole.outcomes.rate
+
+    @rate.setter
+    def rate(self, usual: float) -> None:
+        self._whole.outcomes.rate = usual
+
+    @property
     def level(self) -> Level:
         """The strongest that holds for the department or one of its askers."""
         strongest = max(scope.level for scope in (self._whole, *self._askers.values()))
@@ -142,8 +151,9 @@ class DepartmentLimits:
         self._day = today
         outcomes = self._whole.outcomes
         self._whole = self._department_scope()
-        # Who found many with leave goes on tomorrow as ever; only what is usual for the department is kept of it.
-        self._whole.outcomes = Outcomes(outcomes.rate) if self.lifted_by else outcomes
+        # Who found many with leave goes on tomorrow as ever; only what is usual for the department is kept of it. That
+        # nobody is found for weeks is usual where few are listed: it is held against a day alone.
+        self._whole.outcomes = Outcomes(outcomes.rate, hits=0.0 if self.lifted_by else outcomes.hits)
         self._askers.clear()
         self._judged.clear()
         self.added.clear()
@@ -191,7 +201,7 @@ class DepartmentLimits:
                 continue
             self._judged.add(person)
             for scope, name in scopes:
-                scope.outcomes.see(hit=hit)
+                scope.outcomes.see(hit=hit, known=bool(self.lifted_by))
                 scores = {"hits": scope.outcomes.hits}
                 if len(self._whole.seen) > max(500.0, 2 * usual):
                     scores["misses"] = scope.outcomes.misses
@@ -235,7 +245,8 @@ class DepartmentLimits:
         if found is None:
             if len(self._askers) >= MOST_ASKERS:
                 self._forget_one()
-            found = self._askers[name] = _Scope(Neighbourhood(512))
+            # What is usual for the department is usual for those who ask for it.
+            found = self._askers[name] = _Scope(Neighbourhood(512), Outcomes(self.rate))
         self._askers.move_to_end(name)
         return found
 

@@ -58,7 +58,7 @@ _CONNECT: Final = {
     "application_name": "lanjie",
     "options": " ".join(f"-c {name}={value}" for name, value in _SESSION.items()),
 }
-NEWEST: Final = "0012"
+NEWEST: Final = "0013"
 """The newest schema's version."""
 
 

@@ -33,10 +33,11 @@ def keep(connection: sa.Connection, rows: Sequence[LimitDay]) -> None:
             "hours": list(row.hours),
             "trips": list(row.trips),
             "lifted_by": row.lifted_by,
+            "rate": row.rate,
         }
         if known is not None:
             if sum(known.hours) > sum(row.hours):
-                values |= {"off_hours": known.off_hours, "hours": known.hours}
+                values |= {"off_hours": known.off_hours, "hours": known.hours, "rate": known.rate}
             values["trips"] = known.trips + [each for each in row.trips if each not in known.trips]
             values["lifted_by"] = row.lifted_by or known.lifted_by
         put = database.insert(connection, LIMIT_DAY).values(department=row.department, day=row.day, **values)
@@ -66,5 +67,5 @@ def answered_since(
         wanted = wanted.where(INQUIRY.c.id < before)
     # In the order they were loaded, which is about that of the day; uploads of SDKs may be days late, and are left out.
     rows = connection.execute(wanted.order_by(INQUIRY.c.id.desc()).limit(limit)).all()
-    found = [bytes(row.record) for row in rows if row.decided_at >= since]
+    found = [row.record for row in rows if row.decided_at >= since]
     return found, rows[-1].id if found else None

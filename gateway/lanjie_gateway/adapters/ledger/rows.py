@@ -318,6 +318,7 @@ class LimitDay:
         hours: distinct persons by hour.
         trips: limits that were reached, as JSON values.
         lifted_by: who lifted the limits for the day; empty for nobody.
+        rate: share of persons with an outcome other than a pass that was usual by then; `None` before it was kept.
     """
 
     department: str
@@ -326,3 +327,4 @@ class LimitDay:
     hours: Sequence[int]
     trips: Sequence[Mapping[str, Any]]
     lifted_by: str
+    rate: float | None = None

@@ -384,6 +384,7 @@ LIMIT_DAY: Final = sa.Table(
     sa.Column("hours", sa.JSON, nullable=False),
     sa.Column("trips", sa.JSON, nullable=False),
     sa.Column("lifted_by", sa.String, nullable=False),
+    sa.Column("rate", sa.Float),
 )
 GRANT_ACT: Final = sa.Table(
     "grant_act",
