@@ -1,5 +1,6 @@
 """What a grant covers, what widens it, which files are refused, and who vouches for an officer (Art. 24, 39, 49)."""
 
+import dataclasses
 import datetime
 from typing import Any
 
@@ -248,3 +249,21 @@ def test_nothing_is_granted_to_whom_no_grant_names_and_everything_to_the_embedde
 
 def test_keys_of_officers_are_not_shown() -> None:
     assert "6b6b" not in repr(SIGNER)
+
+
+@pytest.mark.parametrize(
+    ("own", "granted", "handled"),
+    [
+        ("320100", "320100", "320100"),
+        ("320100", "320000", "320100"),
+        ("320100", "000000", "320100"),
+        ("320000", "320100", "320100"),
+        ("340100", "320000", "320000"),
+    ],
+)
+def test_a_question_without_a_region_is_handled_in_the_narrower_of_grant_and_department(
+    own: str, granted: str, handled: str
+) -> None:
+    asker = Principal(department="water", person="p", roles=frozenset({Role.INQUIRER}), region=own)
+    one = dataclasses.replace(LOCAL_GRANT, region=granted, regions=frozenset({granted}))
+    assert asker.granted(one).region == handled

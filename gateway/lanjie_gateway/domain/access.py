@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from lanjie_gateway.domain.errors import Refused
-from lanjie_gateway.domain.grants import LOCAL_GRANT, Grant
+from lanjie_gateway.domain.grants import Grant
 from lanjie_gateway.domain.signing import PublicKey
 from lanjie_matcher.catalogues import Level
 from lanjie_matcher.listings import Listing
@@ -77,7 +77,8 @@ class Principal:
         department: the unit it acts for.
         person: the person or token behind it; a second person is another value.
         roles: what it may do.
-        region: GB/T 2260, the handling region of a check that names none: the grant's, or else the department's.
+        region: GB/T 2260, the handling region of a check that names none: the grant's, or the department's own where it
+            lies within: that of a whole province would leave the measures of its city out (Art. 45).
         grant: what its department may ask; `None` for nothing.
         writes: what it may list, correct and end as an authority; `None` for everything (the embedded department).
         manages: what it may publish as a manager; `None` for lists of any level and region (the same).
@@ -110,9 +111,9 @@ class Principal:
 
     def granted(self, grant: Grant | None) -> Self:
         """Return the same caller with what its department is granted, and the handling region of that grant."""
-        # The grant of everything says nothing of where `local` handles its cases.
-        region = self.region if grant is None or grant is LOCAL_GRANT else grant.region
-        return replace(self, grant=grant, region=region)
+        if grant is None or covers(grant.region, self.region):
+            return replace(self, grant=grant)
+        return replace(self, grant=grant, region=grant.region)
 
     def require_inquiry(
         self, matter: str, mode: str, region: str, day: datetime.date, *, held_by: Iterable[str] = ()
