@@ -94,6 +94,14 @@ def test_no_history_gets_more_persons_than_the_cap_and_known_ones_are_always_ans
     assert limits.persons == len(answered) <= cap
 
 
+def test_a_grant_for_more_persons_is_its_officers_too() -> None:
+    limits = DepartmentLimits("tax", Caps(department=20, officer=10), lambda: CALENDAR)
+    file = [person(number) for number in range(60)]
+    officer = Asker(department="tax", person="sdk", officer="N1", persons_per_day=100)
+    assert limits.ask(officer, file[:50], AT) is None
+    assert limits.ask(officer, file[50:], AT) is not None
+
+
 def test_made_up_officers_are_bounded_and_held_back_ones_are_kept() -> None:
     limits = DepartmentLimits("tax", Caps(department=0, officer=1), lambda: CALENDAR)
     greedy = Asker(department="tax", person="sdk", officer="greedy")

@@ -266,8 +266,10 @@ class DepartmentLimits:
         """(4), (5)."""
         if self._acts(own, self._whole) is Level.STOP:
             return _stopped()
+        # A grant that allows the department more allows in proportion more to the officer who brings the file.
+        more = max(1.0, self.cap / self._caps.department) if self._caps.department else 1.0
         for scope, name, cap, would_be in (
-            (own, asker.scope, self._caps.officer if asker.officer else 0, len(own.seen) + fresh),
+            (own, asker.scope, int(self._caps.officer * more) if asker.officer else 0, len(own.seen) + fresh),
             (self._whole, _EVERYBODY, self.cap, self.persons + new),
         ):
             if cap and would_be > cap:
