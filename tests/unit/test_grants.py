@@ -266,4 +266,4 @@ def test_a_question_without_a_region_is_handled_in_the_narrower_of_grant_and_dep
 ) -> None:
     asker = Principal(department="water", person="p", roles=frozenset({Role.INQUIRER}), region=own)
     one = dataclasses.replace(LOCAL_GRANT, region=granted, regions=frozenset({granted}))
-    assert asker.granted(one).region == handled
+    assert asker.granted(LOCAL_GRANT).granted(one).handling_region == handled

@@ -199,7 +199,7 @@ class UpdateEncoder:
 
     def _scope_of(self, offer: Offer, asker: Principal) -> bytes:
         # The same for all who watch for a department, until a catalogue is published, a grant or the key is another.
-        made_of = (offer.epoch, offer.view.raw_key, offer.catalogue_revision, asker.department, asker.region)
+        made_of = (offer.epoch, offer.view.raw_key, offer.catalogue_revision, asker.department, asker.handling_region)
         scope = self._scopes.get(made_of)
         if scope is None:
             if len(self._scopes) >= _KNOWN_SCOPES:
@@ -230,7 +230,7 @@ def _grant(asker: Principal) -> pb.GrantScope | None:
         matters=sorted(grant.matters or ()),
         modes=sorted(number for number, mode in MODES.items() if number and mode in grant.modes),
         regions=sorted(grant.regions),
-        home_region=asker.region,
+        home_region=asker.handling_region,
         days=pb.DateSpan(start_date=grant.valid_from.isoformat(), end_date=grant.valid_until.isoformat()),
         officers_required=grant.officers_required,
         counter_key=grant.counter_key,

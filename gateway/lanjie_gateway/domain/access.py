@@ -77,8 +77,7 @@ class Principal:
         department: the unit it acts for.
         person: the person or token behind it; a second person is another value.
         roles: what it may do.
-        region: GB/T 2260, the handling region of a check that names none: the grant's, or the department's own where it
-            lies within: that of a whole province would leave the measures of its city out (Art. 45).
+        region: of the department, GB/T 2260.
         grant: what its department may ask; `None` for nothing.
         writes: what it may list, correct and end as an authority; `None` for everything (the embedded department).
         manages: what it may publish as a manager; `None` for lists of any level and region (the same).
@@ -109,11 +108,19 @@ class Principal:
             wanted = " or ".join(roles)
             raise Refused("NOT_PERMITTED", f"this needs the role {wanted}", required=wanted)
 
+    @property
+    def handling_region(self) -> str:
+        """Region of a question that names none: the grant's, or the department's own where it lies within.
+
+        That of a whole province would leave the measures of its city out (Art. 45).
+        """
+        if self.grant is None or covers(self.grant.region, self.region):
+            return self.region
+        return self.grant.region
+
     def granted(self, grant: Grant | None) -> Self:
-        """Return the same caller with what its department is granted, and the handling region of that grant."""
-        if grant is None or covers(grant.region, self.region):
-            return replace(self, grant=grant)
-        return replace(self, grant=grant, region=grant.region)
+        """Return the same caller with what its department is granted."""
+        return replace(self, grant=grant)
 
     def require_inquiry(
         self, matter: str, mode: str, region: str, day: datetime.date, *, held_by: Iterable[str] = ()

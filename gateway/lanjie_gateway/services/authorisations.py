@@ -146,7 +146,7 @@ class AuthorisationService:
                 raise invalid_argument("matters", "unknown", "no catalogue in force knows one of the matters")
             if Role.AGENCY not in principal.roles:
                 held_by = catalogues.lineage(matter, today)
-                principal.require_inquiry(matter, Mode.AUTHORISED, principal.region, today, held_by=held_by)
+                principal.require_inquiry(matter, Mode.AUTHORISED, principal.handling_region, today, held_by=held_by)
 
 
 def parsed(text: str) -> Identifier:

@@ -175,19 +175,16 @@ class InquiryService:
         """
         said = {each.sequence: (micros(each.at), _subject(each)) for each in known}
         others = await self._ledger.call(Ledger.not_kept, f"sdk-{sdk_id}", said) if said else ()
-        taken = []
+        apart = {}
         for each in known:
-            name = fork(sdk_id, each.message)
-            source = f"sdk-{name}"
-            if each.sequence in others and not await self._ledger.call(Ledger.inquiry_position, source):
+            if each.sequence in others:
+                name = fork(sdk_id, each.message)
                 told = {"id": f"{name}-{each.sequence}", "spool": name, "lineage": lineage, "forked": sdk_id}
-                row = _local_row(asker, each, {**told, **self._judge(asker, each)})
-                await self._ledger.call(Ledger.add_inquiries, source, each.sequence, [row])
-                taken.append(each)
+                apart[f"sdk-{name}"] = _local_row(asker, each, {**told, **self._judge(asker, each)})
+        taken = await self._ledger.call(Ledger.add_apart, apart) if apart else ()
         if taken:
-            fault = ChainFault.FORKED.value
-            _log.error("spool_chain_broken", spool=sdk_id, fault=fault, before=taken[0].sequence)
-            before = taken[0].sequence
+            fault, before = ChainFault.FORKED.value, taken[0].sequence
+            _log.error("spool_chain_broken", spool=sdk_id, fault=fault, before=before)
             await self._tell(asker, {"matter": taken[0].matter, "spool": sdk_id, "before": before, "chain": fault})
 
     async def _tell(self, asker: Principal, said: Mapping[str, Any]) -> None:
@@ -197,7 +194,7 @@ class InquiryService:
     def _judge(self, asker: Principal, each: UploadedPass) -> dict[str, Any]:
         """Return what the record says of the right to a pass, of who vouches for the officer, and where."""
         grant = self._grants.at(asker.department, each.at)
-        region = each.region or asker.granted(grant).region
+        region = each.region or asker.granted(grant).handling_region
         if grant is None:
             return {"not_granted": "grant", "region": masked_text(region)}
         day = day_of(each.at)

@@ -622,7 +622,7 @@ def _told(asker: Principal, inquiry: Inquiry, own: Sequence[str] = ()) -> dict[s
 
 
 def _region(asker: Principal, inquiry: Inquiry) -> str:
-    return inquiry.handling_region or asker.region
+    return inquiry.handling_region or asker.handling_region
 
 
 def _admit_mode(inquiry: Inquiry) -> None:

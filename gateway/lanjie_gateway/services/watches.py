@@ -188,7 +188,7 @@ class WatchService:
         question = Question(
             matter=matter,
             at=now,
-            handling_region=region or principal.region,
+            handling_region=region or principal.handling_region,
             department=asking(principal.department),
             implementer_kinds=grant.implementer_kinds,
             kind_hint=kind_by_code(parsed),
@@ -240,7 +240,9 @@ class WatchService:
     def _grant(self, principal: Principal, matter: str, region: str) -> Grant:
         today = day_of(self._clock())
         held_by = self._catalogues().lineage(matter, today)
-        return principal.require_inquiry(matter, Mode.EX_OFFICIO, region or principal.region, today, held_by=held_by)
+        return principal.require_inquiry(
+            matter, Mode.EX_OFFICIO, region or principal.handling_region, today, held_by=held_by
+        )
 
     def _require_known(self, matter: str) -> None:
         if not self._catalogues().ever_knew(matter):

@@ -45,6 +45,14 @@ def add(
     connection.execute(put.on_conflict_do_update(index_elements=["source"], set_=further_on, where=further))
 
 
+def add_apart(connection: sa.Connection, rows: Mapping[str, InquiryRow]) -> list[InquiryRow]:
+    """Keep each record as the only one of its source; return those that were not there."""
+    new = {source: row for source, row in rows.items() if not position(connection, source)}
+    for source, row in new.items():
+        add(connection, source, row.sequence, [row])
+    return list(new.values())
+
+
 def _unknown(connection: sa.Connection, source: str, rows: Sequence[InquiryRow]) -> list[InquiryRow]:
     numbers = [row.sequence for row in rows]
     within = sa.select(INQUIRY.c.sequence).where(

@@ -952,6 +952,11 @@ class Ledger:
         with database.transaction(self._engine) as connection:
             inquiries.add(connection, source, position, rows, chain)
 
+    def add_apart(self, rows: Mapping[str, InquiryRow]) -> list[InquiryRow]:
+        """Keep each record as the only one of its source, all in one transaction; return those that were not there."""
+        with database.transaction(self._engine) as connection:
+            return inquiries.add_apart(connection, rows)
+
     def inquiry_position(self, source: str) -> int:
         """Return how far a source was read; 0 where it never was."""
         with database.transaction(self._engine) as connection:
