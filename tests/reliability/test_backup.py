@@ -136,11 +136,11 @@ def _records_are_whole(state: Path, source: Any, answered: list[str]) -> None:
             listed = client.check(uscc(150), **ASK)
             assert listed.outcome.name == "INTERCEPT"
             assert listed.epoch == control.ledger.epoch
-    known = {(each["source"], each["sequence"]): each["record"] for each in _named(source, "inquiry")}
+    known = {each["decision_id"]: each["record"] for each in _named(source, "inquiry")}
     ids = [each.decision_id for each in held]
     assert len(ids) == len(set(ids))
     assert set(answered) <= set(ids)
-    assert all(known[each.decision_id.partition("-")[0], each.sequence] == each.record for each in held)
+    assert all(known[each.decision_id] == each.record for each in held)
 
 
 def _inquiries(ledger: Ledger) -> list[Any]:
