@@ -5,6 +5,7 @@ import datetime
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -306,6 +307,22 @@ async def test_the_asynchronous_client_follows(gateway: RunningGateway) -> None:
             await aio.acknowledge([alert.number])
             break
     assert told(gateway) == []
+
+
+def test_who_follows_waits_where_there_are_too_many_streams(
+    gateway: RunningGateway, client: lanjie.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watches, "MOST_STREAMS", 0)
+    client.watch(uscc(43), matter=MATTER, purpose="履约期间", until=UNTIL)
+    with ThreadPoolExecutor(1) as hands:
+        first = hands.submit(lambda: next(client.alerts(follow=True)))
+        with pytest.raises(TimeoutError):
+            first.result(0.5)
+        monkeypatch.setattr(watches, "MOST_STREAMS", 1)
+        gateway.import_rows([row(uscc(43), "COURT")])
+        gateway.run(gateway.inner.control.alerts.catch_up())
+        assert first.result(20).kind is lanjie.AlertKind.LISTED
+    told(gateway)
 
 
 def test_days_go_by(tmp_path) -> None:

@@ -8,13 +8,15 @@ from typing import Any, Final
 
 from lanjie._handle import Handle
 from lanjie._watch import Alert, Watch, acknowledge_request, read_alert, read_watch, register_request
-from lanjie.errors import Unavailable
+from lanjie.errors import RateLimited, Unavailable
 from lanjie.v1 import watch_pb2
 from lanjie_matcher.identifiers import Identifier
 
 _PAGE: Final = 100
 _FIRST_PAUSE: Final = 0.2
 _LAST_PAUSE: Final = 5.0
+_PASSING: Final = (Unavailable, RateLimited)
+"""What whoever follows waits out."""
 
 
 class Alerts:
@@ -107,7 +109,7 @@ class Alerts:
             timeout: seconds for each call to the gateway; that of the client when `None`.
 
         Raises:
-            LanjieError: see `check`; with `follow` not `Unavailable`.
+            LanjieError: see `check`; with `follow` neither `Unavailable` nor `RateLimited`.
         """
         for page in self._pages(after, timeout, follow=follow):
             for alert in page:
@@ -139,7 +141,7 @@ class Alerts:
                     if page:
                         after = page[-1].number
                         yield page
-            except Unavailable:
+            except _PASSING:
                 if not follow:
                     raise
             time.sleep(pause)
@@ -147,7 +149,7 @@ class Alerts:
 
     def _kept_trying(self, number: int, timeout: float | None, *, follow: bool) -> None:
         # What came to nothing comes again; whoever follows goes on.
-        with contextlib.suppress(*((Unavailable,) if follow else ())):
+        with contextlib.suppress(*(_PASSING if follow else ())):
             self.acknowledge([number], timeout=timeout)
 
     def _watching(self, method: str, request: Any, timeout: float | None) -> Any:
