@@ -1,5 +1,6 @@
 """Records of a worker on their way from its segment to the ledger."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ from structlog.testing import capture_logs
 
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
 from lanjie_gateway.adapters.segments import SegmentWriter, segments
+from lanjie_gateway.domain.access import Role
 from lanjie_gateway.services import inquiries
 from lanjie_gateway.services.grants import GrantService
-from lanjie_gateway.services.inquiries import InquiryService
+from lanjie_gateway.services.inquiries import InquiryService, UploadedPass
 from lanjie_matcher.catalogues import CatalogueSet
 from tests.contract.test_passes import row
+from tests.support.gateway import person
 from tests.support.ledger import Clock, open_ledger
 
 PAGE = 3
@@ -82,4 +85,24 @@ async def test_what_cannot_be_read_of_a_segment_is_told(tmp_path: Path) -> None:
         assert await service.load() == 1
         assert await service.load() == 0
     assert [(each["event"], each["bytes"]) for each in logs] == [("segment_cut", 2 * (size + 8))]
+    await ledger.close()
+
+
+@pytest.mark.asyncio
+async def test_uploads_of_one_department_let_others_have_their_turn(tmp_path: Path) -> None:
+    """A removal is several calls: behind as many uploads as one SDK cares to send at once, each would wait for all."""
+    ledger = LedgerThread(lambda: open_ledger(tmp_path))
+    await ledger.start()
+    grants = GrantService(ledger, lambda: CatalogueSet(()), published)
+    service = InquiryService(ledger, tmp_path / "inquiry", Clock(), grants)
+    asker = person("inquirer", Role.INQUIRER)
+    known: dict[str, Any] = {"epoch": 1, "generation": 1, "revision": 1, "set_age": 0, "matter": "m", "purpose": "p"}
+    one = UploadedPass(sequence=1, at=Clock()(), view_digest=7, **known)
+    uploads = [asyncio.create_task(service.upload(asker, f"{number:032x}", "l", [one])) for number in range(40)]
+    await asyncio.sleep(0)
+    for _ in range(6):
+        await ledger.call(Ledger.head)
+    assert sum(each.done() for each in uploads) < 12
+    await asyncio.gather(*uploads)
+    assert len(await ledger.call(Ledger.inquiries)) == 40
     await ledger.close()

@@ -4,7 +4,7 @@ import asyncio
 import datetime
 import itertools
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +82,7 @@ class InquiryService:
         self._task: asyncio.Task[None] | None = None
         # Who explains an answer loads too: two at once would delete the same segment.
         self._one_at_a_time = asyncio.Lock()
+        self._uploading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._records = OwnRecords(ledger, clock)
         self.spool_faults = 0
 
@@ -140,6 +141,13 @@ class InquiryService:
         if not self._grants.ever(asker.department):
             raise not_granted("grant")
         _require_sound(sdk_id, lineage, passes)
+        # One at a time of each department: whoever writes waits behind those that wait for the ledger (Art. 65).
+        async with self._uploading[asker.department]:
+            return await self._upload(asker, sdk_id, lineage, passes, block)
+
+    async def _upload(
+        self, asker: Principal, sdk_id: str, lineage: str, passes: Sequence[UploadedPass], block: Block
+    ) -> tuple[int, int]:
         source = f"sdk-{sdk_id}"
         held = await self._ledger.call(Ledger.inquiry_position, source)
         await self._take_others(asker, sdk_id, lineage, [each for each in passes if each.sequence <= held])
