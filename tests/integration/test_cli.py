@@ -181,6 +181,11 @@ def test_no_gateway_is_one_line_and_exit_2(tmp_path: Path, gateway_file: Path) -
     assert (find.code, "lanjie serve" in find.err) == (2, True)
 
 
+def test_status_asks_several_listeners(lanjie: Lanjie) -> None:
+    refused = lanjie("status", "--address", "127.0.0.1:1")
+    assert (refused.code, "--gateway-file" in refused.err) == (2, True)
+
+
 def test_a_wrong_token_is_refused(lanjie: Lanjie, tmp_path: Path, gateway_file: Path) -> None:
     (tmp_path / "token").write_text("guess")
     assert "CREDENTIALS_INVALID" in lanjie("check", LISTED, *SUPPLIER, "--token-file", str(tmp_path / "token")).err

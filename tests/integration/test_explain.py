@@ -15,6 +15,7 @@ import lanjie
 from lanjie_gateway.adapters.ledger import Ledger
 from lanjie_gateway.adapters.ledger.tables import INQUIRY
 from lanjie_gateway.cli.explain import explain as command
+from lanjie_gateway.cli.gateway_file import Target
 from lanjie_gateway.domain.access import Role
 from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.domain.events import EventKind
@@ -153,14 +154,14 @@ def test_the_command_tells_every_step_and_no_identifier(
     asked: dict[str, Any] = {"matter": "tendering.bidder", "purpose": PURPOSE, "name": "李示例"}
     decision = client.check(subject, **asked)
     assert decision.reason is lanjie.UndeterminedReason.NAME_MISMATCH
-    command(decision.decision_id, purpose=WHY, gateway_file=gateway.file, as_json=True)
+    command(decision.decision_id, purpose=WHY, target=Target(gateway_file=gateway.file), as_json=True)
     shown = capsys.readouterr().out
     values = json.loads(shown)
     assert values["reproduced"]
     assert values["steps"][2]["findings"][0]["verdict"] == "applies"
     tampered(gateway, decision.decision_id, outcome="PASS")
     with pytest.raises(typer.Exit) as ended:
-        command(decision.decision_id, purpose=WHY, gateway_file=gateway.file)
+        command(decision.decision_id, purpose=WHY, target=Target(gateway_file=gateway.file))
     assert ended.value.exit_code == 1
     shown += (account := capsys.readouterr().out)
     assert "not reproduced" in account

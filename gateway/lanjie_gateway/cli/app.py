@@ -31,7 +31,7 @@ from lanjie_gateway.cli import (
 from lanjie_gateway.cli.demo import demo
 from lanjie_gateway.cli.explain import explain
 from lanjie_gateway.cli.feedback import feedback, report
-from lanjie_gateway.cli.gateway_file import CommandError, with_tls
+from lanjie_gateway.cli.gateway_file import CommandError, with_targets
 from lanjie_gateway.cli.migrate import migrate
 from lanjie_gateway.cli.rotate import rotate_view_key
 from lanjie_gateway.cli.serve import serve
@@ -75,7 +75,7 @@ app.command()(backup.restore)
 app.command("rotate-view-key")(rotate_view_key)
 app.command()(migrate)
 app.command()(demo)
-with_tls(app)
+with_targets(app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -15,14 +15,11 @@ import typer
 from lanjie_gateway.cli import render
 from lanjie_gateway.cli.arguments import identifier_text
 from lanjie_gateway.cli.gateway_file import (
-    Address,
     AsJson,
     CommandError,
-    GatewayFile,
     Listener,
     Person,
     Target,
-    TokenFile,
 )
 from lanjie_gateway.cli.private_files import replacing
 
@@ -54,9 +51,7 @@ def verify(
     export_file: Annotated[
         Path | None, typer.Option("--export", help="A file of `audit export` or `audit archive`.")
     ] = None,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Recompute every record, the tree and each checkpoint; exit 1 and the first bad place when something is wrong.
@@ -79,7 +74,6 @@ def verify(
             if state is not None or ledger_url is not None:
                 report = _offline(state, ledger_url, _public(state, key), (since, note), told)
             else:
-                target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
                 report = _online(target, since, note, told)
     except KeyboardInterrupt:
         raise CommandError(f"interrupted; go on with --since {done}", 2) from None
@@ -96,9 +90,7 @@ def witness(
     *,
     old: Annotated[Path | None, typer.Option("--from", help="The checkpoint that the witness has.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
 ) -> None:
     """Print the newest checkpoint with the proof that it continues an earlier one, as C2SP tlog-witness has it."""
     from lanjie.v1 import audit_pb2
@@ -106,7 +98,6 @@ def witness(
     from lanjie_gateway.domain.checkpoints import with_proof
 
     size = _size_of(_witnessed(old)) if old is not None else 0
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
         found = admin.call(admin.audit.GetWitness, audit_pb2.GetWitnessRequest(old_size=size))
     if not found.note:
@@ -133,9 +124,7 @@ def search(
     before: Annotated[datetime.datetime | None, typer.Option("--to", help="Before, UTC.")] = None,
     page_size: Annotated[int, typer.Option(min=1, max=1_000, help="Records of a page.")] = 100,
     page: Annotated[int, typer.Option(min=0, max=MOST, help="Where to go on, as the page before told.")] = 0,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Find inquiry records; the subject is not shown, and the search leaves a record of its own."""
@@ -157,7 +146,6 @@ def search(
     for field, value in (("from_time", since), ("to_time", before)):
         if value is not None:
             getattr(request, field).FromDatetime(value.replace(tzinfo=datetime.UTC))
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
         found = admin.call(admin.audit.SearchRecords, request, seconds=LONG_SECONDS)
     if as_json:
@@ -185,15 +173,12 @@ def export(
     purpose: Purpose,
     start: Annotated[int, typer.Option("--start", min=0, max=MOST, help="First place in the tree.")] = 0,
     end: Annotated[int, typer.Option("--end", min=0, max=MOST, help="Behind the last place; 0 for all.")] = 0,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
 ) -> None:
     """Write records with proofs: `lanjie audit verify --export FILE --key HEX` needs no gateway."""
     from lanjie.v1 import audit_pb2
     from lanjie_gateway.cli.admin import connect
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     request = audit_pb2.ExportRecordsRequest(purpose=purpose, start=start, end=end)
     _not_there(output)
     with replacing(output) as file, connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
@@ -219,9 +204,7 @@ def archive(
         int | None,
         typer.Option("--start", min=0, max=MOST, help="First place; else where the archives before end."),
     ] = None,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Write records before they end: `lanjie audit verify --export FILE --key HEX` needs no gateway."""
@@ -233,7 +216,6 @@ def archive(
     request = audit_pb2.ArchiveRecordsRequest(purpose=purpose, start=start)
     if until is not None:
         request.until_time.FromDatetime(start_of(until.date()))
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     _not_there(output)
     with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
         with replacing(output) as file:
@@ -264,9 +246,7 @@ def archive(
 def erase(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Erase nothing, and tell what would go.")] = False,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Erase what records say whose retention has ended, as the gateway does every day."""
@@ -274,7 +254,6 @@ def erase(
     from lanjie_gateway.cli.admin import connect
 
     request = audit_pb2.EndRetentionRequest(dry_run=dry_run)
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
         *_, last = admin.stream(admin.audit.EndRetention, request, seconds=LONG_SECONDS)
     if as_json:

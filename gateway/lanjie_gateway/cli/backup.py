@@ -12,14 +12,11 @@ import typer
 
 from lanjie_gateway.cli import render
 from lanjie_gateway.cli.gateway_file import (
-    Address,
     AsJson,
     CommandError,
-    GatewayFile,
     Listener,
     Person,
     Target,
-    TokenFile,
 )
 
 if TYPE_CHECKING:
@@ -36,9 +33,7 @@ def backup(
         Path | None,
         typer.Option("-o", "--output", help="File to write; it stays below the state directory when left out."),
     ] = None,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Write a backup while the gateway serves: ledger, keys, tokens and inquiry records as of one revision.
@@ -50,7 +45,6 @@ def backup(
 
     if output is not None:
         _require_free(output)
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     last = pb.BackupResponse()
     with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin, render.steps(hidden=as_json) as step:
         for last in admin.stream(admin.ledger.Backup, pb.BackupRequest(), seconds=BACKUP_SECONDS):

@@ -7,14 +7,11 @@ import typer
 
 from lanjie_gateway.cli import render, signatures
 from lanjie_gateway.cli.gateway_file import (
-    Address,
     AsJson,
     CommandError,
-    GatewayFile,
     Listener,
     Person,
     Target,
-    TokenFile,
 )
 
 MAX_FILE_BYTES = 64 * 1024
@@ -28,9 +25,7 @@ def publish(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file only.")] = False,
     signing_key: signatures.SigningKeyFile = None,
     signature: signatures.SignatureFile = None,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Publish the working days of one year, signed; of one year the newest file counts."""
@@ -44,7 +39,6 @@ def publish(
         raise CommandError(f"{file} cannot be read: {error.strerror}") from None
     if len(content) > MAX_FILE_BYTES:
         raise CommandError(f"{file} is larger than 64 KiB")
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     signed = None
     if not dry_run:
         signed = signatures.signature_of(
@@ -70,16 +64,13 @@ def publish(
 def show(
     year: Annotated[int, typer.Argument(metavar="[YEAR]", min=0, max=9999, help="One year; all when left out.")] = 0,
     *,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Show the years whose working days are known."""
     from lanjie.v1 import calendar_pb2
     from lanjie_gateway.cli.admin import connect
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
         answer = admin.call(admin.calendar.GetYears, calendar_pb2.GetYearsRequest(year=year))
     if as_json:
@@ -101,16 +92,13 @@ def due(
     rule: Annotated[str, typer.Argument(help="Code of the deadline, e.g. revocation-notice.")],
     *,
     started: Annotated[str, typer.Option("--from", help="Day of the event, YYYY-MM-DD; it does not count.")],
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Say until when something has to be done, by which text."""
     from lanjie.v1 import calendar_pb2
     from lanjie_gateway.cli.admin import connect
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
         request = calendar_pb2.GetDueRequest(rule=rule, started_date=started)
         answer = admin.call(admin.calendar.GetDue, request)

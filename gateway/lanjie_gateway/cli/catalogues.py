@@ -7,14 +7,11 @@ import typer
 
 from lanjie_gateway.cli import editions, render, signatures
 from lanjie_gateway.cli.gateway_file import (
-    Address,
     AsJson,
     CommandError,
-    GatewayFile,
     Listener,
     Person,
     Target,
-    TokenFile,
 )
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
@@ -31,9 +28,7 @@ def publish(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file, and say what it changes.")] = False,
     signing_key: signatures.SigningKeyFile = None,
     signature: signatures.SignatureFile = None,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Publish one edition of a measure list, signed; a refusal names file, entry and rule."""
@@ -47,7 +42,6 @@ def publish(
         raise CommandError(f"{file} cannot be read: {error.strerror}") from None
     if len(content) > MAX_FILE_BYTES:
         raise CommandError(f"{file} is larger than 4 MiB")
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     signed = None
     if not dry_run:
         signed = signatures.signature_of(
@@ -88,9 +82,7 @@ def show(
     on: Annotated[str, typer.Option(metavar="DATE", help="Day to show the states on; today when left out.")] = "",
     raw: Annotated[bool, typer.Option("--file", help="Print the published file itself.")] = False,
     signature: Annotated[bool, typer.Option("--signature", help="Print its signature, for `verify`.")] = False,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Show the published editions, or one of them, and where each stands in its life."""
@@ -99,7 +91,6 @@ def show(
 
     if (raw or signature) and not catalogue_id:
         raise CommandError("--file and --signature need the ID of one catalogue")
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
         request = catalogue_pb2.GetCatalogueRequest(catalogue_id=catalogue_id, edition=edition, on_date=on)
         found = admin.call(admin.catalogues.GetCatalogue, request).editions

@@ -15,12 +15,9 @@ import typer
 from lanjie_gateway.cli import receipts, render
 from lanjie_gateway.cli.arguments import identifier_text, parse_instant
 from lanjie_gateway.cli.gateway_file import (
-    Address,
     AsJson,
     CommandError,
-    GatewayFile,
     Target,
-    TokenFile,
     open_client,
 )
 from lanjie_gateway.cli.private_files import replacing
@@ -74,19 +71,14 @@ def check(
         str, typer.Option(metavar="ID", help="The subject's authorisation: asks under it, not ex officio (Art. 39).")
     ] = "",
     request_id: Annotated[str, typer.Option(help="Name of this question, to ask again after a lost answer.")] = "",
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Check one subject; exit 0 whenever there is an answer, whatever it is."""
     from lanjie import InquiryMode
 
     at = parse_instant(as_of) if as_of is not None else None
-    target, text = (
-        Target(gateway_file=gateway_file, address=address, token_file=token_file),
-        identifier_text(identifier),
-    )
+    text = identifier_text(identifier)
     with open_client(target) as client:
         decision = client.check(
             text,
@@ -126,9 +118,7 @@ def check_file(
     handling_region: Annotated[str, typer.Option(help="Region that handles the matter, six digits.")] = "",
     as_of: AsOf = None,
     receipt: ReceiptFile = None,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Check every row of a file. A malformed row is UNDETERMINED(IDENTIFIER_INVALID) of its own, the others answer."""
@@ -144,7 +134,6 @@ def check_file(
         "handling_region": handling_region,
         "as_of": at,
     }
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     tally = Tally()
     started = time.perf_counter()
     with open_client(target) as client, render.progress(hidden=as_json, steps=True) as bar:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lanjie_gateway.cli import render
-from lanjie_gateway.cli.gateway_file import Address, AsJson, GatewayFile, Listener, Person, Target, TokenFile
+from lanjie_gateway.cli.gateway_file import AsJson, Listener, Person, Target
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -18,16 +18,13 @@ def explain(
     decision_id: Annotated[str, typer.Argument(metavar="DECISION_ID", help="Id of the decision, as the answer told.")],
     *,
     purpose: Annotated[str, typer.Option("--purpose", help="Why it is asked (Art. 24), 1 to 200 characters.")],
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Explain a past answer (Art. 65, PIPL 24); exit 1 when deciding again does not give the same."""
     from lanjie.v1 import audit_pb2
     from lanjie_gateway.cli.admin import connect
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
         found = admin.call(admin.audit.Explain, audit_pb2.ExplainRequest(decision_id=decision_id, purpose=purpose))
     if as_json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lanjie_gateway.cli import render
-from lanjie_gateway.cli.gateway_file import Address, AsJson, GatewayFile, Listener, Person, Target, TokenFile
+from lanjie_gateway.cli.gateway_file import AsJson, Listener, Person, Target
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -35,9 +35,7 @@ def report(
         datetime.datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M"], help="When he did, time of Shanghai.")
     ] = None,
     correct: Annotated[bool, typer.Option("--correct", help="It takes the place of an earlier report.")] = False,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Tell what was done about an answer with an effect; the same again changes nothing."""
@@ -58,7 +56,6 @@ def report(
     )
     if confirmed_at is not None:
         request.confirmed_time.FromDatetime(confirmed_at.replace(tzinfo=SHANGHAI).astimezone(datetime.UTC))
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.FEED, Person.INQUIRER)) as feed:
         taken = feed.call(feed.feedback.Report, request)
     if as_json:
@@ -78,16 +75,13 @@ def feedback(
     department: Annotated[str, typer.Option(help="Of one department; the agency sees all.")] = "",
     overdue: Annotated[bool, typer.Option("--overdue", help="Those alone whose last day is past.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many.")] = 100,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """List answers with an effect that nobody has reported on, the oldest first, and count them by department."""
     from lanjie.v1 import feedback_pb2 as pb
     from lanjie_gateway.cli.admin import connect
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.FEED, Person.AGENCY)) as feed:
         request = pb.ListOutstandingRequest(department=department, overdue=overdue, limit=limit)
         found = feed.call(feed.feedback.ListOutstanding, request)

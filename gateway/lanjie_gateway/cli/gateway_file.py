@@ -1,17 +1,15 @@
 """Which gateway a command talks to, and as whom: `gateway.json` of `serve`, or an explicit address and token file.
 
 `serve` names one token file for each person of the embedded department; a command takes the one its task belongs to.
-Tokens are read when they are needed, and never shown. A certificate takes the place of a token: every command that
-talks to a gateway has its options (`with_tls`), and goes to the listeners with TLS.
+Tokens are read when they are needed, and never shown. A certificate takes their place, on the listeners with TLS.
+A command that talks to a gateway has a parameter `target`; `with_targets` makes options of it.
 """
 
 import enum
 import functools
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -27,16 +25,27 @@ GatewayFile = Annotated[
     Path | None,
     typer.Option("--gateway-file", envvar=VARIABLE, help="gateway.json that `serve` writes into its state directory."),
 ]
-Address = Annotated[str | None, typer.Option("--address", help="HOST:PORT of the listener, instead of the file's.")]
-TokenFile = Annotated[
-    Path | None, typer.Option("--token-file", help="File with the bearer token, instead of the file's.")
-]
-_TLS_OPTIONS: Final[Mapping[str, tuple[str, str]]] = {
-    "tls_cert": ("LANJIE_CLIENT_CERT", "Own certificate, PEM, in place of a token: goes to the listeners with TLS."),
-    "tls_key": ("LANJIE_CLIENT_KEY", "Its private key, PEM."),
-    "tls_ca": ("LANJIE_GATEWAY_CA", "Authority that vouches for the gateway, PEM."),
+_OPTIONS: Final[Mapping[str, Any]] = {
+    "gateway_file": GatewayFile,
+    "address": Annotated[
+        str | None, typer.Option("--address", help="HOST:PORT of the listener, instead of the file's.")
+    ],
+    "token_file": Annotated[
+        Path | None, typer.Option("--token-file", help="File with the bearer token, instead of the file's.")
+    ],
+    "tls_cert": Annotated[
+        Path | None,
+        typer.Option(
+            envvar="LANJIE_CLIENT_CERT",
+            help="Own certificate, PEM, in place of a token: goes to the listeners with TLS.",
+        ),
+    ],
+    "tls_key": Annotated[Path | None, typer.Option(envvar="LANJIE_CLIENT_KEY", help="Its private key, PEM.")],
+    "tls_ca": Annotated[
+        Path | None, typer.Option(envvar="LANJIE_GATEWAY_CA", help="Authority that vouches for the gateway, PEM.")
+    ],
 }
-_tls: ContextVar["lanjie.Tls | None"] = ContextVar("tls", default=None)
+"""What a command's `target` is made of."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -85,11 +94,15 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What the caller said of the gateway: a gateway file, or address and token file; the latter win one by one."""
+    """What the caller said of the gateway: a gateway file, or address and token file; the latter win one by one.
+
+    A certificate says who asks in place of a token.
+    """
 
     gateway_file: Path | None
     address: str | None = None
     token_file: Path | None = None
+    tls: "lanjie.Tls | None" = None
 
     def endpoint(self, listener: Listener, person: Person) -> Endpoint:
         """Return where to go and as whom.
@@ -97,11 +110,10 @@ class Target:
         Raises:
             CommandError: nothing names the gateway, or a file it needs cannot be read.
         """
-        tls = _tls.get()
-        if tls is not None:
+        if self.tls is not None:
             if self.token_file is not None:
                 raise CommandError("a certificate says who asks: leave --token-file out, or --tls-cert")
-            return Endpoint(address=self.address or _entry(self.content(), "tls", listener), tls=tls)
+            return Endpoint(address=self.address or _entry(self.content(), "tls", listener), tls=self.tls)
         if self.address is not None and self.token_file is not None:
             return Endpoint(address=self.address, token=_token(self.token_file))
         content = self.content()
@@ -131,11 +143,6 @@ class Target:
             raise CommandError(f"{self.gateway_file} is not a gateway file")
         return content
 
-    @property
-    def certified(self) -> bool:
-        """Whether a certificate says who asks."""
-        return _tls.get() is not None
-
     def arguments(self) -> list[str]:
         """Return the options that name this gateway again, for a command to be typed by another person."""
         return ["--gateway-file", str(self.gateway_file)] if self.gateway_file else ["--address", str(self.address)]
@@ -149,55 +156,47 @@ def open_client(target: Target) -> "lanjie.Client":
     return lanjie.Client(endpoint.address, token=endpoint.token, tls=endpoint.tls, local=False)
 
 
-def with_tls(app: typer.Typer) -> None:
-    """Give every command of a tree that talks to a gateway the options of a certificate."""
+def with_targets(app: typer.Typer) -> None:
+    """Give every command of a tree that has a `target` the options that name one."""
     for command in app.registered_commands:
-        if command.callback is not None and "gateway_file" in inspect.signature(command.callback).parameters:
-            command.callback = _taking_tls(command.callback)
+        if command.callback is not None and "target" in inspect.signature(command.callback).parameters:
+            command.callback = _taking_options(command.callback)
     for group in app.registered_groups:
         if group.typer_instance is not None:
-            with_tls(group.typer_instance)
+            with_targets(group.typer_instance)
 
 
-def _taking_tls(command: Callable[..., Any]) -> Callable[..., Any]:
+def _taking_options(command: Callable[..., Any]) -> Callable[..., Any]:
     own = inspect.signature(command, eval_str=True)
-    added = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[Path | None, typer.Option(f"--{name.replace('_', '-')}", envvar=variable, help=text)],
-        )
-        for name, (variable, text) in _TLS_OPTIONS.items()
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in _OPTIONS.items()
     ]
 
     @functools.wraps(command)
     def taking(*args: Any, **kwargs: Any) -> Any:
-        with _using_tls({name: kwargs.pop(name, None) for name in _TLS_OPTIONS}):
-            return command(*args, **kwargs)
+        files = {name: kwargs.pop(name, None) for name in _OPTIONS}
+        tls = _certificate({name: files.pop(name) for name in ("tls_cert", "tls_key", "tls_ca")})
+        return command(*args, target=Target(**files, tls=tls), **kwargs)
 
-    parameters = [*own.parameters.values(), *added]
+    parameters = [
+        parameter for each in own.parameters.values() for parameter in (options if each.name == "target" else [each])
+    ]
     taking.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
     taking.__annotations__ = {each.name: each.annotation for each in parameters}
     return taking
 
 
-@contextmanager
-def _using_tls(files: Mapping[str, Path | None]) -> Iterator[None]:
+def _certificate(files: Mapping[str, Path | None]) -> "lanjie.Tls | None":
     told = {name: path for name, path in files.items() if path is not None}
     if not told:
-        yield
-        return
+        return None
     if len(told) < len(files):
         options = " and ".join(f"--{name.replace('_', '-')}" for name in files if name not in told)
         raise CommandError(f"a certificate wants {options} as well")
     import lanjie
 
-    before = _tls.set(lanjie.Tls.from_files(ca=told["tls_ca"], cert=told["tls_cert"], key=told["tls_key"]))
-    try:
-        yield
-    finally:
-        _tls.reset(before)
+    return lanjie.Tls.from_files(ca=told["tls_ca"], cert=told["tls_cert"], key=told["tls_key"])
 
 
 def unreachable(address: str) -> str:

@@ -11,14 +11,11 @@ from rich.text import Text
 
 from lanjie_gateway.cli import render
 from lanjie_gateway.cli.gateway_file import (
-    Address,
     AsJson,
     CommandError,
-    GatewayFile,
     Listener,
     Person,
     Target,
-    TokenFile,
 )
 
 EXIT_WAITING = 4
@@ -36,9 +33,7 @@ def set_(
     file: Annotated[Path, typer.Argument(help="Grant file, TOML; docs/operations.md has the form.")],
     *,
     reason: Reason,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Set the grant of a department; what widens it waits for a second person (exit code 4)."""
@@ -50,7 +45,6 @@ def set_(
         raise CommandError(f"{file} cannot be read: {error.strerror}") from None
     if len(content) > MAX_FILE_BYTES:
         raise CommandError(f"{file} is larger than 1 MiB")
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     answer = _call(target, "SetGrant", pb.SetGrantRequest(file=content, reason=reason))
     if as_json:
         render.emit(render.message_dict(answer))
@@ -76,15 +70,12 @@ def end(
     *,
     reason: Reason,
     document: Annotated[str, typer.Option("--document", help="Number of the document it rests on.")],
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """End the grant of a department at once."""
     from lanjie.v1 import access_pb2 as pb
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     request = pb.EndGrantRequest(department=department, reason=reason, document=document)
     answer = _call(target, "EndGrant", request)
     _show_act(answer, f"{department}: ended, revision {answer.act.revision}", as_json=as_json)
@@ -94,15 +85,12 @@ def end(
 def show(
     department: Department,
     *,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Show the grant of a department."""
     from lanjie.v1 import access_pb2 as pb
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     (act,) = _call(target, "GetGrants", pb.GetGrantsRequest(department=department)).acts
     if as_json:
         render.emit(render.message_dict(act))
@@ -113,15 +101,12 @@ def show(
 @app.command("list")
 def list_(
     *,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """List the grants that stand."""
     from lanjie.v1 import access_pb2 as pb
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     _show_acts(_call(target, "GetGrants", pb.GetGrantsRequest()), as_json=as_json)
 
 
@@ -129,30 +114,24 @@ def list_(
 def history(
     department: Department,
     *,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Show everything that was ever granted to a department, ended and declined."""
     from lanjie.v1 import access_pb2 as pb
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     _show_acts(_call(target, "GetGrantHistory", pb.GetGrantHistoryRequest(department=department)), as_json=as_json)
 
 
 @app.command()
 def waiting(
     *,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """List the grants that wait for a second person."""
     from lanjie.v1 import access_pb2 as pb
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     _show_acts(_call(target, "GetWaitingGrants", pb.GetWaitingGrantsRequest()), as_json=as_json)
 
 
@@ -160,15 +139,12 @@ def waiting(
 def confirm(
     act_id: ActId,
     *,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Let a waiting grant work, as another person than the one who set it."""
     from lanjie.v1 import access_pb2 as pb
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     answer = _call(target, "ConfirmGrant", pb.ConfirmGrantRequest(act_id=act_id), Person.CONTROLLER)
     _show_act(answer, f"{answer.act.department}: set, revision {answer.act.revision}", as_json=as_json)
 
@@ -178,15 +154,12 @@ def decline(
     act_id: ActId,
     *,
     reason: Reason,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Give a waiting grant up."""
     from lanjie.v1 import access_pb2 as pb
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     answer = _call(target, "DeclineGrant", pb.DeclineGrantRequest(act_id=act_id, reason=reason), Person.CONTROLLER)
     _show_act(answer, f"{act_id}: declined", as_json=as_json)
 

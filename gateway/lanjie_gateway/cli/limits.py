@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lanjie_gateway.cli import render
-from lanjie_gateway.cli.gateway_file import Address, AsJson, GatewayFile, Listener, Person, Target, TokenFile
+from lanjie_gateway.cli.gateway_file import AsJson, Listener, Person, Target
 
 app = typer.Typer(no_args_is_help=True, help="Limits on asking about natural persons.")
 _COLOURS = {"ALARM": "yellow", "THROTTLE": "yellow", "STOP": "red"}
@@ -22,16 +22,13 @@ def show(
         str, typer.Argument(metavar="[DEPARTMENT]", help="Code of one department; all when left out.")
     ] = "",
     *,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Show how many natural persons departments asked about today, and which limits they reached."""
     from lanjie.v1 import ledger_pb2
     from lanjie_gateway.cli.admin import connect
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
         answer = admin.call(admin.ledger.GetLimits, ledger_pb2.GetLimitsRequest(department=department))
     if as_json:
@@ -48,16 +45,13 @@ def lift(
         str, typer.Option("--reason", help="Why, 1 to 500 characters; no names and numbers of subjects.")
     ],
     document: Annotated[str, typer.Option("--document", help="Document it rests on, 1 to 200 characters.")],
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Lift a department's limits on natural persons until the end of the day in Shanghai; leaves a record."""
     from lanjie.v1 import ledger_pb2
     from lanjie_gateway.cli.admin import connect
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     request = ledger_pb2.LiftLimitsRequest(department=department, reason=reason, document=document)
     with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
         answer = admin.call(admin.ledger.LiftLimits, request)

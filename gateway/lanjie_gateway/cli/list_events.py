@@ -7,14 +7,11 @@ import typer
 
 from lanjie_gateway.cli import lists, render
 from lanjie_gateway.cli.gateway_file import (
-    Address,
     AsJson,
     CommandError,
-    GatewayFile,
     Listener,
     Person,
     Target,
-    TokenFile,
 )
 from lanjie_gateway.cli.lists import Day, Document, ListingId, Reason
 
@@ -32,13 +29,10 @@ def stay(
     document: Document,
     date: Day = None,
     until: LastDay = None,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Record a stay by a court or reconsideration organ."""
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     facts: dict[str, Any] = {"reason": reason, "document": document, "day": _day(date), "until_date": _day(until)}
     lists.carry_out("stay", "STAYED", listing_id, target, as_json=as_json, **facts)
 
@@ -55,15 +49,12 @@ def close_objection(
     reason: Reason,
     document: Document,
     date: Day = None,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Close an objection with its outcome and a reply to the subject (Art. 64)."""
     from lanjie.v1 import listing_pb2 as pb
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     number = pb.ObjectionOutcome.Value(f"OBJECTION_OUTCOME_{outcome.upper()}")
     facts: dict[str, Any] = {
         "reason": reason,
@@ -88,15 +79,12 @@ def notice(
     reason: Reason,
     document: Document,
     date: Day = None,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Record that notice arrived (Art. 65); revoke, annul or correct the listing within two working days."""
     from lanjie.v1 import listing_pb2 as pb
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     number = pb.InstrumentNotice.Value(f"INSTRUMENT_NOTICE_{what.upper()}")
     facts: dict[str, Any] = {"reason": reason, "document": document, "day": _day(date)}
     facts |= {"notice": number, "instrument_date": _day(instrument_date)}
@@ -111,15 +99,12 @@ def review(
     contest: Annotated[bool, typer.Option("--contest", help="You do not agree; say why with --reason.")] = False,
     reason: Annotated[str, typer.Option(help="Why, 1 to 500 characters; needed to contest.")] = "",
     document: Annotated[str, typer.Option(help="Number of a document of its own, where there is one.")] = "",
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Look at an act that another person recorded by hand (Art. 61). A contested act stands until it is undone."""
     if contest and not reason:
         raise CommandError("--contest needs a --reason")
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     facts: dict[str, Any] = {"reason": reason or "agreed", "document": document or f"revision {revision}"}
     facts |= {"reviewed_revision": revision, "contested": contest}
     lists.carry_out("review", "REVIEWED", listing_id, target, as_json=as_json, person=Person.REVIEWER, **facts)
@@ -130,9 +115,7 @@ def duties(
     overdue: Annotated[bool, typer.Option("--overdue", help="Those alone whose last day is past.")] = False,
     rule: Annotated[str, typer.Option(help="Those of one deadline, e.g. objection-reply.")] = "",
     late: Annotated[bool, typer.Option("--late", help="Those too that were done too late in twelve months.")] = False,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """List who has to do what by when (Art. 60, 61, 64-66), the last to fall due first."""
@@ -141,7 +124,6 @@ def duties(
     from lanjie_gateway.cli.admin import connect
     from lanjie_matcher.civil_time import day_of
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
         request = pb.ListDutiesRequest(overdue=overdue, rule=rule, late=late)
         found = admin.call(admin.listings.ListDuties, request).duties

@@ -13,14 +13,11 @@ import typer
 from lanjie_gateway.cli import render
 from lanjie_gateway.cli.arguments import identifier_text, parse_instant
 from lanjie_gateway.cli.gateway_file import (
-    Address,
     AsJson,
     CommandError,
-    GatewayFile,
     Listener,
     Person,
     Target,
-    TokenFile,
 )
 from lanjie_gateway.cli.profiles import list_format, read_profile
 
@@ -64,9 +61,7 @@ def import_file(
     as_of: Annotated[
         str | None, typer.Option(metavar="INSTANT", help="full only: complete as of this instant, ISO 8601.")
     ] = None,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Import a file in one transaction: its good rows are all in or none.
@@ -79,7 +74,6 @@ def import_file(
     how: str = mode or (known.mode if known else "") or "delta"
     if as_of is not None and how != "full":
         raise CommandError("--as-of goes with --mode full")
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     header = import_header(
         file,
         list_type=list_type or (known.list_type if known else ""),
@@ -193,7 +187,7 @@ def confirm_command(receipt_id: str, target: Target) -> str:
     # The gateway file names a second person of department `local` only.
     named = target.gateway_file is not None and target.token_file is None
     extra = [] if named else ["--token-file", "THEIR_TOKEN_FILE"]
-    if target.certified:
+    if target.tls is not None:
         extra = ["--tls-cert", "THEIR_CERTIFICATE", "--tls-key", "THEIR_KEY"]
     return shlex.join(["lanjie", "list", "confirm", receipt_id, *target.arguments(), *extra])
 
@@ -203,16 +197,13 @@ def find(
     identifier: Annotated[str, typer.Argument(metavar="IDENT", help="kind:number; `-` reads it from standard input.")],
     *,
     purpose: Purpose = PURPOSE,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Find the listings of one identifier, the ended ones included."""
     from lanjie.v1 import listing_pb2 as pb
     from lanjie_gateway.cli.admin import connect
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.ADMIN, Person.AUTHORITY)) as admin:
         request = pb.FindRequest(identifier=identifier_text(identifier), purpose=purpose)
         found = admin.call(admin.listings.Find, request).listings
@@ -229,16 +220,13 @@ def show(
     listing_id: ListingId,
     *,
     purpose: Purpose = PURPOSE,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Show one listing and its events."""
     from lanjie.v1 import listing_pb2 as pb
     from lanjie_gateway.cli.admin import connect
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.ADMIN, Person.AUTHORITY)) as admin:
         answer = admin.call(admin.listings.Get, pb.GetRequest(listing_id=listing_id, purpose=purpose))
     if as_json:
@@ -333,12 +321,9 @@ def _add_event_command(name: str, kind: str, help_text: str) -> None:
         reason: Reason,
         document: Document,
         date: Day = None,
-        gateway_file: GatewayFile = None,
-        address: Address = None,
-        token_file: TokenFile = None,
+        target: Target,
         as_json: AsJson = False,
     ) -> None:
-        target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
         day = date.date().isoformat() if date is not None else ""
         carry_out(name, kind, listing_id, target, as_json=as_json, reason=reason, document=document, day=day)
 

@@ -12,14 +12,11 @@ import typer
 from lanjie_gateway.cli import render
 from lanjie_gateway.cli.arguments import identifier_text, parse_instant
 from lanjie_gateway.cli.gateway_file import (
-    Address,
     AsJson,
     CommandError,
-    GatewayFile,
     Listener,
     Person,
     Target,
-    TokenFile,
 )
 from lanjie_gateway.cli.private_files import replacing
 
@@ -45,9 +42,7 @@ def report(
     also: Annotated[list[str] | None, typer.Option(help="Another number of the same subject; `-` reads it.")] = None,
     before: Annotated[str | None, typer.Option(metavar="INSTANT", help="Inquiries before this instant only.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page to print, in Chinese.")] = None,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Tell a subject who asked about it, when, for which matter and with which result, and what is listed of it."""
@@ -62,7 +57,7 @@ def report(
     request.proof.proved_time.FromDatetime(proved.astimezone(datetime.UTC))
     if before:
         request.before_time.FromDatetime(parse_instant(before).astimezone(datetime.UTC))
-    with _rights(gateway_file, address, token_file) as (connection, service):
+    with _rights(target) as (connection, service):
         answer = connection.call(service.SubjectReport, request)
     if html is not None:
         from lanjie_gateway.cli.report_page import page
@@ -83,16 +78,14 @@ def listings(
     *,
     purpose: Annotated[str, typer.Option(help="Why it is asked (Art. 24), 1 to 200 characters.")],
     case_no: Annotated[str, typer.Option(help="Number of the case.")],
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Read the listings in force of a subject with the persons marked beside them (Art. 32), by a grant for it."""
     from lanjie.v1 import rights_pb2 as pb
 
     request = pb.ReadListingsRequest(identifier=identifier_text(identifier), purpose=purpose, case_no=case_no)
-    with _rights(gateway_file, address, token_file, Person.INQUIRER) as (connection, service):
+    with _rights(target, Person.INQUIRER) as (connection, service):
         answer = connection.call(service.ReadListings, request)
     if as_json:
         render.emit(render.message_dict(answer))
@@ -117,9 +110,7 @@ def register(
     valid_until: Annotated[str, typer.Option(metavar="DATE", help="Last day, at most a year after the document.")],
     uses: Annotated[int, typer.Option(min=1, max=10, help="How many inquiries.")] = 1,
     department: Annotated[str, typer.Option(help="Department, where the agency registers for it.")] = "",
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Register a subject's authorisation: one subject, named matters, one document (Art. 69)."""
@@ -141,7 +132,7 @@ def register(
         uses=uses,
     )
     person = Person.AGENCY if department else Person.INQUIRER
-    with _rights(gateway_file, address, token_file, person) as (connection, service):
+    with _rights(target, person) as (connection, service):
         _show(connection.call(service.RegisterAuthorisation, request).authorisation, as_json=as_json)
 
 
@@ -149,16 +140,14 @@ def register(
 def show(
     authorisation_id: Annotated[str, typer.Argument(metavar="ID")],
     *,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Show an authorisation and what is left of it."""
     from lanjie.v1 import rights_pb2 as pb
 
     request = pb.GetAuthorisationRequest(authorisation_id=authorisation_id)
-    with _rights(gateway_file, address, token_file) as (connection, service):
+    with _rights(target) as (connection, service):
         _show(connection.call(service.GetAuthorisation, request).authorisation, as_json=as_json)
 
 
@@ -167,16 +156,14 @@ def withdraw(
     authorisation_id: Annotated[str, typer.Argument(metavar="ID")],
     *,
     reason: Annotated[str, typer.Option(help="Number of the subject's request, or the reason.")],
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """End an authorisation at the subject's request, at once."""
     from lanjie.v1 import rights_pb2 as pb
 
     request = pb.WithdrawAuthorisationRequest(authorisation_id=authorisation_id, reason=reason)
-    with _rights(gateway_file, address, token_file) as (connection, service):
+    with _rights(target) as (connection, service):
         _show(connection.call(service.WithdrawAuthorisation, request).authorisation, as_json=as_json)
 
 
@@ -186,16 +173,14 @@ def add_complaint(
     *,
     about: Annotated[str, typer.Option(help="listing:ID, decision:ID or department:CODE.")],
     text: Annotated[str, typer.Option(help="What is complained of, at most 2,000 characters.")],
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Take a complaint of a subject."""
     from lanjie.v1 import rights_pb2 as pb
 
     request = pb.AddComplaintRequest(identifier=identifier_text(identifier), about=about, text=text)
-    with _rights(gateway_file, address, token_file) as (connection, service):
+    with _rights(target) as (connection, service):
         _show(connection.call(service.AddComplaint, request).complaint, as_json=as_json)
 
 
@@ -204,16 +189,14 @@ def list_complaints(
     *,
     about: Annotated[str, typer.Option(help="Those about this alone.")] = "",
     closed: Annotated[bool, typer.Option("--closed", help="The closed ones too.")] = False,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """List complaints, the oldest first."""
     from lanjie.v1 import rights_pb2 as pb
 
     request = pb.ListComplaintsRequest(about=about, closed=closed)
-    with _rights(gateway_file, address, token_file) as (connection, service):
+    with _rights(target) as (connection, service):
         found = connection.call(service.ListComplaints, request).complaints
     if as_json:
         render.emit([render.message_dict(each) for each in found])
@@ -230,9 +213,7 @@ def close_complaint(
     outcome: Annotated[str, typer.Option(help="founded, partly_founded or unfounded.")],
     reply: Annotated[str, typer.Option(help="Reply to the subject, at most 2,000 characters.")],
     accountability: Annotated[str, typer.Option(help="Who is held to account, and how; due unless unfounded.")] = "",
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Close a complaint with its outcome and the reply."""
@@ -241,7 +222,7 @@ def close_complaint(
     request = pb.CloseComplaintRequest(
         complaint_id=complaint_id, outcome=outcome, reply=reply, accountability=accountability
     )
-    with _rights(gateway_file, address, token_file) as (connection, service):
+    with _rights(target) as (connection, service):
         _show(connection.call(service.CloseComplaint, request).complaint, as_json=as_json)
 
 
@@ -249,12 +230,9 @@ _MOMENT = datetime.timedelta(seconds=5)
 
 
 @contextmanager
-def _rights(
-    gateway_file: Path | None, address: str | None, token_file: Path | None, person: Person = Person.AGENCY
-) -> "Iterator[tuple[Connection, Any]]":
+def _rights(target: Target, person: Person = Person.AGENCY) -> "Iterator[tuple[Connection, Any]]":
     from lanjie_gateway.cli.admin import connect
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.FEED, person)) as connection:
         yield connection, connection.rights
 

@@ -3,14 +3,12 @@
 from typing import Any, Final
 
 from lanjie_gateway.cli import render
-from lanjie_gateway.cli.gateway_file import Address, AsJson, GatewayFile, Listener, Person, Target, TokenFile
+from lanjie_gateway.cli.gateway_file import AsJson, Listener, Person, Target
 
 ROTATION_SECONDS: Final = 7_200.0
 
 
-def rotate_view_key(
-    *, gateway_file: GatewayFile = None, address: Address = None, token_file: TokenFile = None, as_json: AsJson = False
-) -> None:
+def rotate_view_key(*, target: Target, as_json: AsJson = False) -> None:
     """Give the view of the SDKs a new key, while checks and removals go on; imports wait meanwhile.
 
     With several hosts, copy the new file of keys/ to the others as soon as this has ended.
@@ -18,7 +16,6 @@ def rotate_view_key(
     from lanjie.v1 import ledger_pb2 as pb
     from lanjie_gateway.cli.admin import connect
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     last = pb.RotateViewKeyResponse()
     endpoint = target.endpoint(Listener.ADMIN, Person.AGENCY)
     with connect(endpoint) as admin, render.steps(hidden=as_json) as step:

@@ -186,7 +186,7 @@ def _key(file: Path) -> "SigningKey":
 
 def _own_key(target: Target) -> Path | None:
     """Return the key that the gateway file names, if the token is the one that goes with it."""
-    if target.gateway_file is None or target.certified:
+    if target.gateway_file is None or target.tls is not None:
         return None
     content = target.content()
     key, tokens = content.get("signing_key"), content.get("tokens")

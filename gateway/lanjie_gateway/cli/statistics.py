@@ -10,14 +10,11 @@ import typer
 
 from lanjie_gateway.cli import render
 from lanjie_gateway.cli.gateway_file import (
-    Address,
     AsJson,
     CommandError,
-    GatewayFile,
     Listener,
     Person,
     Target,
-    TokenFile,
 )
 
 if TYPE_CHECKING:
@@ -52,9 +49,7 @@ def statistics(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the lines to a .csv or .xlsx file.")
     ] = None,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Count checks, hits and effects by groups, and what departments did about them."""
@@ -64,7 +59,6 @@ def statistics(
     if output is not None and output.suffix.lower() not in _FORMATS:
         raise CommandError(f"{output} is neither .csv nor .xlsx")
     groups = [name for each in by.split(",") if (name := each.strip())]
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.ADMIN, Person.AGENCY)) as admin:
         request = pb.GetStatisticsRequest(group_by=groups, since_month=since, until_month=until, department=department)
         found = admin.call(admin.statistics.GetStatistics, request)

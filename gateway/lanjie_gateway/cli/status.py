@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lanjie_gateway.cli import render
-from lanjie_gateway.cli.gateway_file import AsJson, GatewayFile, Listener, Person, Target, TokenFile
+from lanjie_gateway.cli.gateway_file import AsJson, CommandError, Listener, Person, Target
 
 if TYPE_CHECKING:
     from lanjie_gateway.cli.admin import Connection
 
 
-def status(*, gateway_file: GatewayFile = None, token_file: TokenFile = None, as_json: AsJson = False) -> None:
+def status(*, target: Target, as_json: AsJson = False) -> None:
     """Say whether the gateway is ready, its revision, catalogues, lists and SDKs; exit 1 when it is not ready."""
     from lanjie.v1 import audit_pb2, catalogue_pb2, ledger_pb2, screening_pb2
     from lanjie_gateway.cli import certificates, limits, list_status, sync_status
     from lanjie_gateway.cli.admin import connect
 
-    target = Target(gateway_file=gateway_file, token_file=token_file)
+    if target.address is not None:
+        raise CommandError("status asks several listeners: give --gateway-file in place of --address")
     with connect(target.endpoint(Listener.SCREENING, Person.AGENCY)) as screening:
         ready = _ready(screening)
         here = screening.call(screening.screening.Discover, screening_pb2.DiscoverRequest())

@@ -14,14 +14,11 @@ from rich.text import Text
 from lanjie_gateway.cli import render
 from lanjie_gateway.cli.arguments import identifier_text
 from lanjie_gateway.cli.gateway_file import (
-    Address,
     AsJson,
     CommandError,
-    GatewayFile,
     Listener,
     Person,
     Target,
-    TokenFile,
 )
 from lanjie_gateway.cli.lists import (
     Document,
@@ -46,9 +43,7 @@ def add(
     name: Annotated[str, typer.Option(help="Name of the subject.")] = "",
     cells: Cells = None,
     source: Annotated[str, typer.Option(help="Source; the department when left out.")] = "",
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Enter one listing by hand, by the rules of a list file; it waits for another person's confirmation (exit 4)."""
@@ -71,7 +66,6 @@ def add(
         size=len(file),
     )
     requests = iter((pb.ImportRequest(header=header), pb.ImportRequest(data=file)))
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.ADMIN, Person.AUTHORITY)) as admin:
         receipt = admin.call(admin.listings.Import, requests, seconds=IMPORT_SECONDS).receipt
     show_receipt(receipt, target, as_json=as_json)
@@ -84,16 +78,13 @@ def amend(
     cells: Cells = None,
     reason: Reason,
     document: Document,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Correct what a listing says, by its document; it waits for another person's confirmation (exit 4)."""
     from lanjie.v1 import listing_pb2 as pb
     from lanjie_gateway.cli.admin import connect
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     request = pb.RecordEventRequest(
         listing_id=listing_id,
         kind=pb.LISTING_EVENT_KIND_AMENDED,
@@ -109,16 +100,13 @@ def amend(
 def waiting(
     receipt_id: Annotated[str, typer.Argument(metavar="[RECEIPT]", help="One, with what it would change.")] = "",
     *,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Show what waits for a second person: imports, and acts on one listing."""
     from lanjie.v1 import listing_pb2 as pb
     from lanjie_gateway.cli.admin import connect
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.ADMIN, Person.REVIEWER)) as admin:
         found = admin.call(admin.listings.ListWaiting, pb.ListWaitingRequest(receipt_id=receipt_id))
     if as_json:
@@ -148,16 +136,13 @@ def waiting(
 def confirm(
     receipt_id: Waiting,
     *,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Commit what waits; by another person than the one who brought it (Art. 61)."""
     from lanjie.v1 import listing_pb2 as pb
     from lanjie_gateway.cli.admin import IMPORT_SECONDS, connect
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.ADMIN, Person.REVIEWER)) as admin:
         started = time.perf_counter()
         answer = admin.call(admin.listings.Confirm, pb.ConfirmRequest(receipt_id=receipt_id), seconds=IMPORT_SECONDS)
@@ -175,16 +160,13 @@ def decline(
     receipt_id: Waiting,
     *,
     reason: Reason,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Give up what waits; nothing of it is ever committed."""
     from lanjie.v1 import listing_pb2 as pb
     from lanjie_gateway.cli.admin import connect
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.ADMIN, Person.REVIEWER)) as admin:
         answer = admin.call(admin.listings.Decline, pb.DeclineRequest(receipt_id=receipt_id, reason=reason))
     if as_json:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lanjie_gateway.cli import render
-from lanjie_gateway.cli.gateway_file import Address, AsJson, GatewayFile, Listener, Person, Target, TokenFile
+from lanjie_gateway.cli.gateway_file import AsJson, Listener, Person, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,9 +31,7 @@ def add(
     since: Annotated[_Day, typer.Option("--from", formats=["%Y-%m-%d"], help="First day; today if none.")] = None,
     case_no: Annotated[str, typer.Option(help="Number of the case or contract.")] = "",
     region: Annotated[str, typer.Option(help="Region of the handling authority; the department's own if none.")] = "",
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Watch an organisation; again with another term or purpose, the watch takes those."""
@@ -49,7 +47,6 @@ def add(
         until_date=until.date().isoformat(),
         handling_region=region,
     )
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.FEED, Person.INQUIRER)) as feed:
         response = feed.call(feed.watches.Register, request)
     if as_json:
@@ -62,16 +59,13 @@ def add(
 def list_(
     *,
     ended: Annotated[bool, typer.Option("--ended", help="Those too that have ended.")] = False,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """List the department's watches, the newest first."""
     from lanjie.v1 import watch_pb2 as pb
     from lanjie_gateway.cli.admin import connect
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     found: list[pb.Watch] = []
     with connect(target.endpoint(Listener.FEED, Person.INQUIRER)) as feed:
         while True:
@@ -90,16 +84,13 @@ def list_(
 def end(
     watch_id: Annotated[str, typer.Argument(metavar="WATCH_ID", help="Id of the watch.")],
     *,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """End a watch before its term."""
     from lanjie.v1 import watch_pb2 as pb
     from lanjie_gateway.cli.admin import connect
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.FEED, Person.INQUIRER)) as feed:
         watch = feed.call(feed.watches.End, pb.EndRequest(watch_id=watch_id)).watch
     if as_json:
@@ -113,16 +104,13 @@ def close(
     case_no: Annotated[str, typer.Argument(metavar="CASE_NO", help="Number of the case.")],
     *,
     matter: _Matter,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Close a case: a listing that comes later is not held against its passes any more."""
     from lanjie.v1 import watch_pb2 as pb
     from lanjie_gateway.cli.admin import connect
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     with connect(target.endpoint(Listener.FEED, Person.INQUIRER)) as feed:
         response = feed.call(feed.watches.CloseCase, pb.CloseCaseRequest(matter=matter, case_no=case_no))
     if as_json:
@@ -138,9 +126,7 @@ def alerts(
         bool, typer.Option("--follow", help="Wait for more; one JSON object a line with --json.")
     ] = False,
     acknowledge: Annotated[bool, typer.Option("--ack", help="Acknowledge what was shown.")] = False,
-    gateway_file: GatewayFile = None,
-    address: Address = None,
-    token_file: TokenFile = None,
+    target: Target,
     as_json: AsJson = False,
 ) -> None:
     """Show alerts that are not acknowledged, in order."""
@@ -149,7 +135,6 @@ def alerts(
     from lanjie.v1 import watch_pb2 as pb
     from lanjie_gateway.cli.admin import connect
 
-    target = Target(gateway_file=gateway_file, address=address, token_file=token_file)
     shown = []
     with connect(target.endpoint(Listener.FEED, Person.INQUIRER)) as feed:
         if follow:
