@@ -386,6 +386,8 @@ async def test_events_need_grounds_and_a_day_that_has_come(tmp_path):
             ("paid", "No. 9", "2026-11-03", "effective_date"),
             ("paid", "No. 9", "2026-1-3", "effective_date"),
             ("paid", "No. 9", "2026-02-30", "effective_date"),
+            # Its 00:00 in Shanghai is no instant in UTC: the listing could not be read any more.
+            ("paid", "No. 9", "0001-01-01", "effective_date"),
         ):
             with pytest.raises(Refused) as error:
                 await at.listings.remove(view.listing.id, reason, document, day, person("anna"))

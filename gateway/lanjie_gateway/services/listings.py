@@ -248,6 +248,9 @@ class ListingService:
         day = event_facts.parsed_day("effective_date", text)
         if day > day_of(self._clock()):
             raise invalid_argument("effective_date", "future", "an event works from its day or later, not ahead of it")
+        if day == datetime.date.min:
+            # In UTC its 00:00 lies before the first day there is: what is kept could not be read any more.
+            raise invalid_argument("effective_date", "range", "there is no such instant")
         return start_of(day)
 
     async def _get(self, listing_id: str) -> tuple[StoredListing, list[StoredEvent]]:
