@@ -157,6 +157,21 @@ def test_art26_under_eighteen_somebody_is_listed_after_a_cautious_review_only(bo
     assert error.value.rule == rule
 
 
+@pytest.mark.parametrize(
+    ("born", "reviewed", "column"),
+    [("20100302", "true", "other_ids"), ("20100301", "", "cautious_review"), ("20100301", "true", "")],
+)
+def test_art3_the_operator_of_a_business_is_no_minor_either(born, reviewed, column):
+    cells = {"subject_kind": "individual_business", "other_ids": f"citizen:{citizen(1, born)}"}
+    cells |= {"listed_on": "2026-03-01", "cautious_review": reviewed}
+    if not column:
+        assert len(draft(**cells).identifiers) == 2
+        return
+    with pytest.raises(RowRefused) as error:
+        draft(**cells)
+    assert error.value.column == column
+
+
 @pytest.mark.parametrize(("said", "taken"), [("", True), ("dishonesty", True), ("market", False), ("basic", False)])
 def test_art4_a_list_holds_information_on_dishonesty_alone(said, taken):
     if taken:

@@ -485,7 +485,7 @@ def _in_order(dates: Mapping[str, datetime.date | None]) -> None:
 def _of_age(
     identifiers: Sequence[Identifier], dates: Mapping[str, datetime.date | None], today: datetime.date, reviewed: str
 ) -> None:
-    if not identifiers[0].is_person:
+    if len(identifiers) == 1 and not identifiers[0].is_person:
         return
     known = [day for day in (dates["listed_on"], dates["decision_date"]) if day is not None]
     day = min(known, default=today)
@@ -494,7 +494,9 @@ def _of_age(
         if born is None:
             continue
         if _younger(born, _LISTED_FROM, day):
-            raise RowRefused("id_number", "minor", "nobody under sixteen is listed (Art. 3)")
+            # The operator of an individual business stands among its other identifiers, and is found by them.
+            column = "id_number" if each is identifiers[0] else "other_ids"
+            raise RowRefused(column, "minor", "nobody under sixteen is listed (Art. 3)")
         if reviewed.lower() not in _YES and _younger(born, _ADULT_FROM, day):
             message = "under eighteen somebody is listed after a cautious review only (Art. 26)"
             raise RowRefused("cautious_review", "cautious-review", message)
