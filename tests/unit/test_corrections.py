@@ -78,6 +78,15 @@ def test_a_correction_says_what_it_corrects_and_nothing_else():
     assert draft.identifiers == before.identifiers
 
 
+def test_the_listing_of_somebody_who_was_reviewed_with_caution_can_be_corrected():
+    row = {**PERSON, "id_number": citizen(1, "20090601"), "listed_on": "2026-03-01", "cautious_review": "true"}
+    assert change(row, reason="示例").texts["reason"] == "示例"
+    grown = {**row, "listed_on": "2027-06-01", "cautious_review": ""}
+    with pytest.raises(Refused) as error:
+        change(grown, listed_on="2026-03-01")
+    assert error.value.metadata["rule"] == "cautious-review"
+
+
 @pytest.mark.parametrize(
     ("changes", "field", "rule"),
     [

@@ -82,13 +82,23 @@ def corrected(
         list_types={listing.list_type: rule}, list_type="", source="", complete=False, today=today, source_as_of=None
     )
     try:
-        draft = read_row({**before, **changes}, 1, rules)
+        draft = read_row({**before, **_reviewed(before, rules), **changes}, 1, rules)
     except RowRefused as error:
         raise invalid_argument(f"corrections.{error.column}", error.rule, str(error)) from None
     # (3)
     if all(cell_of(draft, column) == before.get(column, "") for column in changes):
         raise invalid_argument("corrections", "nothing", "the listing says this already")
     return draft
+
+
+def _reviewed(before: Mapping[str, str], rules: FileRules) -> Mapping[str, str]:
+    # The review is said when somebody is entered, and not kept: who is listed at that age was reviewed.
+    try:
+        read_row(before, 1, rules)
+    except RowRefused as error:
+        if error.rule == "cautious-review":
+            return {"cautious_review": "true"}
+    return {}
 
 
 def cell_of(draft: ListingDraft, column: str) -> str:
