@@ -68,6 +68,26 @@ def test_what_a_listing_is_keyed_by_is_not_corrected(column):
     assert error.value.metadata == {"field": "corrections", "rule": "column"}
 
 
+@pytest.mark.parametrize(
+    ("row", "changes", "refused"),
+    [
+        (FULL, {"decision_no": "示例〔2026〕2号"}, False),
+        ({**FULL, "source_record_id": ""}, {"decision_no": "示例〔2026〕2号"}, True),
+        ({**FULL, "source_record_id": ""}, {"decision_no": "示例[2026]1号", "reason": "x"}, True),
+        ({**FULL, "source_record_id": ""}, {"listed_on": "2026-01-03"}, False),
+        (PERSON, {"decision_no": "示例〔2026〕1号"}, True),
+        (PERSON, {"listed_on": "2026-01-03"}, True),
+    ],
+)
+def test_without_a_record_id_decision_or_day_key_it_and_are_not_corrected(row, changes, refused):
+    if not refused:
+        change(row, **changes)
+        return
+    with pytest.raises(Refused) as error:
+        change(row, **changes)
+    assert error.value.metadata == {"field": "corrections", "rule": "column"}
+
+
 def test_a_correction_says_what_it_corrects_and_nothing_else():
     draft = change(FULL, expires_on="2027-01-01", reason="", related_persons="")
     before = read_row(FULL, 1, RULES)

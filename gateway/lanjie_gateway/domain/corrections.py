@@ -1,16 +1,18 @@
 """Corrections of a listing by hand (Art. 61, 64, 65): the rules of a list file, for one listing that is there already.
 
-1. What a listing is keyed by is not corrected: identifiers, list type, source and record. Whoever was listed by mistake
-   is deleted, and the right one is entered.
+1. What a listing is keyed by is not corrected: identifiers, list type, source and record; without a record id the
+   decision number, and without that the day of entry. Whoever was listed by mistake is deleted, and the right one is
+   entered.
 2. The corrected listing obeys every rule of a row; what its list type requires may be absent only where it was before.
 3. It says something else than before.
 """
 
+import dataclasses
 import datetime
 from collections.abc import Mapping
 from typing import Final
 
-from lanjie_gateway.domain.errors import invalid_argument
+from lanjie_gateway.domain.errors import Refused, invalid_argument
 from lanjie_gateway.domain.list_file import (
     DATE_COLUMNS,
     TEXT_COLUMNS,
@@ -73,8 +75,7 @@ def corrected(
     # (1)
     for column in changes:
         if column not in CORRECTABLE:
-            message = "only what a decision document says can be corrected, not what the listing is keyed by"
-            raise invalid_argument("corrections", "column", message)
+            raise _keyed()
     before = cells_of(listing, details)
     # (2)
     rule = ListTypeRule(code=listing.list_type, required_fields=tuple(c for c in required_fields if c in before))
@@ -85,10 +86,19 @@ def corrected(
         draft = read_row({**before, **_reviewed(before, rules), **changes}, 1, rules)
     except RowRefused as error:
         raise invalid_argument(f"corrections.{error.column}", error.rule, str(error)) from None
+    # (1) Under another key the source's next word about it would list the subject a second time.
+    texts, dates = {**draft.texts, "decision_no": listing.decision_no}, {**draft.dates, "listed_on": listing.listed_on}
+    if draft.key_text() != dataclasses.replace(draft, texts=texts, dates=dates).key_text():
+        raise _keyed()
     # (3)
     if all(cell_of(draft, column) == before.get(column, "") for column in changes):
         raise invalid_argument("corrections", "nothing", "the listing says this already")
     return draft
+
+
+def _keyed() -> Refused:
+    message = "only what a decision document says can be corrected, not what the listing is keyed by"
+    return invalid_argument("corrections", "column", message)
 
 
 def _reviewed(before: Mapping[str, str], rules: FileRules) -> Mapping[str, str]:
