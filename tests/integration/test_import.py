@@ -62,12 +62,14 @@ async def test_jsonl_says_what_csv_says(tmp_path):
             {"id_kind": "uscc", "id_number": uscc(2), "list_type": "TAX", "decision_no": None, "source_version": 3},
             {"id_kind": "uscc", "id_number": 1.5},
         ]
-        file = jsonl_file(rows) + b"[]\n\n"
+        twice = f'{{"id_kind": "uscc", "id_number": "{uscc(3)}", "id_number": "{uscc(4)}", "list_type": "TAX"}}\n'
+        file = jsonl_file(rows) + b"[]\n\n" + twice.encode()
         receipt = await at.take(file, format=FileFormat.JSONL, file_name="list.jsonl")
         assert receipt.state is ImportState.WAITING
         assert [(row.line, row.column, row.rule) for row in receipt.quarantine] == [
             (3, "id_number", "type"),
             (4, "", "json"),
+            (6, "", "json"),
         ]
         receipt = await at.imports.confirm(receipt.receipt_id, person("bert"))
         assert receipt.counts.added == 2

@@ -183,11 +183,11 @@ class ListReader:
             if not text.strip():
                 continue
             try:
-                value = json.loads(text)
+                value = json.loads(text, object_pairs_hook=_object_of)
             except (ValueError, RecursionError):
                 value = None
             if not isinstance(value, dict):
-                yield line, RowRefused("", "json", "the line is not a JSON object")
+                yield line, RowRefused("", "json", "the line is not a JSON object, or a key of it stands twice")
                 continue
             keys = tuple(value)
             shape = shapes.get(keys)
@@ -259,6 +259,14 @@ def _json_cell(name: str, cell: Any) -> str:
         if len(parts) == len(cell):
             return ";".join(parts)
     raise RowRefused(name, "type", "the value is neither text nor a whole number")
+
+
+def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        # The second would win in silence, as the number of another subject.
+        raise ValueError("a key stands twice")
+    return made
 
 
 def _plain(cell: Any) -> Cell:
