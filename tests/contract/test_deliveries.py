@@ -126,6 +126,9 @@ async def test_a_complete_list_vouches_as_of_its_instant_and_changes_as_of_their
         assert await vouched() == {"tax": TODAY - datetime.timedelta(days=3), "empty": TODAY}
         await at.take(csv_file([cells(7)]), as_of=as_of)
         assert (await vouched())["tax"] == TODAY
+        # only a complete list is complete as of an instant: no row of changes is vouched for beyond its day
+        await at.take(csv_file([cells(70)]), as_of=datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC))
+        assert (await at.find(70))[0].listing.source_as_of is None
         await at.full(csv_file([cells(n) for n in range(59)]), as_of=as_of - datetime.timedelta(days=9))
         assert (await vouched())["tax"] == TODAY
         dry = await at.take(csv_file([cells(1, source="dry")]), dry_run=True)

@@ -433,6 +433,7 @@ class ImportService:
     def _order(self, work: _Work) -> dict[str, Any]:
         today = day_of(work.received_at)
         writes = work.principal.writes
+        as_of = work.header.as_of if work.header.mode is ImportMode.FULL else None
         catalogues = self._catalogues()
         known = {code: catalogues.list_type(code, today) for code in catalogues.list_type_codes()}
         return {
@@ -440,7 +441,7 @@ class ImportService:
             "profile": work.header.profile,
             "batch": work.batch,
             "today": today.toordinal(),
-            "source_as_of": day_of(work.header.as_of).toordinal() if work.header.as_of else 0,
+            "source_as_of": day_of(as_of).toordinal() if as_of else 0,
             "list_types": {code: (each.code, each.required_fields) for code, each in known.items() if each},
             "list_type": work.header.list_type,
             "source": work.header.source,
