@@ -129,6 +129,34 @@ async def test_a_waiting_file_that_was_overtaken_is_outdated(tmp_path):
         assert again.counts.unchanged == 1
 
 
+async def test_a_complete_list_that_comes_late_brings_back_nothing_that_was_corrected_since(tmp_path):
+    async with desk(tmp_path) as at:
+
+        def rows(second, **changes):
+            return [cells(second if n == 1 else n, source_record_id=str(n), **changes) for n in range(MANY)]
+
+        async def listed():
+            return [len(await at.find(n)) for n in (1, 301, 302, 303)]
+
+        monday = at.clock.now
+        await at.take(csv_file(rows(1)))
+        at.clock.pass_by(days=2)
+        await at.take(csv_file(rows(301)))
+        # The list is from before the correction: company 1 was listed by mistake.
+        late = await at.full(csv_file(rows(1)), as_of=monday + datetime.timedelta(days=1))
+        assert [(row.line, row.rule) for row in late.quarantine] == [(3, "stale-version")]
+        assert (late.state, late.counts.absent, await listed()) == (ImportState.WAITING, 0, [0, 1, 0, 0])
+        newer = await at.full(csv_file(rows(302)), as_of=at.clock.now)
+        assert (newer.counts.amended, await listed()) == (1, [0, 0, 1, 0])
+        # Lists of several days that come on one day, in their order, and out of it.
+        at.clock.pass_by(days=9)
+        await at.full(csv_file(rows(301)), as_of=at.clock.now - datetime.timedelta(days=5))
+        await at.full(csv_file(rows(303)), as_of=at.clock.now - datetime.timedelta(days=3))
+        assert await listed() == [0, 0, 0, 1]
+        late = await at.full(csv_file(rows(302)), as_of=at.clock.now - datetime.timedelta(days=4))
+        assert (late.counts.quarantined, await listed()) == (1, [0, 0, 0, 1])
+
+
 async def test_a_complete_list_ends_what_it_no_longer_holds(tmp_path):
     async with desk(tmp_path) as at:
         await at.take(csv_file([*many(), cells(900, source="another")]))

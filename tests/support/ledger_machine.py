@@ -220,7 +220,7 @@ class LedgerMachine(Checked):
             complete_of = (code, source)
             header |= {"mode": ImportMode.FULL, "list_type": code, "source": source, "as_of": as_of}
             file = [*self._most_of(code, source, kept), *file]
-        plan = self.model.read(file, now, complete_of)
+        plan = self.model.read(file, now, complete_of, None if complete is None else as_of)
         self.sent += 1
         order = ImportHeader(**header)
         refused, receipt = self._bring(order, self.sent, file, meanwhile, who)

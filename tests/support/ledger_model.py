@@ -38,6 +38,7 @@ class Entry:
         gaps: the times between an end and a reinstatement.
         clocks: what somebody has to do; `reviews` are the revisions that a second person has to look at.
         amended: when it was last corrected, by a file or by hand.
+        stated: the day that the complete list stated which said so.
         corrected: since its objection was opened. `asked`: the withdrawal of publicity, since `back`.
     """
 
@@ -52,6 +53,7 @@ class Entry:
     stays: list[Pause] = field(default_factory=list)
     back: Instant | None = None
     amended: Instant | None = None
+    stated: datetime.date | None = None
     annulled: bool = False
     erased: bool = False
     objected: bool = False
@@ -63,6 +65,11 @@ class Entry:
     @property
     def ended(self) -> bool:
         return self.annulled or bool(self.ends)
+
+    def newer(self, as_of: Instant, version: str) -> bool:
+        """Whether what is said of it is from after the instant of a complete list whose row has a version."""
+        since = (self.amended or self.entered) > as_of and (self.stated is None or self.stated > day_of(as_of))
+        return since and not older(self.version, version)
 
     def stay(self, at: Instant) -> int | None:
         """Place of the stay that has not ended at an instant; once the listing has ended, of one without an end."""
@@ -201,6 +208,7 @@ class Plan:
     bad: set[tuple[int, str]] = field(default_factory=set)
     told: dict[tuple[str, ...], str] = field(default_factory=dict)
     rows: int = 0
+    as_of: Instant | None = None
 
 
 class Outdated(Exception):
@@ -257,9 +265,11 @@ class Model:
 
     # List files.
 
-    def read(self, rows: Sequence[Row], received: Instant, complete: tuple[str, str] | None) -> Plan:
-        """Meet the rows with what is known; of a complete list, (list type, source) are told."""
-        plan = Plan(received, rows=len(rows))
+    def read(
+        self, rows: Sequence[Row], received: Instant, complete: tuple[str, str] | None, as_of: Instant | None = None
+    ) -> Plan:
+        """Meet the rows with what is known; of a complete list, (list type, source) and its instant are told."""
+        plan = Plan(received, rows=len(rows), as_of=as_of)
         for line, row in enumerate(rows, 2):
             key, op, entry = key_of(row), row["op"], self.entries.get(key_of(row))
             if complete and (op == "D" or (row["list_type"], row["source"]) != complete):
@@ -294,6 +304,9 @@ class Model:
         elif older(row["source_version"], entry.version):
             plan.bad.add((line, "stale-version"))
         elif saying(row) != saying(entry.said):
+            if plan.as_of and entry.newer(plan.as_of, row["source_version"]):
+                plan.bad.add((line, "stale-version"))
+                return
             version = row["source_version"] or entry.version
             plan.steps.append(Step(line, EventKind.AMENDED, key, row, saying(entry.said), version=version))
 
@@ -324,6 +337,8 @@ class Model:
             entry, at = self.entries[step.key], step.at or now
             if step.kind is EventKind.AMENDED:
                 entry.said, entry.version, entry.amended = step.row, step.version, now
+            if step.kind in {EventKind.LISTED, EventKind.AMENDED}:
+                entry.stated = day_of(plan.as_of) if plan.as_of else None
             entry.tell(step.kind, max(at, entry.back + TICK) if step.at and entry.back else at)
 
     def _still(self, plan: Plan, step: Step) -> bool:

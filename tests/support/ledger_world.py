@@ -140,6 +140,7 @@ def parsed(order: dict[str, Any], some: Sequence[Row], first: int) -> tuple[Any,
         source=order["source"],
         complete=order["complete"],
         today=datetime.date.fromordinal(order["today"]),
+        source_as_of=datetime.date.fromordinal(order["source_as_of"]) if order["source_as_of"] else None,
     )
     for line, row in enumerate(some, first):
         try:

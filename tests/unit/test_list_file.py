@@ -295,6 +295,8 @@ def test_names_of_columns_may_be_spaced_and_capital():
         (Op.UPDATE, None, Effect.ADD),
         (Op.INSERT, Known(b"a", "", ended=False), Effect.NOTHING),
         (Op.INSERT, Known(b"b", "1", ended=False), Effect.AMEND),
+        (Op.INSERT, Known(b"b", "1", ended=False, newer=True), Effect.AMEND),
+        (Op.INSERT, Known(b"a", "", ended=False, newer=True), Effect.NOTHING),
         (Op.DELETE, Known(b"b", "", ended=False), Effect.REMOVE),
         (Op.DELETE, Known(b"b", "", ended=True), Effect.NOTHING),
     ],
@@ -309,6 +311,7 @@ def test_what_a_row_does(op, known, effect):
         (Op.DELETE, None, "delete-unknown"),
         (Op.UPDATE, Known(b"b", "", ended=True), "ended-not-resurrected"),
         (Op.INSERT, Known(b"b", "10", ended=False), "stale-version"),
+        (Op.INSERT, Known(b"b", "", ended=False, newer=True), "stale-version"),
     ],
 )
 def test_what_a_row_may_not_do(op, known, rule):

@@ -157,12 +157,16 @@ class Effect(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A listing in the ledger that a row is about. `corrected`: by hand, by a document of its own."""
+    """A listing in the ledger that a row is about.
+
+    `corrected`: by hand, by a document of its own; `newer`: after the instant that the row's list is complete as of.
+    """
 
     content: bytes
     source_version: str
     ended: bool
     corrected: bool = False
+    newer: bool = False
 
 
 @dataclass(slots=True)
@@ -223,6 +227,9 @@ def judge(op: Op, content: bytes, source_version: str, known: Known | None) -> E
     if known.corrected:
         # The source has not taken the correction over, or has news: a person must look before one is lost.
         raise RowRefused("", "corrected-by-hand", "the listing was corrected by a document; amend it by hand")
+    if known.newer and not is_older(known.source_version, source_version):
+        # Late, it would bring back what the source has corrected since, the subject of another one among it.
+        raise RowRefused("", "stale-version", "the listing has changed since the instant the list is complete as of")
     return Effect.AMEND
 
 

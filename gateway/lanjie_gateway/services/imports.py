@@ -76,6 +76,11 @@ class _Work:
     size: int = 0
 
     @property
+    def complete_at(self) -> datetime.datetime | None:
+        """Instant that a complete list says it is complete as of."""
+        return self.header.as_of if self.header.mode is ImportMode.FULL else None
+
+    @property
     def document(self) -> str:
         """What stands for the document of what the file does."""
         return self.header.file_name if self.header.by_hand else f"file {self.header.file_name}"
@@ -433,7 +438,6 @@ class ImportService:
     def _order(self, work: _Work) -> dict[str, Any]:
         today = day_of(work.received_at)
         writes = work.principal.writes
-        as_of = work.header.as_of if work.header.mode is ImportMode.FULL else None
         catalogues = self._catalogues()
         known = {code: catalogues.list_type(code, today) for code in catalogues.list_type_codes()}
         return {
@@ -441,7 +445,7 @@ class ImportService:
             "profile": work.header.profile,
             "batch": work.batch,
             "today": today.toordinal(),
-            "source_as_of": day_of(as_of).toordinal() if as_of else 0,
+            "source_as_of": day_of(work.complete_at).toordinal() if work.complete_at else 0,
             "list_types": {code: (each.code, each.required_fields) for code, each in known.items() if each},
             "list_type": work.header.list_type,
             "source": work.header.source,
@@ -464,6 +468,7 @@ def _stage_rows(ledger: Ledger, work: _Work, rows: tuple[Any, ...]) -> Staged:
         document=work.document,
         generation=work.keys.generation,
         writes=work.principal.writes,
+        as_of=work.complete_at,
     )
 
 

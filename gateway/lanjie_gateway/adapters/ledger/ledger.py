@@ -488,6 +488,7 @@ class Ledger:
         document: str,
         generation: int,
         writes: WriteScope | None = None,
+        as_of: datetime.datetime | None = None,
     ) -> staging.Staged:
         """Stage one chunk of good rows, about 2,000, with view digests of `generation`; see `staging.stage`."""
         now = packed.micros(received_at)
@@ -499,6 +500,7 @@ class Ledger:
                 document=document,
                 generation=generation,
                 writes=writes,
+                as_of=None if as_of is None else packed.micros(as_of),
             )
 
     def quarantine(self, batch: int, rows: Sequence[QuarantinedRow]) -> None:

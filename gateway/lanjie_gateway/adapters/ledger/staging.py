@@ -1,5 +1,6 @@
 """An import on its way: chunks that nobody sees, each a transaction of its own, so that a removal never waits long."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from lanjie_gateway.domain.import_rules import Effect, Known, QuarantinedRow, ju
 from lanjie_gateway.domain.list_file import NOT_PERMITTED, Op, RowRefused
 from lanjie_gateway.domain.source_ages import Source
 from lanjie_gateway.domain.staged import StagedRow, listing_number
+from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.listings import ended_by_event
 
 _LISTING_COLUMNS: Final = (
@@ -75,6 +77,7 @@ def stage(
     document: str,
     generation: int,
     writes: WriteScope | None = None,
+    as_of: int | None = None,
 ) -> Staged:
     """Stage one chunk.
 
@@ -87,6 +90,7 @@ def stage(
         document: what stands for the document of an explicit removal: the file.
         generation: of the view key that the rows' digests were made with.
         writes: what the department may change; a listing outside is left alone. `None` for everything.
+        as_of: instant a complete list is stated to be complete as of; `None` where it is not.
 
     Raises:
         Refused: IMPORT_OUTDATED: the ledger has another view key; these rows would be missing from the view.
@@ -99,6 +103,8 @@ def stage(
     # What is not the writer's reads, to a removal, like what is not there.
     known = {key: there for key, there in known.items() if key not in foreign}
     told = _told(connection, batch, known)
+    if as_of is not None:
+        known |= _newer(connection, rows, known, as_of)
     done = Staged(sources={(row.list_type, row.source) for row in rows})
     chunk = _Chunk(batch, actor, now, document, _slot_of(connection, generation))
     for row in rows:
@@ -244,6 +250,38 @@ def _known(connection: sa.Connection, batch: int, rows: Sequence[StagedRow]) -> 
         )
         for each in found
     }
+
+
+def _newer(
+    connection: sa.Connection, rows: Sequence[StagedRow], known: dict[bytes, tuple[int, bool, Known]], as_of: int
+) -> dict[bytes, tuple[int, bool, Known]]:
+    """Return those of the known listings that say something else than the rows by facts from after an instant.
+
+    Facts are from the day that a complete list stated for them, else from their commit.
+    """
+    numbers = {
+        there[0]: row.natural_key
+        for row in rows
+        if (there := known.get(row.natural_key)) is not None and there[2].content != row.content
+    }
+    if not numbers:
+        return {}
+    facts = (events.EventKind.LISTED.value, events.EventKind.AMENDED.value)
+    since = (
+        sa.select(LISTING.c.id, LISTING.c.packed)
+        .join(EVENT, EVENT.c.listing_id == LISTING.c.id)
+        .join(BATCH, BATCH.c.id == EVENT.c.batch_id)
+        .where(LISTING.c.id.in_(numbers), EVENT.c.kind.in_(facts), BATCH.c.committed_at > as_of)
+    )
+    day = day_of(packed.instant(as_of))
+    newer = {}
+    for each in connection.execute(since):
+        stated = packed.unpack(each.packed).listing.source_as_of
+        if stated is None or stated > day:
+            key = numbers[each.id]
+            number, own, there = known[key]
+            newer[key] = number, own, dataclasses.replace(there, newer=True)
+    return newer
 
 
 def _told(connection: sa.Connection, batch: int, known: dict[bytes, tuple[int, bool, Known]]) -> dict[bytes, bytes]:
