@@ -113,6 +113,17 @@ async def test_a_large_change_waits_for_another_person(tmp_path):
         assert at.published == [1, 2]
 
 
+async def test_a_file_that_takes_listings_to_another_list_type_alters_both(tmp_path):
+    known = catalogues(edition(list_types=(list_type("TAX"), list_type("WAGE"))))
+    async with desk(tmp_path, known) as at:
+        small = [cells(n, source_record_id=str(n)) for n in range(20)]
+        large = [cells(n, source_record_id=str(n), list_type="WAGE") for n in range(1_000, 2_000)]
+        await at.take(csv_file([*small, *large]))
+        receipt = await at.take(csv_file([{**row, "list_type": "WAGE"} for row in small[:9]]))
+        assert (receipt.state, receipt.counts.amended) == (ImportState.WAITING, 9)
+        assert [reason.partition(" live")[0] for reason in receipt.reasons] == ["It alters or ends 9 of 20"]
+
+
 async def test_a_waiting_file_that_was_overtaken_is_outdated(tmp_path):
     async with desk(tmp_path) as at:
         bad = [cells(300 + n, id_number="*" * 18) for n in range(5)]

@@ -316,6 +316,8 @@ class Model:
         added = Counter(step.row["list_type"] for step in plan.steps if step.kind is EventKind.LISTED)
         altering = [step for step in plan.steps if step.kind is EventKind.AMENDED or (step.at and not step.line)]
         altered = Counter(step.row["list_type"] for step in altering)
+        stood = [(step, self.entries[step.key].said["list_type"]) for step in altering]
+        altered += Counter(code for step, code in stood if code != step.row["list_type"])
         if not added and not altered and plan.steps:
             return False
         return (

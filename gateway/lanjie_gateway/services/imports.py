@@ -358,6 +358,8 @@ class ImportService:
         for code, count in staged.amended.items():
             tally.altered[code] = tally.altered.get(code, 0) + count
             tally.amended += count
+        for code, count in staged.left.items():
+            tally.altered[code] = tally.altered.get(code, 0) + count
         work.sources |= staged.sources
         tally.removed += staged.removed
         tally.unchanged += staged.unchanged

@@ -43,10 +43,14 @@ _EVENT_COLUMNS: Final = ("batch_id", "listing_id", "kind", "actor", "reason", "d
 
 @dataclass(slots=True)
 class Staged:
-    """What one chunk did, by list type where thresholds ask; `sources` are those that its rows name, changed or not."""
+    """What one chunk did, by list type where thresholds ask; `sources` are those that its rows name, changed or not.
+
+    `left` counts the amended ones that leave a list type for another one, by the one they leave.
+    """
 
     added: Counter[str] = field(default_factory=Counter)
     amended: Counter[str] = field(default_factory=Counter)
+    left: Counter[str] = field(default_factory=Counter)
     removed: int = 0
     unchanged: int = 0
     bad: list[QuarantinedRow] = field(default_factory=list)
@@ -124,7 +128,7 @@ def stage(
                 continue
         told[row.natural_key] = row.content
     _insert(connection, chunk)
-    _change(connection, chunk)
+    _change(connection, chunk, done)
     bulk.insert(connection, SEEN, _SEEN_COLUMNS, chunk.seen)
     quarantine(connection, batch, done.bad)
     return done
@@ -334,7 +338,7 @@ def _insert(connection: sa.Connection, chunk: _Chunk) -> None:
     bulk.insert(connection, EVENT, _EVENT_COLUMNS, listed)
 
 
-def _change(connection: sa.Connection, chunk: _Chunk) -> None:
+def _change(connection: sa.Connection, chunk: _Chunk, done: Staged) -> None:
     if not chunk.changes:
         return
     numbers = [number for number, _, _ in chunk.changes]
@@ -351,6 +355,8 @@ def _change(connection: sa.Connection, chunk: _Chunk) -> None:
             changes.append(_removal(chunk.batch, number, old, line=row.line, effective_at=chunk.now, grounds=grounds))
         else:
             changes.append(_correction(chunk, number, old, row))
+            if old.list_type != row.list_type:
+                done.left[old.list_type] += 1
             keys.extend((chunk.batch, number, bucket, signed64(digest)) for bucket, digest in row.keys)
     bulk.insert(connection, STAGED_CHANGE, tuple(changes[0]), [tuple(each.values()) for each in changes])
     bulk.insert(connection, STAGED_KEY, (*_STAGED_KEY_COLUMNS, chunk.digests), keys)
