@@ -166,7 +166,7 @@ def test_all_forms_of_a_day_read_alike(day, time, separator):
     [
         "26-01-02", "01/02/2026",
         "2026-01/02", "2026-02-30", "20261301", "2026-01-02 10:30", "2026年1月", "2026", "20260", "202601",
-        "长期", 2026.0, 46024.5, float("inf"), True, ERROR, datetime.time(1), datetime.timedelta(3),
+        "长期", 2026.0, 46024.5, float("inf"), float("1e300"), True, ERROR, datetime.time(1), datetime.timedelta(3),
         datetime.datetime(2026, 1, 2, 10),  # noqa: DTZ001  as a workbook hands it over
     ],
 )  # fmt: skip
@@ -177,6 +177,8 @@ def test_what_may_be_several_days_or_none_is_refused(cell):
 
 
 def test_a_day_is_read_in_the_forms_of_its_column_only():
+    with pytest.raises(RowRefused):
+        day_of_cell(10**400, "d", DATE_FORMS)
     with pytest.raises(RowRefused):
         day_of_cell("46024", "d", ("yyyymmdd",))
     assert day_of_cell(datetime.date(2026, 1, 2), "d", ()) == "2026-01-02"
@@ -440,6 +442,14 @@ def test_a_listing_of_judgment_defaulters_has_its_own_record_id():
     records = [{**judgment_record(row), "iname": ["x"]}, {"iname": "x"}]
     _, bad = read(jsonl_bytes(records), "jsonl", bundled("judgment-defaulter"))
     assert bad == [(1, "iname", "type"), (2, "id_kind", "required-field")]
+
+
+def test_half_of_a_surrogate_in_a_part_of_the_record_id_is_no_text():
+    profile = f"record_id = {{ md5 = ['decision_no', 'uscc'] }}{SMALL}[columns.decision_no]\nheaders = ['文号']\n"
+    file = "".join(f'{{"代码": "{uscc(n)}", "文号": "{no}"}}\n' for n, no in ((1, "\\ud800"), (2, "2")))
+    _, bad = read(file.encode(), "jsonl", profile.encode(), "SJYZWF")
+    # The second row is read for itself: only facts are missing.
+    assert bad == [(1, "文号", "characters"), (2, "authority", "required-field")]
 
 
 @pytest.mark.parametrize(

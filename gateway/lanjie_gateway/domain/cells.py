@@ -95,7 +95,7 @@ def day_of_cell(cell: Cell, column: str, forms: Sequence[str], *, since_1904: bo
         return cell.isoformat()
     elif cell is None or isinstance(cell, CellError):
         return text_of(cell, column)
-    elif isinstance(cell, int | float) and not isinstance(cell, bool) and math.isfinite(cell) and cell == int(cell):
+    elif (isinstance(cell, int) and not isinstance(cell, bool)) or (isinstance(cell, float) and cell.is_integer()):
         return _day_of_text(str(int(cell)), tuple(forms), since_1904, column)
     raise _no_day(column, forms)
 
