@@ -268,6 +268,7 @@ REFUSALS: list[tuple[str, str, Mutation, str, str]] = [
     ("national", "ends_with", put("list_types.0.ends_with", "never"), "WAGE", "field-type"),
     ("national", "no code", drop("measures.0.code"), "measures[1]", "field-missing"),
     ("national", "bad code", put("measures.0.code", "N 1"), "measures[1]", "code-form"),
+    ("national", "long edition", put("catalogue.edition", 10**64), "catalogue", "code-form"),
     ("national", "entry no mapping", put("measures.0", "N-1"), "measures[1]", "field-type"),
     ("national", "section no list", put("measures", {"code": "N-1"}), "file", "field-type"),
     ("national", "column", put("list_types.0.required_fields", ["colour"]), "WAGE", "required-field-unknown"),
@@ -372,6 +373,10 @@ def test_a_message_stays_short_whatever_the_file() -> None:
         (b"a: !!python/object/apply:os.getcwd []", "yaml"),
         (b"a: " + b"9" * 10_000, "yaml"),
         (b"? [1, 2]\n: 3", "yaml"),
+        (b"a: &x {b: 1}\nc: {!!merge d: *x}", "yaml"),
+        (b"a: !!bool maybe", "yaml"),
+        (b"a: !!timestamp soon", "yaml"),
+        (b'a: "b\\0c"', "yaml"),
         (b"# " + b"x" * (4 * 1024 * 1024), "yaml"),
     ],
 )

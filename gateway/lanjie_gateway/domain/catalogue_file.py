@@ -52,6 +52,7 @@ _TRIGGERS: Final = {trigger.value: trigger for trigger in Trigger}
 _ENDS: Final = {ends.value: ends for ends in EndsWith}
 _KINDS: Final = {kind.value: kind for kind in SubjectKind}
 _MAX_MONTHS: Final = 1_200
+_MAX_NUMBER: Final = 10**63
 _MAX_TOLD: Final = 500
 
 
@@ -161,7 +162,10 @@ def _edition_name(head: Fields) -> str:
     # 2026 without quotes is a number to YAML, and what everybody writes.
     raw = head.raw("edition")
     if isinstance(raw, int) and not isinstance(raw, bool):
-        return str(raw)
+        if abs(raw) < _MAX_NUMBER:
+            return str(raw)
+        head.fault("code-form", "edition has 1 to 64 letters, digits, dots, hyphens and underscores")
+        return ""
     return head.code("edition")
 
 

@@ -83,7 +83,7 @@ class _Loader(_Base):  # type: ignore[misc]  # which of two bases is known at ru
                 raise YamlError("yaml", f"line {key.start_mark.line + 1}: a key is a word")
             if key.value in seen:
                 raise YamlError("duplicate-key", f"line {key.start_mark.line + 1}: the key {key.value!r} stands twice")
-            if key.value == "<<":
+            if key.value == "<<" or key.tag == "tag:yaml.org,2002:merge":
                 raise YamlError("yaml", f"line {key.start_mark.line + 1}: merge keys are not used here")
             seen.add(key.value)
         made: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
@@ -115,7 +115,8 @@ def read_yaml(file: bytes) -> object:
         raise YamlError("yaml", f"line {line}: {error.problem or 'cannot be read'}") from None
     except YamlError:
         raise
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
+        # A value that is not what its tag says is met by whatever the constructor of the tag stumbles over.
         raise YamlError("yaml", f"cannot be read ({type(error).__name__})") from None
 
 
@@ -127,6 +128,9 @@ def _bounded(text: str) -> None:
             aliases += 1
             if aliases > MAX_ALIASES:
                 raise YamlError("yaml", f"more than {MAX_ALIASES} aliases")
+        elif isinstance(event, yaml.ScalarEvent):
+            if "\0" in event.value:
+                raise YamlError("yaml", f"line {event.start_mark.line + 1}: a text holds no NUL")
         elif isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
