@@ -97,6 +97,8 @@ def test_what_began_before_any_period_has_the_first():
     ("text", "field", "rule"),
     [
         ("[objection-reply", "deadlines", "toml"),
+        ("a = " + "9" * 5_000, "deadlines", "toml"),
+        ("a = " + "[" * 30_000, "deadlines", "toml"),
         ('[objection]\ndays = 1\nsource = "a"', "objection", "rule-unknown"),
         ("objection-reply = 3", "objection-reply", "type"),
         ('[objection-reply]\nsource = "a"', "objection-reply", "unit"),

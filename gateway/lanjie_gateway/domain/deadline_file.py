@@ -35,7 +35,7 @@ def load(file: bytes) -> Mapping[str, Deadline]:
         content = tomllib.loads(file.decode("utf-8-sig"))
     except UnicodeDecodeError:
         _refuse("", "encoding", "the file is not UTF-8")
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         _refuse("", "toml", str(error))
     return deadlines_with([(code, _period(code, value)) for code, value in content.items()])
 
