@@ -55,6 +55,17 @@ async def test_a_retry_returns_the_first_receipt(tmp_path):
         assert other.receipt_id != first.receipt_id
 
 
+async def test_a_source_is_the_same_with_a_blank_about_it(tmp_path):
+    async with desk(tmp_path) as at:
+        rows = [cells(n, source_record_id=str(n)) for n in range(10)]
+        await at.take(csv_file([{**row, "source": " tax"} for row in rows]))
+        again = await at.full(csv_file(rows), source="tax ")
+        assert again.counts == Counts(rows=10, unchanged=10)
+        with pytest.raises(Refused) as error:
+            await at.full(csv_file(rows), source=" ")
+        assert error.value.metadata["rule"] == "required"
+
+
 async def test_jsonl_says_what_csv_says(tmp_path):
     async with desk(tmp_path) as at:
         rows: list[dict[str, Any]] = [

@@ -284,11 +284,12 @@ class ImportService:
             if not principal.may_write(list_type, ""):  # (6)
                 raise Refused("NOT_PERMITTED", "the department does not write this list type", required=list_type)
         if header.mode is ImportMode.FULL:
-            if not list_type or not header.source:
+            if not list_type or not header.source.strip():
                 raise invalid_argument("list_type", "required", "a complete list names its list type and its source")
             if header.as_of is not None and header.as_of > now:
                 raise invalid_argument("as_of_time", "future", "a list cannot be complete as of a future instant")
-        source = header.source or principal.department
+        # As a row's own is read: with a blank about it, it would be another source with other listings.
+        source = header.source.strip() or principal.department
         if not principal.speaks_for(source):
             raise Refused("NOT_PERMITTED", "the source is not the department's own", required=principal.department)
         return dataclasses.replace(header, list_type=list_type, source=source, file_name=masked_text(header.file_name))
