@@ -237,6 +237,22 @@ def test_a_removal_needs_only_its_key():
     assert (made.op, made.list_type) == (Op.DELETE, "WAGE")
 
 
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {"expires_on": "长期"},
+        {"name": "x" * 300},
+        {"subject_kind": "natural_person"},
+        {"other_ids": "vat:1"},
+        {"reason": "a\0b", "related_persons": "y" * 5_000},
+    ],
+)
+def test_a_removal_is_not_held_up_by_what_it_says_besides(cells):
+    with pytest.raises(RowRefused):
+        draft(**cells)
+    assert draft(op="D", decision_no="1", **cells).key_text() == draft(decision_no="1").key_text()
+
+
 def test_keys_prefer_the_record_then_the_decision_then_the_day():
     by_record = draft(source_record_id="7", decision_no="1")
     assert by_record.key_text() == draft(source_record_id="7", id_number=uscc(2)).key_text()

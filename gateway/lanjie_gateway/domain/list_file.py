@@ -127,6 +127,11 @@ class FileRefused(Exception):
 
 
 _OPS: Final = {text: op for op in Op for text in (op.value, op.value.lower())}
+_REMOVES: Final = frozenset({"D", "d"})
+_REMOVED_BY: Final = frozenset(
+    "op id_kind id_number list_type decision_no listed_on region source source_record_id source_version".split()
+)
+"""What tells which listing a removal is about, and whose it is."""
 _KINDS: Final = {kind.value: kind for kind in SubjectKind}
 
 
@@ -283,6 +288,9 @@ def read_row(row: Mapping[str, str], line: int, rules: FileRules) -> ListingDraf
     Raises:
         RowRefused: the row goes into quarantine.
     """
+    if row.get("op", "").strip() in _REMOVES:
+        # A removal is never held up by what it says besides.
+        row = {column: row[column] for column in _REMOVED_BY & row.keys()}
     cells = _clean(row)
     op = _op(cells, rules)
     rule, source = _belonging(cells, rules)
@@ -466,7 +474,7 @@ def own_words(identifiers: Sequence[Identifier], name: str, related_persons: Seq
 
 
 def _without_persons(op: Op, texts: dict[str, str], own: tuple[str, ...]) -> None:
-    # A removal is never held up by how it is written.
+    # Nor is a removal held up by how this is written.
     for column in () if op is Op.DELETE else _CODES:
         if len(texts[column]) >= _CITIZEN_PLACES and holds_personal_number(texts[column]):
             raise RowRefused(column, "personal-number", "the column holds the number of a person (Art. 40)")
