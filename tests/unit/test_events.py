@@ -134,6 +134,8 @@ def test_a_second_end_keeps_the_time_between_the_first_and_the_reinstatement() -
         (K.NOTICED, {"what": "altered"}, "instrument_date"),
         (K.NOTICED, {"what": "altered", "instrument_date": "x"}, "instrument_date"),
         (K.REVIEWED, {"verdict": "agreed"}, "reviewed_revision"),
+        # More than a database counts to.
+        (K.REVIEWED, {"revision": 1 << 63, "verdict": "agreed"}, "reviewed_revision"),
         (K.REVIEWED, {"verdict": "maybe", "revision": 1}, "verdict"),
     ],
 )

@@ -75,7 +75,7 @@ def review_of(detail: Mapping[str, Any]) -> tuple[int, Verdict]:
         Refused: ARGUMENT_INVALID.
     """
     revision = detail.get("revision")
-    if not isinstance(revision, int) or revision < 1:
+    if not isinstance(revision, int) or not 1 <= revision < 1 << 63:
         raise invalid_argument("reviewed_revision", "required", "the revision of the act that was looked at is missing")
     return revision, _one_of(Verdict, detail.get("verdict"), "verdict")
 
