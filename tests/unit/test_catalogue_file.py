@@ -387,6 +387,22 @@ def test_what_is_no_catalogue_at_all_is_refused(file: bytes, rule: str) -> None:
     assert refused.value.metadata["entry"] == "file"
 
 
+def test_measures_that_name_more_pairs_than_can_be_kept_ready_are_refused() -> None:
+    document = copy.deepcopy(NATIONAL)
+    for section, code in (("list_types", "WAGE"), ("matters", "procurement.supplier")):
+        entry = next(each for each in document[section] if each["code"] == code)
+        document[section] = [{**entry, "code": f"{code}-{place}"} for place in range(300)]
+    lists, matters = ([each["code"] for each in document[section]] for section in ("list_types", "matters"))
+    measure = {**document["measures"][0], "list_types": lists, "matters": matters}
+    # An anchor makes as many of them as one likes of a short file.
+    document["measures"] = [{**measure, "code": f"N-{place}"} for place in range(5)]
+    load(text(document), "large.yaml")
+    document["measures"].append({**measure, "code": "N-9"})
+    with pytest.raises(CatalogueRefused) as refused:
+        load(text(document), "larger.yaml")
+    assert refused.value.metadata["rule"] == "too-many-pairs"
+
+
 def test_an_alias_says_what_its_anchor_says() -> None:
     file = text(NATIONAL).replace(b"- WAGE", b"- &wage WAGE", 1)
     edition, _ = load(

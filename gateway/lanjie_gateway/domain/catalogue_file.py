@@ -54,6 +54,8 @@ _KINDS: Final = {kind.value: kind for kind in SubjectKind}
 _MAX_MONTHS: Final = 1_200
 _MAX_NUMBER: Final = 10**63
 _MAX_TOLD: Final = 500
+_MAX_PAIRS: Final = 500_000
+"""Pairs of list type and matter that the measures of a file name: each of them is kept ready for answers."""
 
 
 def load(
@@ -85,6 +87,9 @@ def load(
         more, worth_a_look = rules.check(edition, published)
         faults += more
         warnings += worth_a_look
+        pairs = sum(len(each.list_types) * len(each.matters) for each in edition.measures)
+        if pairs > _MAX_PAIRS:
+            faults.append(Fault("catalogue", "too-many-pairs", f"its measures name more than {_MAX_PAIRS:,} pairs"))
     if faults or edition is None:
         raise CatalogueRefused(file_name, tuple(faults))
     return edition, warnings
