@@ -32,6 +32,18 @@ async def on_either(tmp_path, ledger_url):
         yield made
 
 
+async def test_absence_from_a_list_that_waited_ends_nothing_that_was_corrected_meanwhile(on_either):
+    at = on_either
+    await at.take(csv_file([cells(n) for n in range(1, 5)]))
+    waiting = await at.full(csv_file([cells(3), cells(4)]))
+    assert (waiting.state, waiting.counts.absent) == (ImportState.WAITING, 2)
+    act = await propose(at, EventKind.AMENDED, {"reason": "更正"})
+    await at.waiting.confirm(act.id, BERT)
+    done = await at.imports.confirm(waiting.receipt_id, BERT)
+    assert (done.state, done.counts.absent) == (ImportState.COMMITTED, 1)
+    assert [(await one(at, n)).not_in_force for n in (1, 2, 3)] == ["", "removed", ""]
+
+
 async def enter(at, *rows, **order):
     return await at.take(jsonl_file(rows), format=FileFormat.JSONL, **order)
 

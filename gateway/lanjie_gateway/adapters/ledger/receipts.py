@@ -7,7 +7,13 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from lanjie_gateway.adapters.ledger import commits, duties, locks
-from lanjie_gateway.adapters.ledger.staging import merge_correction, merge_removal, quarantine, reinstated_after
+from lanjie_gateway.adapters.ledger.staging import (
+    corrected_after,
+    merge_correction,
+    merge_removal,
+    quarantine,
+    reinstated_after,
+)
 from lanjie_gateway.adapters.ledger.tables import (
     BATCH,
     DELIVERY,
@@ -213,6 +219,9 @@ def _overtaken(connection: sa.Connection, receipt: Receipt) -> Receipt:
         mine = (STAGED_CHANGE.c.batch_id == batch) & (STAGED_CHANGE.c.listing_id == row.listing_id)
         amends = row.kind == EventKind.AMENDED
         late = not amends and reinstated_after(row.now_packed, row.effective_at)
+        if not amends and not row.line:
+            # As where it was looked for: absence says nothing of what was corrected since.
+            late = late or corrected_after(connection, row.listing_id, row.effective_at)
         if row.now_ended or late or (amends and row.now_corrected):
             connection.execute(STAGED_CHANGE.delete().where(mine))
             connection.execute(

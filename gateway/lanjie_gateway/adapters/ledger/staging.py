@@ -191,16 +191,6 @@ def stage_absent(
 def _absent(
     connection: sa.Connection, batch: int, list_type: str, source: str, *, as_of: int, limit: int
 ) -> Sequence[Any]:
-    later = BATCH.alias()
-    corrected_since = (
-        sa.select(EVENT.c.seq)
-        .join(later, later.c.id == EVENT.c.batch_id)
-        .where(
-            EVENT.c.listing_id == LISTING.c.id,
-            EVENT.c.kind == events.EventKind.AMENDED.value,
-            later.c.committed_at > as_of,
-        )
-    )
     return connection.execute(
         sa.select(LISTING.c.id, *_CHANGEABLE)
         .join(BATCH, BATCH.c.id == LISTING.c.batch_id)
@@ -210,11 +200,25 @@ def _absent(
             LISTING.c.ended.is_(False),
             BATCH.c.committed_at <= as_of,
             ~sa.exists().where(SEEN.c.batch_id == batch, SEEN.c.listing_id == LISTING.c.id),
-            ~corrected_since.exists(),
+            ~_corrections_after(LISTING.c.id, as_of).exists(),
         )
         .order_by(LISTING.c.batch_id, LISTING.c.id)
         .limit(limit)
     ).all()
+
+
+def _corrections_after(listing: Any, at: int) -> Any:
+    later = BATCH.alias()
+    return (
+        sa.select(EVENT.c.seq)
+        .join(later, later.c.id == EVENT.c.batch_id)
+        .where(EVENT.c.listing_id == listing, EVENT.c.kind == events.EventKind.AMENDED.value, later.c.committed_at > at)
+    )
+
+
+def corrected_after(connection: sa.Connection, listing: int, at: int) -> bool:
+    """Whether a listing was corrected after an instant, by a file or by hand."""
+    return connection.execute(_corrections_after(listing, at).limit(1)).first() is not None
 
 
 _CHANGEABLE = (
