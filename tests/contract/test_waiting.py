@@ -1,6 +1,7 @@
 """Acts of two persons: nothing works before the second one, and then exactly what the first one proposed."""
 
 import datetime
+from collections.abc import Callable
 
 import pytest
 
@@ -30,6 +31,24 @@ async def on_either(tmp_path, ledger_url):
     """The same on each database."""
     async with desk(tmp_path, url=ledger_url) as made:
         yield made
+
+
+@pytest.mark.parametrize("changes", [{"id_number": uscc(7)}, {"name": "示例企业新名"}, {"related_persons": "某甲"}])
+async def test_a_correction_of_what_is_sealed_outdates_what_waits(on_either, changes):
+    at = on_either
+    row = cells(1, source_record_id="1")
+    await at.take(csv_file([row, *(cells(n) for n in range(100, 200))]))
+    listing = (await one(at)).listing.id
+    act = await propose(at, EventKind.AMENDED, {"reason": "更正"})
+    assert (await at.take(csv_file([{**row, **changes}]))).counts.amended == 1
+    await refused(at.waiting.confirm(act.id, BERT), "IMPORT_OUTDATED")
+    stood = (await at.listings.get(listing, "test", BERT))[0]
+    act = await propose(at, EventKind.AMENDED, {"reason": "更正"}, listing=listing)
+    await at.waiting.confirm(act.id, BERT)
+    view = (await at.listings.get(listing, "test", BERT))[0]
+    assert (view.masked_identifiers, view.name, view.related_persons) == (
+        *(stood.masked_identifiers, stood.name, stood.related_persons),
+    )
 
 
 async def test_absence_from_a_list_that_waited_ends_nothing_that_was_corrected_meanwhile(on_either):
@@ -230,12 +249,24 @@ def _stored(ledger: Ledger) -> StoredListing:
     return found
 
 
-def _amend(ledger: Ledger, reason: str) -> None:
+def test_a_correction_of_what_was_corrected_while_it_was_made_does_not_wait(tmp_path):
+    ledger = open_ledger(tmp_path)
+    try:
+        take(ledger, cells(1))
+        with pytest.raises(Refused) as error:
+            _amend(ledger, "对", lambda: take(ledger, cells(1, name="示例企业新名")))
+        assert error.value.reason == "IMPORT_OUTDATED"
+    finally:
+        ledger.close()
+
+
+def _amend(ledger: Ledger, reason: str, meanwhile: Callable[[], object] = lambda: None) -> None:
     def change(each: StoredListing) -> ListingDraft:
         assert each.details is not None
         return corrected(each.packed.listing, each.details, {"reason": reason}, (), datetime.date(2026, 11, 2))
 
     stored = _stored(ledger)
     made = ledger.correct(stored.id, change)
+    meanwhile()
     act = ledger.propose(stored.id, Act(kind=EventKind.AMENDED, actor="tax/anna", reason="r", document="d"), made)
     ledger.confirm_proposal(act.id, "tax/bert")

@@ -378,7 +378,8 @@ class Ledger:
         name_token = self._index.token(normalise_name(draft.name)) if draft.name else None
         made = draft.packed(before.listing.id, before.listing.recorded_on, before.identities, name_token)
         sealed, wrapped = self._sealer.seal(draft.details(), row.natural_key)
-        return Corrected(packed=made, sealed=sealed, wrapped_key=wrapped)
+        base = proposals.facts_of(row.packed, row.sealed)
+        return Corrected(packed=made, sealed=sealed, wrapped_key=wrapped, base=base)
 
     def propose(self, listing_id: str, act: Act, corrected: Corrected | None, permit: Permit | None = None) -> Proposal:
         """Let an act wait for a second person; `permit` as for `record`. Raises as `proposals.propose`."""

@@ -2,7 +2,8 @@
 
 1. A proposal is held against the state as it is: what could not be recorded now is refused now.
 2. Another person confirms it; the act is recorded by that very transaction, or the proposal goes on waiting.
-3. A correction is of the facts that its proposer saw: had they been corrected since, it is outdated.
+3. A correction is of the facts that its proposer saw, sealed ones among them: had they been corrected since, it is
+   outdated.
 4. Settled proposals keep who, when and why, and lose what they would have changed.
 """
 
@@ -30,11 +31,13 @@ def propose(connection: sa.Connection, number: int, act: Act, corrected: Correct
     """Let an act wait; return the proposal.
 
     Raises:
-        Refused: NOT_FOUND, TRANSITION_ILLEGAL or ARGUMENT_INVALID as the act itself would be (1); ARGUMENT_INVALID
-            where too many wait.
+        Refused: NOT_FOUND, TRANSITION_ILLEGAL or ARGUMENT_INVALID as the act itself would be (1); OVERLOADED where too
+            many wait; IMPORT_OUTDATED: the facts were corrected while this was made.
     """
     events.require_complete(act)
     row = life.hold(connection, number)
+    if corrected is not None and corrected.base != facts_of(row.packed, row.sealed):
+        raise Refused("IMPORT_OUTDATED", "the listing was corrected since; propose it again")
     listing = packed.unpack(row.packed).listing
     at = packed.instant(now) if act.effective_at is None else act.effective_at
     events.apply(listing, act.kind, at, act.detail)
@@ -44,7 +47,7 @@ def propose(connection: sa.Connection, number: int, act: Act, corrected: Correct
         "listing_id": row.id,
         "kind": act.kind.value,
         "state": WAITING,
-        "base_content": _facts(listing),
+        "base_content": facts_of(row.packed, row.sealed),
         "effective_at": None if act.effective_at is None else packed.micros(act.effective_at),
         "detail": dict(act.detail) or sa.null(),
         "actor": act.actor,
@@ -76,8 +79,8 @@ def confirm(connection: sa.Connection, number: int, person: str, now: int) -> Pr
         return proposal
     if proposal.state != WAITING:
         raise Refused("IMPORT_OUTDATED", "the act no longer waits; propose it again")
-    listing = packed.unpack(life.hold(connection, proposal.number).packed).listing
-    if proposal.corrected is not None and _facts(listing) != proposal.base:
+    row = life.hold(connection, proposal.number)
+    if proposal.corrected is not None and facts_of(row.packed, row.sealed) != proposal.base:
         raise Refused("IMPORT_OUTDATED", "the listing was corrected since; propose it again")
     act = Act(
         kind=proposal.act.kind,
@@ -133,17 +136,18 @@ def _settle(connection: sa.Connection, number: int, state: str, person: str, now
     )
 
 
-def _facts(listing: Listing) -> bytes:
+def facts_of(value: bytes, sealed: bytes | None) -> bytes:
     """Return what tells the facts of a listing, whatever events have done to it (3)."""
+    listing = packed.unpack(value).listing
     bare = Listing(id=listing.id, list_type="", subject_kind=listing.subject_kind, recorded_on=listing.recorded_on)
     facts = packed.pack(packed.PackedListing(events.amended(bare, listing), (), None))
-    return hashlib.sha256(facts).digest()[:16]
+    return hashlib.sha256(facts + (sealed or b"")).digest()[:16]
 
 
 def _proposal(row: Any) -> Proposal:
     corrected = None
     if row.packed is not None:
-        corrected = Corrected(packed=row.packed, sealed=row.sealed, wrapped_key=row.wrapped_key)
+        corrected = Corrected(packed=row.packed, sealed=row.sealed, wrapped_key=row.wrapped_key, base=row.base_content)
     return Proposal(
         id=f"p{row.id:06d}",
         number=row.listing_id,

@@ -179,11 +179,15 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corrected:
-    """A listing after a correction by hand, as the ledger keeps it; what events did to it does not count."""
+    """A listing after a correction by hand, as the ledger keeps it; what events did to it does not count.
+
+    `base` tells the facts that were corrected, see `proposals.facts_of`.
+    """
 
     packed: bytes = field(repr=False)
     sealed: bytes = field(repr=False)
     wrapped_key: bytes = field(repr=False)
+    base: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
