@@ -51,6 +51,31 @@ async def test_a_correction_of_what_is_sealed_outdates_what_waits(on_either, cha
     )
 
 
+async def test_a_reinstatement_or_the_end_of_a_stay_is_of_the_end_or_stay_that_was_there(on_either):
+    at = on_either
+    await at.take(csv_file([cells(1), cells(2)]))
+    first, second = (await one(at, 1)).listing.id, (await one(at, 2)).listing.id
+    await at.listings.remove(first, "r", "d", "", ANNA)
+    back = await propose(at, EventKind.REINSTATED, listing=first)
+    mark = {**_order(), "kind": EventKind.OBJECTION_OPENED}
+    await at.listings.record_event(first, **mark)
+    assert (await at.waiting.confirm(back.id, BERT)).state == "confirmed"  # a mark changes nothing
+    at.clock.pass_by(minutes=1)
+    await at.listings.remove(first, "r", "d", "", ANNA)
+    back = await propose(at, EventKind.REINSTATED, listing=first)
+    await at.listings.record_event(first, EventKind.REVOKED, **_order())
+    await refused(at.waiting.confirm(back.id, BERT), "IMPORT_OUTDATED")
+    assert (await one(at, 1)).not_in_force == "removed"
+
+    await at.listings.record_event(second, EventKind.STAYED, **_order())
+    lift, again = [await propose(at, EventKind.STAY_LIFTED, listing=second) for _ in range(2)]
+    await at.waiting.confirm(lift.id, BERT)
+    at.clock.pass_by(minutes=1)
+    await at.listings.record_event(second, EventKind.STAYED, **_order())
+    await refused(at.waiting.confirm(again.id, BERT), "IMPORT_OUTDATED")
+    assert (await one(at, 2)).not_in_force == "stayed"
+
+
 async def test_absence_from_a_list_that_waited_ends_nothing_that_was_corrected_meanwhile(on_either):
     at = on_either
     await at.take(csv_file([cells(n) for n in range(1, 5)]))

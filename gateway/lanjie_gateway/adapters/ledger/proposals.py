@@ -3,7 +3,7 @@
 1. A proposal is held against the state as it is: what could not be recorded now is refused now.
 2. Another person confirms it; the act is recorded by that very transaction, or the proposal goes on waiting.
 3. A correction is of the facts that its proposer saw, sealed ones among them: had they been corrected since, it is
-   outdated.
+   outdated. So is what would undo an end or a stay, had the ends or stays changed since.
 4. Settled proposals keep who, when and why, and lose what they would have changed.
 """
 
@@ -47,7 +47,7 @@ def propose(connection: sa.Connection, number: int, act: Act, corrected: Correct
         "listing_id": row.id,
         "kind": act.kind.value,
         "state": WAITING,
-        "base_content": facts_of(row.packed, row.sealed),
+        "base_content": _base(row, act.kind),
         "effective_at": None if act.effective_at is None else packed.micros(act.effective_at),
         "detail": dict(act.detail) or sa.null(),
         "actor": act.actor,
@@ -69,8 +69,8 @@ def confirm(connection: sa.Connection, number: int, person: str, now: int) -> Pr
     """Record a waiting act; return the proposal, which tells the revision. A second confirmation returns it unchanged.
 
     Raises:
-        Refused: NOT_FOUND; SECOND_PERSON_REQUIRED; IMPORT_OUTDATED: it was declined, or the facts were corrected since;
-            or as `life.record`.
+        Refused: NOT_FOUND; SECOND_PERSON_REQUIRED; IMPORT_OUTDATED: it was declined, or what it is about has changed
+            since (3); or as `life.record`.
     """
     proposal = _held(connection, number)
     if proposal.act.actor == person:
@@ -80,8 +80,11 @@ def confirm(connection: sa.Connection, number: int, person: str, now: int) -> Pr
     if proposal.state != WAITING:
         raise Refused("IMPORT_OUTDATED", "the act no longer waits; propose it again")
     row = life.hold(connection, proposal.number)
-    if proposal.corrected is not None and facts_of(row.packed, row.sealed) != proposal.base:
-        raise Refused("IMPORT_OUTDATED", "the listing was corrected since; propose it again")
+    at = packed.instant(now) if proposal.act.effective_at is None else proposal.act.effective_at
+    # What is no longer possible at all is told as such.
+    events.apply(packed.unpack(row.packed).listing, proposal.act.kind, at, proposal.act.detail)
+    if _base(row, proposal.act.kind) != proposal.base:
+        raise Refused("IMPORT_OUTDATED", "the listing has changed since; propose it again")
     act = Act(
         kind=proposal.act.kind,
         effective_at=proposal.act.effective_at,
@@ -134,6 +137,15 @@ def _settle(connection: sa.Connection, number: int, state: str, person: str, now
         # (4)
         .values(state=state, settled_by=person, settled_at=now, packed=None, sealed=None, wrapped_key=None, **more)
     )
+
+
+def _base(row: Any, kind: EventKind) -> bytes:
+    """Return what tells whether a listing still is what a proposal was made of (3)."""
+    if kind is EventKind.AMENDED:
+        return facts_of(row.packed, row.sealed)
+    of = packed.unpack(row.packed).listing
+    ends = (of.removed_at, of.repaired_at, of.revoked_at, of.reinstated_at, of.annulled, of.stays)
+    return hashlib.sha256(repr(ends).encode()).digest()[:16]
 
 
 def facts_of(value: bytes, sealed: bytes | None) -> bytes:
