@@ -309,6 +309,12 @@ class CatalogueSet:
         """All codes and aliases of list types ever defined, sorted."""
         return sorted(self._list_types)
 
+    def first_code(self, list_type: ListType) -> str:
+        """The code that a list type was first published under, if an earlier one is among its aliases."""
+        names = {list_type.code, *list_type.aliases}
+        known = [(edition.revision, each.code) for edition in self.editions for each in edition.list_types]
+        return min((each for each in known if each[1] in names), default=(0, list_type.code))[1]
+
     def entries(self, list_type: ListType, matter: str, day: datetime.date) -> tuple[tuple[Edition, Measure], ...]:
         """The measures in force that day that name the list type (or an alias) and the matter (or a broader one)."""
         return self._naming(list_type.code, list_type.aliases, matter, day)

@@ -151,6 +151,25 @@ async def test_a_waiting_file_that_was_overtaken_is_outdated(tmp_path):
         assert again.counts.unchanged == 1
 
 
+async def test_a_list_type_under_a_new_code_is_the_same_list_type(tmp_path):
+    first = edition(revision=1)
+    async with desk(tmp_path, catalogues(first)) as at:
+        await at.take(csv_file(many()))
+        renamed = list_type("TAXES", aliases=("TAX",))
+        at.known = catalogues(first, edition(edition="2027", revision=2, list_types=(renamed,)))
+        removed = await at.take(csv_file([cells(1, op="D"), cells(2, op="D", list_type="TAXES")]))
+        assert removed.counts == Counts(rows=2, removed=2)
+        changed = await at.take(csv_file(many(MANY)[3:]), list_type="TAXES")
+        assert (changed.state, changed.counts.added) == (ImportState.WAITING, 0)
+        changed = await at.imports.confirm(changed.receipt_id, person("bert"))
+        assert changed.counts.amended == MANY - 3
+        assert [view.listing.list_type for view in await at.find(3)] == ["TAXES"]
+        gone = await at.full(csv_file(many(MANY)[3:]), list_type="TAXES")
+        assert gone.counts.absent == 1
+        await at.imports.confirm(gone.receipt_id, person("bert"))
+        assert [view.not_in_force for view in await at.find(0)] == ["removed"]
+
+
 async def test_a_complete_list_that_comes_late_brings_back_nothing_that_was_corrected_since(tmp_path):
     async with desk(tmp_path) as at:
 

@@ -134,8 +134,8 @@ def frame(value: Any) -> bytes:
 def _parse(order: Mapping[str, Any], source: BinaryIO, answers: BinaryIO) -> int:
     rules = FileRules(
         list_types={
-            text: ListTypeRule(code=code, required_fields=required)
-            for text, (code, required) in order["list_types"].items()
+            text: ListTypeRule(code=code, required_fields=required, first_code=first_code)
+            for text, (code, required, first_code) in order["list_types"].items()
         },
         list_type=order["list_type"],
         source=order["source"],

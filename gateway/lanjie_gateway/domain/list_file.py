@@ -137,10 +137,14 @@ _KINDS: Final = {kind.value: kind for kind in SubjectKind}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListTypeRule:
-    """What an import needs to know of a list type: its code (aliases point here too) and what it requires."""
+    """What an import needs to know of a list type: its code (aliases point here too) and what it requires.
+
+    `first_code` is an earlier code that its listings are keyed by; empty where it never had another one.
+    """
 
     code: str
     required_fields: tuple[str, ...] = ()
+    first_code: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,17 +190,20 @@ class ListingDraft:
     related_persons: tuple[str, ...] = field(repr=False)
     texts: Mapping[str, str] = field(repr=False)
     dates: Mapping[str, datetime.date | None]
+    first_code: str = ""
 
     def key_text(self) -> str:
         """Return the text whose keyed hash identifies the listing: a correction of it amends, never doubles."""
         if self.texts["source_record_id"]:
             return f"record\x1f{self.source}\x1f{self.texts['source_record_id']}"
         subject = self.identifiers[0].key
+        # Under a new code its list type is still the same one.
+        list_type = self.first_code or self.list_type
         decision = normalise_name(self.texts["decision_no"])
         if decision:
-            return f"decision\x1f{subject}\x1f{self.list_type}\x1f{decision}"
+            return f"decision\x1f{subject}\x1f{list_type}\x1f{decision}"
         listed_on = self.dates["listed_on"]
-        return f"listed\x1f{subject}\x1f{self.list_type}\x1f{listed_on or ''}"
+        return f"listed\x1f{subject}\x1f{list_type}\x1f{listed_on or ''}"
 
     def content_text(self) -> str:
         """Return the text whose keyed hash tells whether two rows say the same."""
@@ -327,6 +334,7 @@ def read_row(row: Mapping[str, str], line: int, rules: FileRules) -> ListingDraf
         related_persons=related,
         texts=texts,
         dates=dates,
+        first_code=rule.first_code,
     )
 
 

@@ -424,6 +424,7 @@ class ImportService:
 
     async def _end_absent(self, work: _Work) -> None:
         header = work.header
+        list_type = self._catalogues().list_type(header.list_type, day_of(work.received_at))
         while count := await self._ledger.spare(
             PATIENCE_SECONDS,
             Ledger.stage_absent,
@@ -434,6 +435,7 @@ class ImportService:
             document=work.document,
             limit=_ABSENT_CHUNK,
             writes=work.principal.writes,
+            aliases=list_type.aliases if list_type else (),
         ):
             work.tally.absent += count
             work.tally.altered[header.list_type] = work.tally.altered.get(header.list_type, 0) + count
@@ -449,7 +451,11 @@ class ImportService:
             "batch": work.batch,
             "today": today.toordinal(),
             "source_as_of": day_of(work.complete_at).toordinal() if work.complete_at else 0,
-            "list_types": {code: (each.code, each.required_fields) for code, each in known.items() if each},
+            "list_types": {
+                code: (each.code, each.required_fields, catalogues.first_code(each))
+                for code, each in known.items()
+                if each
+            },
             "list_type": work.header.list_type,
             "source": work.header.source,
             "complete": work.header.mode is ImportMode.FULL,

@@ -520,11 +520,15 @@ class Ledger:
         document: str,
         limit: int,
         writes: WriteScope | None = None,
+        aliases: tuple[str, ...] = (),
     ) -> int:
-        """Stage the end of some live listings that a complete list does not hold; return how many, 0 when done."""
+        """Stage the end of some live listings that a complete list does not hold; return how many, 0 when done.
+
+        Those under an earlier code, one of `aliases`, are among them.
+        """
         with database.transaction(self._engine) as connection:
             return staging.stage_absent(
-                *(connection, batch, list_type, source),
+                *(connection, batch, (list_type, *aliases), source),
                 as_of=packed.micros(as_of),
                 document=document,
                 limit=limit,

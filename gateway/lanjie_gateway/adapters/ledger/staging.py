@@ -161,7 +161,7 @@ def quarantine(connection: sa.Connection, batch: int, rows: Sequence[Quarantined
 def stage_absent(
     connection: sa.Connection,
     batch: int,
-    list_type: str,
+    codes: tuple[str, ...],
     source: str,
     *,
     as_of: int,
@@ -171,14 +171,14 @@ def stage_absent(
 ) -> int:
     """Stage the end of live listings that a complete list does not hold; return how many, 0 when done.
 
-    Listings that came, were corrected or were reinstated after the instant the list is complete as of are left alone,
-    and so are those outside of `writes`.
+    `codes` are that of the list type and its earlier ones. Listings that came, were corrected or were reinstated after
+    the instant the list is complete as of are left alone, and so are those outside of `writes`.
     """
     commits.fence(connection, batch, commits.STAGING)
     ends: list[Any] = []
-    while not ends and (absent := _absent(connection, batch, list_type, source, as_of=as_of, limit=limit)):
+    while not ends and (absent := _absent(connection, batch, codes, source, as_of=as_of, limit=limit)):
         bulk.insert(connection, SEEN, _SEEN_COLUMNS, [(batch, each.id, b"") for each in absent])
-        mine = (each for each in absent if writes is None or not reach.fault(list_type, each.packed, writes))
+        mine = (each for each in absent if writes is None or not reach.fault(codes[0], each.packed, writes))
         ends = [each for each in mine if not reinstated_after(each.packed, as_of)]
     if not ends:
         return 0
@@ -189,13 +189,13 @@ def stage_absent(
 
 
 def _absent(
-    connection: sa.Connection, batch: int, list_type: str, source: str, *, as_of: int, limit: int
+    connection: sa.Connection, batch: int, codes: tuple[str, ...], source: str, *, as_of: int, limit: int
 ) -> Sequence[Any]:
     return connection.execute(
         sa.select(LISTING.c.id, *_CHANGEABLE)
         .join(BATCH, BATCH.c.id == LISTING.c.batch_id)
         .where(
-            LISTING.c.list_type == list_type,
+            LISTING.c.list_type.in_(codes),
             LISTING.c.source == source,
             LISTING.c.ended.is_(False),
             BATCH.c.committed_at <= as_of,
@@ -287,8 +287,8 @@ def _newer(
         stated = packed.unpack(each.packed).listing.source_as_of
         if stated is None or stated > day:
             key = numbers[each.id]
-            number, own, there = known[key]
-            newer[key] = number, own, dataclasses.replace(there, newer=True)
+            number, own, said = known[key]
+            newer[key] = number, own, dataclasses.replace(said, newer=True)
     return newer
 
 
