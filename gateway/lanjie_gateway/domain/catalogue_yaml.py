@@ -130,7 +130,8 @@ def _bounded(text: str) -> None:
                 raise YamlError("yaml", f"more than {MAX_ALIASES} aliases")
         elif isinstance(event, yaml.ScalarEvent):
             if "\0" in event.value:
-                raise YamlError("yaml", f"line {event.start_mark.line + 1}: a text holds no NUL")
+                line = event.start_mark.line + 1 if event.start_mark is not None else 1
+                raise YamlError("yaml", f"line {line}: a text holds no NUL")
         elif isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:

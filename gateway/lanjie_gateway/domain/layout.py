@@ -246,8 +246,8 @@ class Layout:
             joined = self._profile.separator.join(parts)
             # It is the source's own key, and no secret: persons' numbers are never part of it.
             # Half of a surrogate is no text, as the rules of a row then say.
-            text = joined.encode(errors="surrogatepass")
-            row["source_record_id"] = hashlib.md5(text, usedforsecurity=False).hexdigest()
+            key = joined.encode(errors="surrogatepass")
+            row["source_record_id"] = hashlib.md5(key, usedforsecurity=False).hexdigest()
 
     def _mark(self, one: Related, cells: Sequence[Cell], place: int | None, number: "_Number | None") -> str:
         name = text_of(cells[place], self._headers[place]) if place is not None else ""
