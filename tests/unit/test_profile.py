@@ -444,6 +444,15 @@ def test_a_listing_of_judgment_defaulters_has_its_own_record_id():
     assert bad == [(1, "iname", "type"), (2, "id_kind", "required-field")]
 
 
+def test_a_removal_under_a_profile_is_not_held_up_by_what_it_says_besides():
+    profile = SMALL + "[columns.op]\nheaders = ['状态']\nvalues = { '在列' = 'I', '退出' = 'D' }\n"
+    profile += "[columns.expires_on]\nheaders = ['到期时间']\n[columns.decision_no]\nheaders = ['文号']\n"
+    rows = [["代码", "文号", "状态", "到期时间"], [uscc(1), "1", "退出", "长期"], [uscc(2), "2", "在列", "长期"]]
+    drafts, bad = read(csv_bytes(rows), "csv", profile.encode(), "SJYZWF")
+    assert [(draft.line, draft.op) for draft in drafts] == [(2, "D")]
+    assert bad == [(3, "到期时间", "date")]
+
+
 def test_half_of_a_surrogate_in_a_part_of_the_record_id_is_no_text():
     profile = f"record_id = {{ md5 = ['decision_no', 'uscc'] }}{SMALL}[columns.decision_no]\nheaders = ['文号']\n"
     file = "".join(f'{{"代码": "{uscc(n)}", "文号": "{no}"}}\n' for n, no in ((1, "\\ud800"), (2, "2")))

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from lanjie_gateway.domain.cells import Cell, day_of_cell, text_of
-from lanjie_gateway.domain.list_file import FileRefused, RowRefused, prohibited_word, read_identifier
+from lanjie_gateway.domain.list_file import (
+    REMOVED_BY,
+    REMOVES,
+    FileRefused,
+    RowRefused,
+    prohibited_word,
+    read_identifier,
+)
 from lanjie_gateway.domain.profile import USCC_OR_ORG_CODE, Certificate, Column, Profile, Related, plain_header
 from lanjie_matcher import identifiers as ids
 
@@ -110,7 +117,10 @@ class Layout:
             raise RowRefused("", "cells", "a cell stands in a column without a header")
         self._numbers = [one for one, _ in numbers]
         row = dict(self._constants)
+        op = next((convert(full[place]) for name, place, convert in self._columns if name == "op"), row.get("op", ""))
         for name, place, convert in self._columns:
+            if op in REMOVES and name not in REMOVED_BY:
+                continue
             text = convert(full[place])
             if text not in self._empty:
                 row[name] = text

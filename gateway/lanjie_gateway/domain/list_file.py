@@ -127,8 +127,8 @@ class FileRefused(Exception):
 
 
 _OPS: Final = {text: op for op in Op for text in (op.value, op.value.lower())}
-_REMOVES: Final = frozenset({"D", "d"})
-_REMOVED_BY: Final = frozenset(
+REMOVES: Final = frozenset({"D", "d"})
+REMOVED_BY: Final = frozenset(
     "op id_kind id_number list_type decision_no listed_on region source source_record_id source_version".split()
 )
 """What tells which listing a removal is about, and whose it is."""
@@ -295,9 +295,9 @@ def read_row(row: Mapping[str, str], line: int, rules: FileRules) -> ListingDraf
     Raises:
         RowRefused: the row goes into quarantine.
     """
-    if row.get("op", "").strip() in _REMOVES:
+    if row.get("op", "").strip() in REMOVES:
         # A removal is never held up by what it says besides.
-        row = {column: row[column] for column in _REMOVED_BY & row.keys()}
+        row = {column: row[column] for column in REMOVED_BY & row.keys()}
     cells = _clean(row)
     op = _op(cells, rules)
     rule, source = _belonging(cells, rules)
