@@ -346,7 +346,9 @@ def test_rows_never_show_their_identifier(tmp_path):
     assert citizen(1) not in repr(row)
 
 
-@pytest.mark.parametrize("text", ["2026-03-02", "yesterday", "", "25:00"])
+@pytest.mark.parametrize(
+    "text", ["0001-01-01T00:00", "9999-12-31T23:59:59-08:00", "2026-03-02", "yesterday", "", "25:00"]
+)
 def test_instants_are_whole(text):
     with pytest.raises(CommandError, match="an instant"):
         parse_instant(text)

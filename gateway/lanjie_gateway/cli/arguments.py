@@ -20,8 +20,11 @@ def parse_instant(text: str) -> datetime.datetime:
     """
     try:
         at = datetime.datetime.fromisoformat(text)
-    except ValueError:
+        at = at if at.tzinfo is not None else at.replace(tzinfo=SHANGHAI)
+        # At the ends of the calendar a zone may lead out of it.
+        at.astimezone(datetime.UTC)
+    except (ValueError, OverflowError):
         at = None
     if at is None or ":" not in text:
         raise CommandError("an instant is written as 2026-03-02T09:30:00+08:00; Asia/Shanghai when it states no zone")
-    return at if at.tzinfo is not None else at.replace(tzinfo=SHANGHAI)
+    return at
