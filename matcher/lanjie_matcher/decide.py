@@ -227,7 +227,8 @@ def decide(
     assert strongest is not None  # noqa: S101  `applied` is not empty here
     outcome = _BY_EFFECT[strongest]
     verifies = _verifies(applied)
-    personal = _touches_person(bearing, question)
+    # The operator of an individual business, asked about by the own number, is a person whatever the listing is of.
+    personal = question.kind_hint is _PERSON or _touches_person(bearing, question)
     confirm = bool(verifies) or (personal and outcome in (Outcome.INTERCEPT, Outcome.RESTRICT))
     if trace is not None:
         trace.note_officer(confirm=confirm, personal=personal, verifies=bool(verifies))

@@ -588,6 +588,13 @@ def test_confirmation(kind, effect, verifies, confirm):
     assert ("确认" in ruling.instruction) is confirm
 
 
+def test_an_operator_asked_about_by_the_own_number_is_confirmed_as_a_person():
+    business = SubjectKind.INDIVIDUAL_BUSINESS
+    known = catalogues(measure(objects=frozenset({business})))
+    assert ask(listing(subject_kind=business), known, kind_hint=PERSON).confirmation_required
+    assert not ask(listing(subject_kind=business), known, kind_hint=business).confirmation_required
+
+
 def test_what_to_verify_stands_once():
     known = catalogues(measure(officer_verifies=("a", "b")), measure("M2", officer_verifies=("b", "c")))
     assert ask(listing(), known).officer_verifies == ("a", "b", "c")
