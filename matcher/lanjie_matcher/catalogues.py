@@ -22,6 +22,8 @@ _T = TypeVar("_T")
 _DAY: Final = datetime.timedelta(days=1)
 _REMEMBERED: Final = 20_000
 """What a set remembers of what it said; then it begins anew."""
+_LONGEST_CODE: Final = 64
+"""Characters of the longest code that is remembered: what callers make up beyond would fill the memory."""
 
 
 class Level(enum.IntEnum):
@@ -186,9 +188,11 @@ def _remembered(
         key = (name, *args, *kwargs.items())
         said = self._said.get(key, _NOTHING)
         if said is _NOTHING:
-            if len(self._said) >= _REMEMBERED:
-                self._said.clear()
-            said = self._said[key] = method(self, *args, **kwargs)
+            said = method(self, *args, **kwargs)
+            if all(len(each) <= _LONGEST_CODE for each in args if isinstance(each, str)):
+                if len(self._said) >= _REMEMBERED:
+                    self._said.clear()
+                self._said[key] = said
         return said  # type: ignore[no-any-return]
 
     return say

@@ -227,3 +227,13 @@ def test_an_edition_that_ends_a_list_type_otherwise_is_told():
     # Nothing says anything of it from that day on.
     assert newly_ended(known, ends("term", **following), day("2027-01-01")) == {"WAGE", "PAY"}
     assert newly_ended(CatalogueSet(), ends("term"), day("2026-01-01")) == {"WAGE", "PAY"}
+
+
+def test_a_long_text_that_somebody_asks_about_is_not_remembered():
+    known = CatalogueSet.of([edition()])
+    for number in range(100):
+        made_up = f"{number}".ljust(60_000, "x")
+        assert known.lineage(made_up, day("2026-06-01")) == (made_up,)
+        assert known.matter(made_up, day("2026-06-01")) is None
+        assert known.list_type(made_up, day("2026-06-01")) is None
+    assert not known._said
