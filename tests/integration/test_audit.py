@@ -8,7 +8,8 @@ import hashlib
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import lanjie
 from lanjie.v1 import audit_pb2 as pb
 from lanjie.v1 import screening_pb2
 from lanjie_gateway.adapters.ledger import Ledger, searching
+from lanjie_gateway.adapters.record_files import RecordFiles
 from lanjie_gateway.api.screening import _inquiry
 from lanjie_gateway.api.sync import _pass
 from lanjie_gateway.cli.admin import connect
@@ -36,6 +38,7 @@ from lanjie_matcher.grants import Claim
 from lanjie_matcher.identifiers import parse
 from tests.support.backup import DATA, now, row
 from tests.support.gateway import RunningGateway, person, running
+from tests.support.prefork import until
 from tests.support.serve import run
 from tests.support.subjects import org_code, uscc
 
@@ -488,3 +491,17 @@ def test_an_instant_that_is_none_is_refused_before_a_check() -> None:
 def test_what_an_inquirer_wrote_is_shown_without_long_numbers() -> None:
     shown = masked({"purpose": "bid 913200001234567890, lot 12", "case_no": "A-2026-7", "subject": "aa", "bucket": "b"})
     assert shown == {"purpose": "bid 91****90, lot 12", "case_no": "A-2026-7"}
+
+
+def test_a_first_start_on_a_slow_disk_finds_nothing_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_notes = RecordFiles.add_notes
+
+    def slowly(files: RecordFiles, notes: Iterable[str]) -> None:
+        time.sleep(0.3)
+        add_notes(files, notes)
+
+    monkeypatch.setattr(RecordFiles, "add_notes", slowly)
+    with running(tmp_path, now()) as gateway:
+        records = gateway.inner.control.records
+        until(lambda: records.checked_at is not None)
+        assert records.findings == ()

@@ -307,6 +307,9 @@ class RecordService:
             await asyncio.sleep(CHECKPOINT_SECONDS)
 
     async def _watch(self) -> None:
+        # The first checkpoint of a state is in the ledger a moment before it is written down outside.
+        async with self._signing:
+            pass
         while True:
             try:
                 await self.check()
