@@ -294,6 +294,20 @@ CASES = [
         "PASS",
         [row(uscc(32), "WAGE", served_date=day(1))],
     ),
+    Case(
+        "another code with the organisation code of one that is listed under both",
+        uscc(36, "92320199"),
+        "tendering.bidder",
+        "PASS",
+        [row(uscc(36), "WAGE", other_ids=org_code(uscc(36)))],
+    ),
+    Case(
+        "the organisation code of the one listed under both",
+        org_code(uscc(36)),
+        "tendering.bidder",
+        "RESTRICT",
+        measures=("N-2",),
+    ),
     Case("no catalogue in force", uscc(1), "exit.control", "UNDETERMINED", reason="CATALOGUE_MISSING"),
     Case(
         "another name for a person",

@@ -120,6 +120,20 @@ def test_the_code_of_one_company_says_nothing_of_another_named_by_its_organisati
     assert not held.concerns("uscc", INDEX.token(stranger.reveal()), INDEX.token(stranger.key))
 
 
+def test_an_organisation_code_beside_the_code_that_holds_it_names_no_other_company():
+    listing = Listing(id="1", list_type="T", subject_kind=SubjectKind.ENTERPRISE, recorded_on=datetime.date(2026, 1, 1))
+    named = [make("org_code", org_code(1)), make("uscc", uscc(1)), make("org_code", org_code(2))]
+    held = PackedListing(listing, tuple(packed.identities(named, INDEX)), None)
+    for text, concerned in (
+        (f"uscc:{uscc(1)}", True),
+        (f"org_code:{org_code(1)}", True),
+        (f"uscc:{uscc(1, '92320102')}", False),
+        (f"uscc:{uscc(2, '92320102')}", True),
+    ):
+        asked = parse(text)
+        assert held.concerns(asked.kind, INDEX.token(asked.reveal()), INDEX.token(asked.key)) is concerned, text
+
+
 def test_details_come_back_and_show_nothing():
     details = Details(
         identifiers=("uscc:1",),

@@ -69,7 +69,7 @@ class _Maker:
             return StagedRow(
                 draft.line, draft.op, natural_key, b"", draft.list_type, draft.source, version, b"", b"", b"", ()
             )
-        identities = [packed.identity(each, self._index) for each in draft.identifiers]
+        identities = packed.identities(draft.identifiers, self._index)
         name_token = token(normalise_name(draft.name)) if draft.name else None
         sealed, wrapped = self._sealer.seal(draft.details(), natural_key)
         return StagedRow(

@@ -35,7 +35,8 @@ _texts_of: Final = operator.attrgetter(*TEXT_FIELDS)
 _dates_of: Final = operator.attrgetter(*DATE_FIELDS)
 _KINDS: Final = {kind.value: kind for kind in SubjectKind}
 _day: Final = datetime.date.fromordinal
-_ORG_CODE: Final = IdentifierKind.ORG_CODE.value
+_ORG: Final = IdentifierKind.ORG_CODE
+_ORG_CODE: Final = _ORG.value
 _packer: Final = msgpack.Packer(autoreset=True)
 
 
@@ -46,7 +47,7 @@ class PackedListing:
     Attributes:
         listing: the listing.
         identities: kind and 16-byte index token of every full identifier (`Identifier.reveal`) the listing names; of an
-            organisation code the token of its bucket, which is the same organisation's.
+            organisation code the token of its bucket, which is the same organisation's. See `identities`.
         name_token: 16-byte index token of the normalised name; `None` where the source gives no name.
     """
 
@@ -76,6 +77,12 @@ def identity(identifier: Identifier, key: IndexKey) -> tuple[str, bytes]:
     """Return an identifier as `PackedListing.identities` holds it."""
     named = identifier.key if identifier.kind is IdentifierKind.ORG_CODE else identifier.reveal()
     return identifier.kind.value, key.token(named)
+
+
+def identities(identifiers: Sequence[Identifier], key: IndexKey) -> list[tuple[str, bytes]]:
+    """Return identifiers as `PackedListing.identities`: no organisation code where a USCC says in full whose it is."""
+    in_full = {each.key for each in identifiers if each.kind is IdentifierKind.USCC}
+    return [identity(each, key) for each in identifiers if each.kind is not _ORG or each.key not in in_full]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
