@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import hashlib
 import io
+import time
 from typing import Any
 
 import pytest
@@ -310,6 +311,7 @@ def test_columns_in_any_order_and_place_read_alike(order, above, left):
     assert drafts[0].line == above + 3
 
 
+SLOW = "e" + "\u0301" * 15_000 + "\u0323" * 15_000
 MANGLED = next(code for n in range(1, 99) if (code := uscc(n)).isdigit())[:15] + "000"
 
 
@@ -343,6 +345,24 @@ def test_a_planted_defect_names_the_column_of_the_file(changes, column, rule):
     rows = [{**penalty_row(row), "cf_xdr_swdj": ""}, {**penalty_row(row), "cf_xdr_swdj": "", **changes}]
     _, bad = read(csv_bytes(table(rows)), "csv", bundled("penalty-publicity"), "SJYZWF")
     assert bad == [(3, column, rule)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "column", "rule"),
+    [
+        ({"cf_xdr_shxym": SLOW}, "cf_xdr_shxym", "identifier-too-long"),
+        ({"cf_xdr_zjlx": SLOW, "cf_xdr_zjhm": citizen(1)}, "cf_xdr_zjlx", "too-long"),
+        ({"cf_jdrq": SLOW}, "cf_jdrq", "date"),
+    ],
+)
+def test_a_long_text_of_combining_marks_is_not_brought_into_one_form(changes, column, rule):
+    (row,) = facts("SJYZWF", 1)
+    rows = [{**penalty_row(row), "cf_xdr_swdj": "", **changes}] * 3
+    began = time.process_time()
+    _, bad = read(csv_bytes(table(rows)), "csv", bundled("penalty-publicity"), "SJYZWF")
+    assert [each[1:] for each in bad] == [(column, rule)] * 3
+    assert plain_header(SLOW)
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(

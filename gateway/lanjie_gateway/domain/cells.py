@@ -29,6 +29,8 @@ DATE_FORMS: Final = ("yyyymmdd", "yyyy-mm-dd", "yyyy年m月d日", "serial")
 and has four digits in all of them, so that no two read one text differently. A serial is a workbook's day number."""
 
 _EXACT_DIGITS: Final = 15
+_LONGEST_DAY: Final = 64
+"""Characters of a day with its midnight; to bring a long text into one form may take for ever."""
 _MIDNIGHT: Final = re.compile(r"[ T]?0?0:00(:00(\.0+)?)?")
 _PATTERNS: Final = {
     "yyyymmdd": re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})"),
@@ -102,6 +104,8 @@ def day_of_cell(cell: Cell, column: str, forms: Sequence[str], *, since_1904: bo
 
 @functools.lru_cache(maxsize=8192)
 def _day_of_text(text: str, forms: tuple[str, ...], since_1904: bool, column: str) -> str:  # noqa: FBT001
+    if len(text) > _LONGEST_DAY:
+        raise _no_day(column, forms)
     plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
     for form in forms:
         if form == "serial":

@@ -23,6 +23,7 @@ from lanjie_gateway.domain.profile import USCC_OR_ORG_CODE, Certificate, Column,
 from lanjie_matcher import identifiers as ids
 
 _LONGEST_COUNT: Final = 6
+_LONGEST_CODE: Final = 256
 """A total may stand below a column of numbers; nothing longer is passed over with its row."""
 _LONGEST_HEADER: Final = 64
 _SEPARATORS: Final = re.compile("[;；]")
@@ -280,7 +281,12 @@ class _Number:
         self.kind_header = headers[kind_place] if kind_place is not None else ""
 
     def text(self, cells: Sequence[Cell]) -> str:
-        return text_of(cells[self.place], self.header, identifier=True)
+        text = text_of(cells[self.place], self.header, identifier=True)
+        if len(text) > ids.MAX_TEXT:
+            # Before it is brought into one form, which takes a long text of combining marks for ever.
+            message = f"an identifier has at most {ids.MAX_TEXT} characters"
+            raise RowRefused(self.header, "identifier-too-long", message)
+        return text
 
     def kind(self, cells: Sequence[Cell], number: str) -> str:
         kind = self._one.kind or self._by_code(cells)
@@ -321,7 +327,10 @@ class _Number:
 
 def _code(cell: Cell, header: str) -> str:
     # As the profile's own codes: full-width digits and brackets are those of everybody.
-    return unicodedata.normalize("NFKC", text_of(cell, header))
+    text = text_of(cell, header)
+    if len(text) > _LONGEST_CODE:
+        raise RowRefused(header, "too-long", f"the cell has more than {_LONGEST_CODE} characters")
+    return unicodedata.normalize("NFKC", text)
 
 
 def _letter(place: int) -> str:

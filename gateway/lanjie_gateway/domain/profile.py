@@ -60,6 +60,7 @@ SCHEMES: Final[Mapping[str, Mapping[str, str]]] = {
 _GIVEN: Final = frozenset({"id_kind", "id_number", "other_ids", "related_persons"})
 _KINDS: Final = frozenset({*(kind.value for kind in IdentifierKind), USCC_OR_ORG_CODE})
 _COMPANY_KINDS: Final = _KINDS - {kind.value for kind in PERSON_KINDS}
+_LONGEST_HEADER: Final = 1_000
 _MARKS: Final = re.compile(r"^\*+|(\*+|\((必填|选填|可选)\))+$")
 
 
@@ -80,7 +81,8 @@ class ProfileRefused(Exception):
 
 def plain_header(text: str) -> str:
     """Return a header as it is compared: NFKC, lower case, no blanks, no mark of a required column."""
-    return _MARKS.sub("", "".join(unicodedata.normalize("NFKC", text).casefold().split()))
+    # Of a cell that is no header the beginning tells as much, and a long text of combining marks would take for ever.
+    return _MARKS.sub("", "".join(unicodedata.normalize("NFKC", text[:_LONGEST_HEADER]).casefold().split()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
