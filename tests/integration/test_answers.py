@@ -588,3 +588,14 @@ def test_the_view_read_at_a_start_is_the_view_kept_since(gateway: RunningGateway
     fresh.load(gateway.run(control.ledger.call(Ledger.listed_digests)), kept.revision)
     assert fresh.head() == kept.head()
     assert kept.head()[1] > len([case for case in CASES if case.rows]) / 2
+
+
+def test_a_batch_whose_answers_fill_more_than_a_message_is_answered(tmp_path: Path) -> None:
+    subject, texts = uscc(1), dict.fromkeys(("reason", "basis", "removal_conditions", "remedies"), "文" * 4000)
+    with running(tmp_path, NOW) as gateway, gateway.client(local=False, timeout=20) as client:
+        gateway.publish(DATA / "national.yaml")
+        gateway.import_rows([row(subject, "COURT", source_record_id=f"r{number}", **texts) for number in range(12)])
+        ask: dict[str, Any] = {"matter": "procurement.supplier", "purpose": PURPOSE}
+        assert len(client.check(subject, **ask).listings) == 12
+        many = client.check_many([subject] * 40 + [uscc(2)], **ask)
+        assert [each.outcome.name for each in many] == ["INTERCEPT"] * 40 + ["PASS"]

@@ -94,6 +94,7 @@ class Batch:
         self._remote: list[tuple[int, Identifier]] = []
         self._nanos = core.unix_nanos()
         self._next = 0
+        self._most = CHUNK
         self._chunk = 0
         self._pinned = 0
         self._restarts = 0
@@ -174,7 +175,7 @@ class Batch:
         """Return the next request, `None` when all is asked."""
         subjects: list[subject_pb2.Subject] = []
         size = len(self._context.wire) + 64
-        for place, identifier in self._remote[self._next : self._next + CHUNK]:
+        for place, identifier in self._remote[self._next : self._next + self._most]:
             subject = subject_pb2.Subject(
                 identifier=identifier.reveal(), name=self._names[place] if self._names else ""
             )
@@ -206,7 +207,9 @@ class Batch:
         self._pinned = response.revision
 
     def failed(self, error: LanjieError) -> None:
-        """Take the failure of the last request: start again when the revision is gone, else leave the rest open.
+        """Take the failure of the last request.
+
+        Start again when the revision is gone, ask for less at a time when a message is full, else leave the rest open.
 
         Raises:
             LanjieError: `error` itself, when neither holds.
@@ -223,6 +226,9 @@ class Batch:
             # The gateway is there, only not for a batch as slow as this one on a list that changes so fast.
             for place, identifier in self._open():
                 self._slots[place] = self._core.unanswered(identifier)
+        elif isinstance(error, RateLimited) and not error.reason and self._chunk > 1:
+            # A gateway says why it turns a call away. Without a reason the answers are more than one message holds.
+            self._most = self._chunk // 2
         elif isinstance(error, RateLimited):
             for place, identifier in self._open():
                 self._slots[place] = self._core.unanswered(identifier, RATE_LIMITED)
