@@ -6,7 +6,7 @@ Findings are codes and ids; no identifier, no name and no text of a listing stan
 
 import datetime
 import enum
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -112,12 +112,13 @@ class Trace:
         for lack in missing:
             self.note(5, "may_be_stronger", listing=lack.listing.id, measure=lack.measure.code, detail=lack.fact)
 
-    def note_doubts(self, bearing: Iterable[Listing], mismatched: Collection[Listing]) -> None:
+    def note_doubts(self, bearing: Iterable[Listing], mismatched: Iterable[Listing]) -> None:
         """Step 7: objections and names; the age of a source is noted where it is judged."""
+        doubted = {listing.id for listing in mismatched}
         for listing in bearing:
             if listing.objection:
                 self.note(7, "objection_open", listing=listing.id)
-            if listing in mismatched:
+            if listing.id in doubted:
                 self.note(7, "name_mismatch", listing=listing.id)
 
     def note_officer(self, *, confirm: bool, personal: bool, verifies: bool) -> None:

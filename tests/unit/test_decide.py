@@ -2,6 +2,7 @@
 
 import datetime
 import inspect
+import time
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from lanjie_matcher.catalogues import CatalogueSet, Effect, Level, Trigger
 from lanjie_matcher.decide import Outcome, Question, Reason, UnknownMatterError, decide
 from lanjie_matcher.listings import EndsWith
 from lanjie_matcher.subjects import ORGANISATION_KINDS, SubjectKind
+from lanjie_matcher.tracing import Trace
 from tests.support.core import (
     HEFEI,
     JIANGSU,
@@ -562,6 +564,14 @@ def test_a_pass_says_nothing_of_old_sources():
     known = catalogues(list_types=(list_type(source_max_age_days=30),))
     old = {("WAGE", "hr"): day("2026-01-01")}
     assert ask(listing(source="hr", expires_on=day("2026-02-01")), known, vouched=old) == ask([])
+
+
+def test_a_subject_of_many_listings_is_traced_in_no_time():
+    many = [listing(f"L{number}") for number in range(5_000)]
+    trace, began = Trace(), time.process_time()
+    decide(many, catalogues(), question(name_mismatches=frozenset(each.id for each in many)), trace)
+    assert time.process_time() - began < 1
+    assert sum(each.verdict == "name_mismatch" for each in trace.at(7)) == 5_000
 
 
 # Step 8: an officer confirms
