@@ -83,6 +83,14 @@ CASES = [
         [row(uscc(1), "COURT")],
         measures=("N-1",),
     ),
+    Case(
+        "a part of blanks is the applicant",
+        uscc(1),
+        "procurement.supplier",
+        "INTERCEPT",
+        ask={"role": " "},
+        measures=("N-1",),
+    ),
     Case("listed without a measure for this matter", uscc(2), "school.enrol", "PASS", [row(uscc(2), "COURT")]),
     Case("not listed", uscc(3), "procurement.supplier", "PASS"),
     Case(

@@ -111,7 +111,8 @@ def _inquiry(context: pb.InquiryContext) -> Inquiry:
         purpose=context.purpose,
         mode=MODES.get(context.mode, "unknown"),
         case_no=context.case_no,
-        role=context.role or APPLICANT,
+        # Blanks name no part: they would be one that no measure names.
+        role=context.role.strip() or APPLICANT,
         handling_region=context.handling_region,
         officer=officer_claim(context),
         as_of=instant_in(context, "as_of_time"),

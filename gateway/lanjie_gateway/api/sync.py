@@ -329,7 +329,7 @@ def _pass(each: audit_pb2.LocalPass) -> UploadedPass:
         matter=each.context.matter,
         purpose=each.context.purpose,
         case_no=each.context.case_no,
-        role=each.context.role,
+        role=each.context.role.strip(),
         region=each.context.handling_region,
         mode=MODES.get(each.context.mode, "unknown"),
         officer=officer_claim(each.context),
