@@ -142,9 +142,11 @@ class Identifier:
     def masked(self) -> str:
         """The text form as anybody may see it: persons 1 + * + 1, companies 4 + * + 4. See `lanjie_matcher.masking`."""
         number = self._number
-        # A person's number that was stated as a company's is still a person's.
+        # A person's number that was stated as a company's is still a person's, and it may be an own taxpayer number.
         mistaken = (
-            "check-digit" in self.warnings and _CITIZEN.fullmatch(number) and citizen_check(number[:17]) == number[17]
+            (self.kind is not _USCC or "check-digit" in self.warnings)
+            and _CITIZEN.fullmatch(number)
+            and citizen_check(number[:17]) == number[17]
         )
         shown = 1 if self.is_person or mistaken else 4
         if len(number) <= 2 * shown:

@@ -199,6 +199,8 @@ def test_repr_and_str_are_masked(text):
 def test_masks():
     assert parse("uscc:" + COMPANY).masked == f"uscc:{COMPANY[:4]}**********{COMPANY[-4:]}"
     assert parse("citizen:" + PERSON).masked == f"citizen:3****************{PERSON[-1]}"
+    assert parse("tax_no:" + PERSON).masked == f"tax_no:3****************{PERSON[-1]}"
+    assert parse("tax_no:" + COMPANY).masked == f"tax_no:{COMPANY[:4]}**********{COMPANY[-4:]}"
     assert parse("institution_no:12345678").masked == "institution_no:********"
     assert parse("institution_no:123456789").masked == "institution_no:1234*6789"
 
