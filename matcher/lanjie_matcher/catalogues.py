@@ -223,7 +223,7 @@ class CatalogueSet:
     editions: tuple[Edition, ...] = ()
     region_overrides: Mapping[str, str] = field(default_factory=lambda: NO_OVERRIDES)
     _last_days: dict[tuple[str, int], datetime.date | None] = field(default_factory=dict)
-    _entries: dict[tuple[str, str], tuple[_Entry, ...]] = field(default_factory=dict)
+    _entries: dict[str, list[_Entry]] = field(default_factory=dict)
     _list_types: dict[str, tuple[tuple[Edition, ListType], ...]] = field(default_factory=dict)
     _matters: dict[str, tuple[tuple[Edition, Matter], ...]] = field(default_factory=dict)
     _codes: dict[str, tuple[Edition, ...]] = field(default_factory=dict)
@@ -248,8 +248,9 @@ class CatalogueSet:
                 made._matters[matter.code] = (*made._matters.get(matter.code, ()), (edition, matter))
             for measure in edition.measures:
                 made._codes[measure.code] = (*made._codes.get(measure.code, ()), edition)
-                for key in itertools.product(measure.list_types, measure.matters):
-                    made._entries[key] = (*made._entries.get(key, ()), _Entry(edition, measure))
+                # Not by matter, too: a list of many types and matters would have them all times each other.
+                for code in measure.list_types:
+                    made._entries.setdefault(code, []).append(_Entry(edition, measure))
         return made
 
     def in_force(self, edition: Edition, day: datetime.date) -> bool:
@@ -327,10 +328,11 @@ class CatalogueSet:
     def _naming(
         self, code: str, aliases: tuple[str, ...], matter: str, day: datetime.date
     ) -> tuple[tuple[Edition, Measure], ...]:
+        held_by = frozenset(self.lineage(matter, day))
         found: dict[tuple[str, int, str], tuple[Edition, Measure]] = {}
-        for key in itertools.product((code, *aliases), self.lineage(matter, day)):
-            for entry in self._entries.get(key, ()):
-                if self.in_force(entry.edition, day):
+        for named in (code, *aliases):
+            for entry in self._entries.get(named, ()):
+                if self.in_force(entry.edition, day) and not held_by.isdisjoint(entry.measure.matters):
                     found[entry.edition.name, entry.edition.revision, entry.measure.code] = entry.edition, entry.measure
         return tuple(found.values())
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import time
 
 import pytest
 from hypothesis import given
@@ -237,3 +238,12 @@ def test_a_long_text_that_somebody_asks_about_is_not_remembered():
         assert known.matter(made_up, day("2026-06-01")) is None
         assert known.list_type(made_up, day("2026-06-01")) is None
     assert not known._said
+
+
+def test_a_list_of_many_types_and_matters_is_indexed_in_no_time():
+    types, matters = ([f"{letter}{number}" for number in range(200)] for letter in "TM")
+    many = [measure(f"N-{number}", list_types=frozenset(types), matters=frozenset(matters)) for number in range(60)]
+    began = time.process_time()
+    known = CatalogueSet.of([edition(matters=tuple(map(matter, matters)), measures=tuple(many))])
+    assert len(known.entries(list_type("T7"), "M7", day("2026-06-01"))) == 60
+    assert time.process_time() - began < 1
