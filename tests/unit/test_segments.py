@@ -114,3 +114,53 @@ def test_a_segment_that_its_worker_has_not_locked_yet_is_not_closed(tmp_path: Pa
     assert not is_closed(path)
     path.write_bytes(MAGIC)
     assert is_closed(path)
+
+
+@pytest.mark.asyncio
+async def test_where_no_new_segment_can_be_made_the_old_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lanjie_gateway.adapters.segments.SYNC_SECONDS", 0.01)
+    directory = tmp_path / "inquiry"
+    writer = SegmentWriter(directory, keep=0.05)
+    writer.start()
+    writer.append(b"first")
+    directory.rename(tmp_path / "away")
+    await asyncio.sleep(0.3)
+    # Whoever opens something next must not be given the place of the segment that was closed.
+    other = os.open(tmp_path / "another.file", os.O_RDWR | os.O_CREAT)
+    for number in range(3):
+        writer.append(b"later %d" % number)
+    await writer.durable()
+    assert os.pread(other, 100, 0) == b""
+    os.close(other)
+    (tmp_path / "away").rename(directory)
+    for _ in range(1_000):
+        if len(segments(directory)) == 2:
+            break
+        await asyncio.sleep(0.01)
+    writer.append(b"last")
+    await writer.close()
+    found = [read_records(path, 0)[0] for path in segments(directory)]
+    assert sorted(found) == [[b"first", b"later 0", b"later 1", b"later 2"], [b"last"]]
+
+
+@pytest.mark.asyncio
+async def test_a_new_segment_that_finds_no_room_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lanjie_gateway.adapters.segments.SYNC_SECONDS", 0.01)
+    writer = SegmentWriter(tmp_path, keep=0.05)
+    writer.start()
+    writer.append(b"first")
+    write = os.write
+
+    def full(descriptor: int, data: bytes) -> int:
+        if data == MAGIC:
+            raise OSError(28, "no space left on device")
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", full)
+    await asyncio.sleep(0.3)
+    writer.append(b"second")
+    await writer.durable()
+    assert [read_records(path, 0)[0] for path in segments(tmp_path)] == [[b"first", b"second"]]
+    await writer.close()

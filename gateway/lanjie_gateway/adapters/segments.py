@@ -55,18 +55,30 @@ class SegmentWriter:
         self._open()
 
     def _open(self) -> None:
-        self.name = secrets.token_hex(6)
+        """Begin a new segment; where none can be made, nothing has changed.
+
+        Raises:
+            OSError: none can be made.
+        """
+        name = secrets.token_hex(6)
+        path = self._directory / f"{name}.segment"
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        try:
+            # The lock tells control that the segment may still grow; it goes with the process.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            os.write(file, MAGIC)
+            os.fsync(file)
+            for directory in (self._directory, self._directory.parent):
+                sync_directory(directory)
+        except OSError:
+            # What is written behind half a beginning would be read by nobody.
+            os.close(file)
+            path.unlink(missing_ok=True)
+            raise
+        self.name, self._file = name, file
         self._sequence = 0
         self._size = len(MAGIC)
         self._opened = time.monotonic()
-        path = self._directory / f"{self.name}.segment"
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        # The lock tells control that the segment may still grow; it goes with the process.
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        os.write(self._file, MAGIC)
-        os.fsync(self._file)
-        for directory in (self._directory, self._directory.parent):
-            sync_directory(directory)
 
     def start(self) -> None:
         """Begin to sync written passes every second."""
@@ -148,8 +160,17 @@ class SegmentWriter:
             # Passes may have come while the last sync ran, and no later one reaches this file.
             self._sync()
             if not self._broken:
-                os.close(self._file)
-                self._open()
+                self._begin_another()
+
+    def _begin_another(self) -> None:
+        full = self._file
+        try:
+            self._open()
+        except OSError:
+            # The one that is open takes records as long as it can; the next sync tries again.
+            _log.warning("segment_not_made")
+            return
+        os.close(full)
 
     @property
     def _old(self) -> bool:
