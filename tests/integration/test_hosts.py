@@ -1,15 +1,18 @@
 """Services of two hosts on one PostgreSQL: files and catalogues wait for each other; `lanjie migrate`."""
 
 import asyncio
+import datetime
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from lanjie_gateway.adapters.ledger import Ledger
-from lanjie_gateway.adapters.ledger.database import NEWEST
+from lanjie_gateway.adapters.ledger.database import NEWEST, parameters
 from lanjie_gateway.adapters.state_lock import LEDGER, hold
 from lanjie_gateway.cli.app import main
 from lanjie_gateway.domain.access import Role
@@ -17,9 +20,12 @@ from lanjie_gateway.domain.errors import Unanswerable
 from lanjie_gateway.domain.import_rules import ImportState
 from lanjie_gateway.services import imports
 from lanjie_gateway.services.catalogue import CatalogueService
+from tests.support.gateway import running
 from tests.support.ledger import cells, csv_file, desk, person
+from tests.support.load import MATTER, wage_row
 from tests.support.postgres import PostgresServer
 from tests.support.signing import signed
+from tests.support.subjects import uscc
 
 CATALOGUES = Path(__file__).parents[2] / "examples" / "catalogues"
 
@@ -154,3 +160,34 @@ def test_migrate_leaves_a_state_in_use_alone(tmp_path: Path, migrate: Migrate) -
     assert (code, list(tmp_path.glob("ledger.sqlite3"))) == (2, [])
     assert "another gateway holds" in error
     assert migrate("--state", str(tmp_path))[:2] == (0, f"schema: empty → {NEWEST}\n")
+
+
+def test_a_host_whose_ledger_fell_back_refuses_until_it_starts_again(tmp_path: Path, shared_url: str) -> None:
+    national = Path(__file__).parents[1] / "data" / "national.yaml"
+
+    def fall_back(by: int) -> None:
+        # As a copy of the database does that had not heard of the last commits when it took over.
+        with psycopg.connect(**parameters(shared_url)) as connection:
+            connection.execute("UPDATE head SET revision = revision - %s", [by])
+
+    now = datetime.datetime.now(datetime.UTC)
+    with running(tmp_path / "a", now, ledger_url=shared_url, redis_url="none") as gateway:
+        gateway.publish(national)
+        lost = gateway.import_rows([wage_row(uscc(700), 1)]).revision
+        follower, worker = gateway.inner.control.follower, gateway.inner.worker
+        assert follower.current()
+        assert worker.feed.current()
+        fall_back(1)
+        deadline = time.monotonic() + 30
+        while follower.current() or worker.feed.current():
+            assert time.monotonic() < deadline, "it answers by what the ledger does not have"
+            time.sleep(0.05)
+        # Somebody's next commit gets the revision that was lost.
+        fall_back(-2)
+        time.sleep(2.5)
+        assert not follower.current()
+        assert not worker.feed.current()
+        with gateway.client(local=False) as client:
+            decision = client.check(uscc(700), matter=MATTER, purpose="test")
+            assert decision.outcome.name == "UNDETERMINED"
+    assert lost == 2

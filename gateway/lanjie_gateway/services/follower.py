@@ -7,6 +7,9 @@
 3. The shared copy comes last and is waited for by nobody: workers know which of its records are right.
 4. A beat goes out only when the newest revision of the ledger was just seen. Without beats workers and SDKs stop
    answering by themselves (Art. 48: what cannot be proved fresh is asked for, not passed).
+5. A ledger that is older than what was told is another one: an older copy of the database has taken its place. What
+   workers and SDKs hold of the revisions that were lost would hide what gets those revisions next, so there is no beat
+   any more, whatever comes; a restart reads everything anew.
 """
 
 import asyncio
@@ -78,6 +81,7 @@ class Follower:
         self._followed = 0
         self._told = 0
         self._seen = float("-inf")
+        self._fell_back = False
         self._behind_since: float | None = None
         self._one_at_a_time = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
@@ -158,9 +162,7 @@ class Follower:
         while True:
             try:
                 if self._journal is not None:
-                    begun = time.monotonic()
-                    self._tell(await self._journal.head())
-                    self._seen = begun
+                    await self._look(self._journal)
                 # (4)
                 self._hub.beat()
                 failing = False
@@ -172,6 +174,17 @@ class Follower:
                 await self._journal.heard(BEAT_SECONDS)
                 # A storm of commits, or a broken connection, may not become a storm of questions.
                 await asyncio.sleep(RETRY_SECONDS if failing else 0.01)
+
+    async def _look(self, journal: Journal) -> None:
+        begun, told = time.monotonic(), self._told
+        head = await journal.head()
+        if head < told and not self._fell_back:
+            self._fell_back = True
+            _log.error("ledger_fell_back", told=told, head=head)
+        if self._fell_back:
+            raise Unanswerable("NOT_CURRENT", "the ledger is older than what was told of it")  # (5)
+        self._tell(head)
+        self._seen = begun
 
     async def _keep_up(self) -> None:
         failing = False
