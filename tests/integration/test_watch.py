@@ -379,3 +379,28 @@ def test_days_go_by(tmp_path) -> None:
         gateway.clock.at += datetime.timedelta(days=2)
         gateway.import_rows([row(forgotten, "COURT", decision_no="F")])
         assert kinds(gateway, 7) == []
+
+
+def test_a_clock_that_was_ahead_and_was_set_right_does_not_end_the_alerts(tmp_path) -> None:
+    early, late, dated = map(uscc, range(1, 4))
+    term: dict[str, Any] = {"matter": MATTER, "purpose": "履约期间", "until": UNTIL}
+    with running(tmp_path, NOW) as gateway, gateway.client(local=False) as client:
+        gateway.publish(DATA / "national.yaml")
+        client.watch(early, **term)
+        assert told(gateway) == []
+        gateway.clock.at += datetime.timedelta(days=3_650)
+        settle(gateway)
+        gateway.clock.at = NOW
+        settle(gateway)
+        client.watch(late, **term)
+        client.watch(dated, **{**term, "matter": "tendering.bidder"})
+        gateway.import_rows([row(early, "COURT"), row(late, "COURT")])
+        gateway.import_rows([row(dated, "WAGE", served_date=day(0), listed_on=day(2), expires_on=day(5))])
+        assert kinds(gateway) == ["listed", "listed"]
+        for _ in range(7):
+            gateway.clock.at += datetime.timedelta(days=1)
+            settle(gateway)
+        assert kinds(gateway, 2) == ["began", "ended_by_date"]
+        # A host whose clock is a little behind does not bring yesterday back.
+        gateway.clock.at -= datetime.timedelta(days=1)
+        assert kinds(gateway, 4) == []

@@ -4,7 +4,8 @@
    do the same step, and what a crash undoes is done again from where it was: nothing is lost, nothing is told twice.
 2. A watch is first looked at when it begins, and knows what stands then.
 3. With each day, and with each edition, every running watch is looked at again: what the last step knew against what
-   is now. A day that nobody looked at is not told apart from the next.
+   is now. A day that nobody looked at is not told apart from the next. What a clock that was days ahead has looked at
+   is looked at again on its day: else no day would be looked at until then, and no new watch would begin.
 4. Each event of a commit reaches the watches of its subject, by what the listing was after that very commit.
 5. A listing that may bear from now on is held against the passes told of its subject (see `passes`), and one that
    begins later is looked at on its day.
@@ -125,7 +126,7 @@ class Alerting:
             )
         ).first()
         day = day_of(order.now if commit is None else packed.instant(commit.committed_at)).toordinal()
-        if day > at.day and not at.seq:
+        if (day > at.day or _was_ahead(at.day, day)) and not at.seq:
             # The day that was looked at last stays in place until its successor was.
             return self._move(looking_at=packed.micros(start_of(datetime.date.fromordinal(day))), looked=-1)
         if commit is not None:
@@ -179,7 +180,8 @@ class Alerting:
             self._look_at(watches.watch_of(row), at, moment, first=False)
         if len(rows) == WATCHES:
             return self._move(looked=rows[-1].id)
-        return self._move(day=max(at.day, day_of(moment).toordinal()), looking_at=None, looked=0)
+        day = day_of(moment).toordinal()
+        return self._move(day=day if _was_ahead(at.day, day) else max(at.day, day), looking_at=None, looked=0)
 
     def _look_at(self, watch: Watch, at: Any, moment: datetime.datetime, *, first: bool) -> None:
         known = self._known(watch)
@@ -443,6 +445,11 @@ class Alerting:
         old = packed.micros(self._order.now - alerts.KEPT)
         self._connection.execute(ALERT.delete().where(ALERT.c.acknowledged_at < old))
         return passes.forget(self._connection, packed.micros(self._order.now - self._order.retro))
+
+
+def _was_ahead(looked: int, day: int) -> bool:
+    """Whether a day that was looked at has not come; hosts may be on two sides of a midnight."""
+    return day < looked - 1
 
 
 def _running(day: int) -> Any:
