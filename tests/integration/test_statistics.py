@@ -109,6 +109,7 @@ def test_a_department_sees_its_own_alone(tmp_path: Path) -> None:
             ({"by": (), "since": "2026-1"}, "format"),
             ({"by": (), "since": "2026-05", "until": "2026-04"}, "order"),
             ({"by": (), "since": "2020-01", "until": "2026-04"}, "range"),
+            ({"by": (), "since": "9999-12", "until": "9999-12"}, "format"),
         ):
             with pytest.raises(Refused) as error:
                 gateway.run(gateway.inner.control.statistics.report(CLERK, **asked))

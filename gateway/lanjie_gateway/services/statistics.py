@@ -148,8 +148,8 @@ def _ending(catalogues: CatalogueSet, today: datetime.date) -> Callable[[Listing
 def _months(since: str, until: str) -> tuple[str, str]:
     for field, month in (("since", since), ("until", until)):
         try:
-            datetime.date.fromisoformat(f"{month}-01")
-        except ValueError:
+            _after(month)
+        except (ValueError, OverflowError):
             raise invalid_argument(field, "format", "a month is written YYYY-MM") from None
         if len(month) != len("2026-01"):
             raise invalid_argument(field, "format", "a month is written YYYY-MM")
