@@ -103,7 +103,11 @@ class Settings(BaseSettings):
     )
     erase_archived_only: bool = Field(default=False, description="Erase no record that no archive holds.")
     deadlines: Path | None = Field(default=None, description="TOML file with periods that other texts set.")
-    log_level: str = Field(default="warning", description="Least level that is logged: debug, info, warning, error.")
+    log_level: str = Field(
+        default="warning",
+        pattern="(?i)^(debug|info|warning|error)$",
+        description="Least level that is logged: debug, info, warning, error.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -156,6 +160,7 @@ class Settings(BaseSettings):
                 raise ValueError("a socket is one worker's: LANJIE_SOCKETS goes with one (rule sockets-workers)")
             if len(os.fsencode(self.socket("listen"))) > MOST_OF_A_SOCKET:
                 raise ValueError(f"{self.sockets} is too long for a socket's name (rule socket-path)")
+        self._check_ports()
         plain = {"metrics": self.metrics}
         if self.tls is None:
             for name in ("listen", "feed", "admin"):
@@ -175,6 +180,21 @@ class Settings(BaseSettings):
         for name, address in plain.items():
             if address and not is_loopback(address):
                 raise ValueError(f"{name} {address} has no TLS and stands on loopback only (rule loopback)")
+
+    def _check_ports(self) -> None:
+        names = ["listen", "feed", "admin", "metrics"]
+        if self.tls is not None:
+            names += [f"plain_{name}" for name in ("listen", "feed", "admin")]
+        taken: dict[str, str] = {}
+        for name in names:
+            address = getattr(self, name)
+            port = address.rpartition(":")[2]
+            if not address or port == "0":
+                continue
+            if not (port.isascii() and port.isdecimal() and int(port) < 65_536):
+                raise ValueError(f"{name} {address} is not HOST:PORT (rule port)")
+            if taken.setdefault(address, name) != name:
+                raise ValueError(f"{name} and {taken[address]} are both to listen on {address} (rule port-twice)")
 
     def advertised(self, address: str) -> str:
         """Return the address of a listener with TLS as other machines write it."""

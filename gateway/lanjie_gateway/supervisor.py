@@ -45,6 +45,8 @@ def serve(settings: Settings) -> int:
             cert, key, client_ca = settings.tls
             certificates.read(certificates.CertificateFiles(cert=cert, key=key, client_ca=client_ca))
         settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if settings.sockets is not None:
+            settings.sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.ExitStack() as held:
             held.enter_context(hold(settings.state, SERVE))
             ports = {"listen": held.enter_context(_reserved(settings.listen))}
@@ -52,7 +54,7 @@ def serve(settings: Settings) -> int:
             if settings.tls is not None:
                 ports["plain_listen"] = held.enter_context(_reserved(settings.plain_listen))
                 ports |= {name: _with_port(getattr(settings, name)) for name in ("plain_feed", "plain_admin")}
-            if settings.metrics:
+            if settings.metrics.endswith(":0"):
                 ports["metrics"] = _with_port(settings.metrics)
             settings = _with_departments(settings.model_copy(update={"state": settings.state.resolve(), **ports}))
             configure_logs(settings.log_level)
@@ -70,6 +72,15 @@ def _refuse(message: str) -> int:
 @contextlib.contextmanager
 def _reserved(address: str) -> Iterator[str]:
     """Hold a port, so that all workers, and each new one, listen on the same."""
+    _await_free(address)
+    family, place = _place(address)
+    with socket.socket(family) as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(place)
+        yield f"{address.rpartition(':')[0]}:{held.getsockname()[1]}"
+
+
+def _await_free(address: str) -> None:
     family, place = _place(address)
     deadline = time.monotonic() + PORT_SECONDS
     while True:
@@ -78,15 +89,12 @@ def _reserved(address: str) -> Iterator[str]:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(place)
-                break
             except OSError as error:
                 if time.monotonic() > deadline:
                     raise OSError(f"{address} cannot be listened on: {error.strerror}") from None
+            else:
+                return
         time.sleep(0.1)
-    with socket.socket(family) as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind(place)
-        yield f"{address.rpartition(':')[0]}:{held.getsockname()[1]}"
 
 
 def _with_departments(settings: Settings) -> Settings:
@@ -108,7 +116,7 @@ def _with_redis(settings: Settings) -> tuple[Settings, list[str]]:
     """Return the settings with the address of Redis, and the command of a private server if one is to run.
 
     Raises:
-        ValueError: the index is to be in Redis and there is none.
+        ValueError: the index is to be in Redis and there is none, or its address is of no form that is known.
     """
     if settings.redis_url == "":
         binary = redis_server.find_binary()
@@ -124,6 +132,10 @@ def _with_redis(settings: Settings) -> tuple[Settings, list[str]]:
         if settings.index == "redis":
             raise ValueError("LANJIE_INDEX=redis needs Redis: set LANJIE_REDIS_URL")
         return settings.model_copy(update={"redis_url": "none"}), []
+    from lanjie_gateway.adapters import redis_client  # noqa: PLC0415  a gateway with a private server does not need it
+
+    # It connects when it is first used.
+    redis_client.connect(settings.redis_url, timeout=1.0)
     return settings, []
 
 
@@ -177,9 +189,14 @@ async def _end(child: asyncio.subprocess.Process, ended: "asyncio.Task[int]") ->
 
 
 def _with_port(address: str) -> str:
-    """Return an address whose port, where 0 was asked for, was free a moment ago."""
+    """Return an address whose port, picked where 0 was asked for, was free a moment ago.
+
+    Raises:
+        OSError: somebody else is on it.
+    """
     family, place = _place(address)
     if place[1]:
+        _await_free(address)
         return address
     with socket.socket(family) as probe:
         probe.bind(place)

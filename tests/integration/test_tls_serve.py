@@ -1,11 +1,13 @@
 """`lanjie serve` with TLS in processes of its own: the same certificates in control and every worker."""
 
 import json
+import socket
 import time
 from pathlib import Path
 
 import pytest
 
+from lanjie_gateway import supervisor
 from tests.integration.test_tls import DEPARTMENTS, WINDOW, ask
 from tests.support.certificates import Authority, Desk, replace
 from tests.support.serve import run, serving
@@ -60,3 +62,44 @@ def test_serve_refuses_a_key_of_another_certificate(tmp_path):
     files = ["--tls-cert", str(desk.cert), "--tls-key", str(desk.key), "--tls-client-ca", str(desk.client_ca)]
     refused = run("serve", "--state", str(tmp_path / "state"), *files)
     assert "(rule key-other)" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "said"),
+    [
+        ({"log_level": "loud"}, [], "log_level"),
+        ({"redis_url": "valkey://:hunter2@h:1"}, [], "is not of the form redis"),
+        ({"redis_url": "redis+cluster://:hunter2@h:1/1"}, [], "is not of the form redis"),
+        ({"sockets": "/dev/null/sockets"}, [], "/dev/null"),
+        ({}, ["--feed", "127.0.0.1:7709", "--admin", "127.0.0.1:7709"], "(rule port-twice)"),
+        ({}, ["--feed", "TAKEN"], "cannot be listened on: Address already in use"),
+        ({}, ["--admin", "TAKEN"], "cannot be listened on: Address already in use"),
+    ],
+)
+def test_serve_says_what_it_cannot_use_instead_of_starting_again_and_again(
+    tmp_path, monkeypatch, settings, options, said
+):
+    monkeypatch.setattr(supervisor, "PORT_SECONDS", 0.0)
+
+    async def started(*_: object) -> int:
+        raise AssertionError("it was started")
+
+    monkeypatch.setattr(supervisor, "_supervise", started)
+    for name, value in settings.items():
+        monkeypatch.setenv(f"LANJIE_{name.upper()}", value)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        asked = [address if each == "TAKEN" else each for each in options]
+        refused = run("serve", "--state", str(tmp_path / "state"), "--listen", "127.0.0.1:0", *asked)
+    assert (refused.code, said in refused.err, "hunter2" in refused.err) == (2, True, False), refused.err
+    assert "internal error" not in refused.err
+
+
+def test_a_plain_listener_beside_one_with_tls_has_a_port(tmp_path, monkeypatch):
+    desk = Desk(tmp_path / "tls")
+    files = ["--tls-cert", str(desk.cert), "--tls-key", str(desk.key), "--tls-client-ca", str(desk.client_ca)]
+    monkeypatch.setenv("LANJIE_PLAIN_FEED", "127.0.0.1:99999")
+    refused = run("serve", "--state", str(tmp_path / "state"), "--listen", "127.0.0.1:0", *files)
+    assert (refused.code, "(rule port)" in refused.err) == (2, True)
