@@ -18,7 +18,9 @@ from lanjie_gateway.adapters.keys import KeysLostError, make_view_key
 from lanjie_gateway.adapters.ledger import InquiryRow, Ledger
 from lanjie_gateway.adapters.restore import BackupDamagedError, Restored, RestoreRefusedError
 from lanjie_gateway.adapters.segments import MAGIC
+from lanjie_gateway.domain.errors import Unanswerable
 from lanjie_gateway.domain.import_rules import Counts, ImportMode, ImportState, Receipt
+from lanjie_gateway.services import backups
 from tests.support.backup import Parts, parts, rewrite, tables, url_of, without_epoch, write
 from tests.support.ledger import NEW_COLUMNS, NEW_TABLES, NOON, cells, open_ledger, staged
 
@@ -295,6 +297,31 @@ def test_a_backup_made_during_a_rotation_holds_the_old_generation(tmp_path: Path
         assert (ledger.generation, len(ledger.listed_digests())) == (2, len(digests))
     finally:
         ledger.close()
+
+
+@pytest.mark.parametrize("left", [None, b"k" * 32])
+def test_no_backup_is_made_without_the_view_key_of_another_host(tmp_path: Path, left: bytes | None) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    fill(state, 3)
+    ledger = open_ledger(state)
+    try:
+        assert ledger.begin_rotation(functools.partial(make_view_key, state / "keys"))
+        done, total = 0, 1
+        while done < total:
+            done, total = ledger.rotate()
+        ledger.switch_generation("local/agency")
+    finally:
+        ledger.close()
+    # As on a host whose operator has not copied the key yet, or that has one of an interrupted rotation of its own.
+    (state / "keys" / "view-2").unlink()
+    if left is not None:
+        (state / "keys" / "view-2").write_bytes(left)
+    with pytest.raises(KeysLostError):
+        write(state, tmp_path / "b.tar")
+    failure = backups._failure("KeysLostError", 0)
+    assert isinstance(failure, Unanswerable)
+    assert failure.reason == "LEDGER_UNAVAILABLE"
 
 
 def test_secrets_are_for_one_user(made: tuple[Path, Path], tmp_path: Path) -> None:

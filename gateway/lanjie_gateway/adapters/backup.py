@@ -20,7 +20,8 @@ Why it is consistent while everything goes on:
 2. Tables come from one snapshot: a copy of the SQLite file made by the ledger's own connection, or one repeatable-read
    transaction of PostgreSQL. An import that is on its way is in it, invisible; opening the restored ledger throws it
    away as after a crash.
-3. Keys and tokens are made once, before anything refers to them.
+3. Keys and tokens are made once, before anything refers to them. A host that lacks the view key of the ledger, because
+   another one made it, makes no backup: nobody could restore it.
 
 Run as ``python -m lanjie_gateway.adapters.backup``: reading a million listings would hold the interpreter of a serving
 process. On stdin: the order, one frame; later one byte once the ledger's copy is whole; its end ends the child. On
@@ -46,7 +47,7 @@ from urllib.parse import quote
 import msgpack
 import sqlalchemy as sa
 
-from lanjie_gateway.adapters.keys import RESTORING
+from lanjie_gateway.adapters.keys import RESTORING, KeysLostError, open_keys
 from lanjie_gateway.adapters.ledger.database import schema_of
 from lanjie_gateway.adapters.ledger.tables import HEAD, METADATA
 from lanjie_gateway.adapters.segments import read_records, segments
@@ -157,6 +158,9 @@ def write(order: Order, snapshot_ready: Callable[[], None], told: Callable[[str,
         order: what and where to.
         snapshot_ready: called when the segments are copied; returns when the ledger may be read.
         told: hears (part, done, total).
+
+    Raises:
+        KeysLostError: the keys of the ledger are not here (3).
     """
     state = Path(order.state)
     manifest = Manifest(version=order.version, created=datetime.datetime.now(datetime.UTC).isoformat())
@@ -170,10 +174,11 @@ def write(order: Order, snapshot_ready: Callable[[], None], told: Callable[[str,
         engine = _engine(order)
         try:
             with engine.connect() as connection:  # (2)
-                _tables(connection, archive, told)
+                head = _tables(connection, archive, told)
         finally:
             engine.dispose()
-        for directory in ("keys", "tokens"):  # (3)
+        _require_keys(state / "keys", head)  # (3)
+        for directory in ("keys", "tokens"):
             for path in sorted((state / directory).rglob("*")):
                 # What begins with a dot was being made when a process ended.
                 if path.name != RESTORING and not path.name.startswith(".") and path.is_file():
@@ -206,7 +211,8 @@ def _engine(order: Order) -> sa.Engine:
     return sa.create_engine(order.url, isolation_level="REPEATABLE READ").execution_options(postgresql_readonly=True)
 
 
-def _tables(connection: sa.Connection, archive: _Archive, told: Callable[[str, int, int], None]) -> None:
+def _tables(connection: sa.Connection, archive: _Archive, told: Callable[[str, int, int], None]) -> Any:
+    """Add all tables; return the head."""
     manifest = archive.manifest
     head = connection.execute(sa.select(HEAD)).one()
     manifest.lineage, manifest.epoch, manifest.revision = head.lineage, head.epoch, head.revision
@@ -230,6 +236,13 @@ def _tables(connection: sa.Connection, archive: _Archive, told: Callable[[str, i
         if chunk:
             archive.add(f"tables/{table.name}/{number:06d}", bytes(chunk))
         manifest.tables[table.name] = Table([column.name for column in table.columns], rows)
+    return head
+
+
+def _require_keys(directory: Path, head: Any) -> None:
+    keys = open_keys(directory, head.generation, fresh=False)
+    if (keys.check, keys.view_check) != (head.key_check, head.view_check):
+        raise KeysLostError(f"{directory} does not hold the keys of the ledger")
 
 
 def main() -> None:

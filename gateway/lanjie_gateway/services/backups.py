@@ -16,7 +16,7 @@ import structlog
 
 from lanjie_gateway.adapters.backup import SEGMENTS, Order
 from lanjie_gateway.adapters.frames import read_frame, write_frame
-from lanjie_gateway.adapters.keys import sync_directory
+from lanjie_gateway.adapters.keys import KeysLostError, sync_directory
 from lanjie_gateway.adapters.ledger import Ledger, LedgerThread
 from lanjie_gateway.domain.access import Principal, Role
 from lanjie_gateway.domain.errors import Unanswerable
@@ -75,7 +75,8 @@ class BackupService:
 
         Raises:
             Refused: NOT_PERMITTED.
-            Unanswerable: OVERLOADED: another one is being made, or the disk is full; LEDGER_UNAVAILABLE.
+            Unanswerable: OVERLOADED: another one is being made, or the disk is full; LEDGER_UNAVAILABLE: the ledger
+                cannot be read, or a key of it is not here.
         """
         principal.require(Role.AGENCY)
         if self._lock.locked():
@@ -178,6 +179,8 @@ def _failure(kind: str, number: int) -> Exception:
         return Unanswerable("OVERLOADED", _NO_ROOM)
     if kind in _UNREACHABLE:
         return Unanswerable("LEDGER_UNAVAILABLE", "the ledger cannot be read; try again")
+    if kind == KeysLostError.__name__:
+        return Unanswerable("LEDGER_UNAVAILABLE", "keys/ lacks a key of the ledger: copy it from the host that has it")
     return RuntimeError(f"the backup failed: {kind}")
 
 
