@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -81,6 +82,19 @@ def test_a_killed_worker_is_replaced_and_the_others_answer_on(gateway: Path) -> 
         assert time.monotonic() < deadline, "no new worker"
         time.sleep(0.05)
     assert outcomes(gateway, subject, 10) == ["RESTRICT"] * 10
+
+
+def test_a_worker_whose_records_found_no_room_answers_again_when_there_is(gateway: Path) -> None:
+    subject = uscc(903)
+    take(gateway, subject)
+    for worker in children(gateway, "worker"):
+        # As on a disk that is full: the limit is of these processes, and of none that begins later.
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, (1, 1))
+    assert outcomes(gateway, subject, 1) == ["UNDETERMINED"]
+    deadline = time.monotonic() + 30
+    while outcomes(gateway, subject, 10) != ["RESTRICT"] * 10:
+        assert time.monotonic() < deadline, "a worker answers no more"
+        time.sleep(0.2)
 
 
 def test_a_port_in_use_is_refused(gateway: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,3 +164,22 @@ async def test_a_new_segment_that_finds_no_room_is_none(tmp_path: Path, monkeypa
     await writer.durable()
     assert [read_records(path, 0)[0] for path in segments(tmp_path)] == [[b"first", b"second"]]
     await writer.close()
+
+
+def test_a_worker_that_cannot_write_records_any_more_starts_over(tmp_path: Path) -> None:
+    script = (
+        "import asyncio, os, pathlib, sys\n"
+        "from lanjie_gateway.adapters.segments import SegmentWriter\n"
+        "from lanjie_gateway.domain.errors import Unanswerable\n"
+        "async def main():\n"
+        "    writer = SegmentWriter(pathlib.Path(sys.argv[1]))\n"
+        "    writer.start()\n"
+        "    os.write = lambda descriptor, data: len(data) - 1\n"
+        "    try:\n"
+        "        writer.append(b'record')\n"
+        "    except Unanswerable:\n"
+        "        await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], timeout=30, check=False, capture_output=True)
+    assert done.returncode == 1

@@ -112,7 +112,8 @@ class SegmentWriter:
     def durable(self) -> "asyncio.Future[None]":
         """Begin to bring everything appended so far to the disk; the future is done when it is there.
 
-        It raises Unanswerable, RECORD_NOT_DURABLE. After one failed sync nothing is acknowledged any more.
+        It raises Unanswerable, RECORD_NOT_DURABLE. After one failed sync nothing is acknowledged any more, and the
+        process ends within a second.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
@@ -187,6 +188,9 @@ class SegmentWriter:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(SYNC_SECONDS)
+            if self._broken:
+                # What follows what is half-written would be read by nobody; a new process begins with a new file.
+                raise SystemExit("inquiry records cannot be written; this worker starts over")
             if (self._dirty or self._old) and not self._broken:
                 await self.durable()
 
