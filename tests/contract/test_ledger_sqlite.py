@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 import sqlalchemy as sa
 
-from lanjie_gateway.adapters.ledger import passes
+from lanjie_gateway.adapters.ledger import LedgerError, passes
 from lanjie_gateway.adapters.ledger.database import NEWEST, migrate
 from tests.support.ledger import cells, open_ledger, take, to_second_schema
 
@@ -20,6 +20,18 @@ def test_an_older_file_is_copied_aside_before_it_is_upgraded(tmp_path):
     engine = sa.create_engine(f"sqlite:///{copy}")
     assert sa.inspect(engine).get_table_names() == ["keepsake"]
     engine.dispose()
+
+
+def test_a_file_of_a_newer_program_leaves_the_copy_alone_that_is_there(tmp_path):
+    open_ledger(tmp_path).close()
+    copy = tmp_path / f"ledger.sqlite3.before-{NEWEST}"
+    copy.write_text("the ledger as it was before this schema")
+    with sqlite3.connect(tmp_path / "ledger.sqlite3") as file:
+        file.execute("UPDATE alembic_version SET version_num = '9000'")
+    file.close()
+    with pytest.raises(LedgerError, match="not of this version"):
+        open_ledger(tmp_path)
+    assert copy.read_text() == "the ledger as it was before this schema"
 
 
 def test_a_new_file_needs_no_copy(tmp_path):

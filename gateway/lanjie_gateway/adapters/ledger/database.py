@@ -253,7 +253,8 @@ def _put_aside(engine: sa.Engine) -> None:
     with engine.connect() as connection:
         current = schema_of(connection)
         empty = not sa.inspect(connection).get_table_names()
-    if current != NEWEST and not empty:
+    # A newer one is refused: what was put aside before this schema must not give way to it.
+    if current < NEWEST and not empty:
         path = Path(engine.url.database or "")
         _copy_aside(engine, path.with_name(f"{path.name}.before-{NEWEST}"))
 
