@@ -124,3 +124,38 @@ async def test_a_server_that_is_gone_is_said_to_be_and_waited_for(tmp_path):
         ledger.close()
     finally:
         server.close()
+
+
+async def test_a_standby_is_waited_for_until_it_has_taken_over(tmp_path):
+    server = PostgresServer()
+    try:
+        server.start()
+        url = server.database()
+        ledger = open_ledger(tmp_path, url=url)
+        server.restart_as_standby()
+        journal = Journal(url)
+        await journal.start()
+        with pytest.raises(Unanswerable):
+            await journal.head()
+        with pytest.raises(Unanswerable) as written:
+            await asyncio.to_thread(take, ledger, cells(1))
+        assert written.value.reason == "LEDGER_UNAVAILABLE"
+        await asyncio.sleep(0.3)
+        server.admin("SELECT pg_promote()")
+        assert await journal.head() == 0
+        # It listens again by itself.
+        for number in range(1, 20):
+            await journal.heard(0.3)
+            waiting = asyncio.create_task(journal.heard(5))
+            await asyncio.sleep(0)
+            begun = time.monotonic()
+            await asyncio.to_thread(take, ledger, cells(number))
+            await waiting
+            if time.monotonic() - begun < 4:
+                break
+        else:
+            raise AssertionError("nothing is heard any more")
+        await journal.close()
+        ledger.close()
+    finally:
+        server.close()

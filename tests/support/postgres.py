@@ -130,6 +130,15 @@ class PostgresServer:
         self.stop(how)
         self.start()
 
+    def restart_as_standby(self) -> None:
+        """Stop and start again as a server that only reads; ``SELECT pg_promote()`` has it take over."""
+        self.stop(signal.SIGINT)
+        signal_file = self._data / "standby.signal"
+        signal_file.touch()
+        owner = self._data.stat()
+        os.chown(signal_file, owner.st_uid, owner.st_gid)
+        self.start()
+
     def close(self) -> None:
         """Stop and leave nothing behind."""
         self.stop()

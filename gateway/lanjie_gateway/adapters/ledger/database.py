@@ -112,8 +112,8 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
     commit was made.
 
     Raises:
-        Unanswerable: LEDGER_UNAVAILABLE: the server is gone, starts, ends, or is out of resources; the next
-            transaction connects anew.
+        Unanswerable: LEDGER_UNAVAILABLE: the server is gone, starts, ends, is out of resources, or is a standby that
+            has not taken over; the next transaction connects anew.
     """
     try:
         with engine.begin() as connection:
@@ -128,6 +128,8 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
 def _out_of_reach(error: sa.exc.DBAPIError | psycopg.Error) -> bool:
     if isinstance(error, psycopg.Error):
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    if isinstance(error.orig, psycopg.errors.ReadOnlySqlTransaction):
+        return True
     return error.connection_invalidated or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
 
 

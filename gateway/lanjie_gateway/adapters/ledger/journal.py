@@ -2,7 +2,8 @@
 
 1. A commit tells its revision on a channel. That is a hint only: what counts is the fresh read of the head.
 2. Two connections, because the one that listens is busy listening. Each heals itself after the server was gone.
-3. A lock lives with the connection that took it, so whoever relies on one asks for it again.
+3. A standby that has not taken over yet may be behind what it has received, so it says nothing of the head.
+4. A lock lives with the connection that took it, so whoever relies on one asks for it again.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ ANSWER_SECONDS: Final = 5.0
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
 _BROKEN: Final = (psycopg.OperationalError, psycopg.InterfaceError)
-_HEAD: Final = "SELECT revision FROM head"
+_HEAD: Final = "SELECT revision, pg_is_in_recovery() FROM head"
 # A lock that is taken twice would have to be released twice, and stay after the first time.
 _TRY_LOCK: Final = """
     SELECT coalesce(
@@ -67,7 +68,9 @@ class Journal:
         Raises:
             Unanswerable: LEDGER_UNAVAILABLE.
         """
-        (revision,) = await self._ask(_HEAD)
+        revision, standby = await self._ask(_HEAD)
+        if standby:
+            raise Unanswerable("LEDGER_UNAVAILABLE", "the ledger's database is a standby")  # (3)
         return int(revision)
 
     async def heard(self, timeout: float) -> None:
@@ -116,7 +119,8 @@ class Journal:
     async def _listen(self) -> None:
         pause = _FIRST_PAUSE
         while True:
-            with contextlib.suppress(*_BROKEN):
+            # Whatever it was: a standby refuses to listen until it has taken over, and nobody else would ask again.
+            with contextlib.suppress(psycopg.Error):
                 connection = await psycopg.AsyncConnection.connect(**self._parameters)
                 try:
                     await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
