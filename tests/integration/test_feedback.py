@@ -16,6 +16,7 @@ from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.domain.feedback import Alarm, Disposition, Report
 from lanjie_gateway.domain.records import digest, leaf, row_fields
 from lanjie_gateway.services.feedback import FeedbackService
+from lanjie_matcher.civil_time import day_of
 from tests.integration.test_answers import DATA, NOW, PURPOSE, row
 from tests.support.gateway import RunningGateway, person, running
 from tests.support.serve import run
@@ -176,6 +177,16 @@ def test_what_is_missing_is_counted_by_age(tmp_path) -> None:
         found, _ = gateway.run(feedback(gateway).outstanding(AGENCY))
         assert [each.asked.decision_id for each in found] == [ages[0], ages[3], ages[20]]
         assert not any(each.overdue for each in found)
+
+
+def test_nothing_is_overdue_before_its_last_day_however_long_the_term(tmp_path) -> None:
+    terms = tmp_path / "deadlines.toml"
+    terms.write_text('[feedback]\nworking_days = 366\nsource = "测试规定"\n')
+    with running(tmp_path / "state", NOW, deadlines=terms) as gateway:
+        before = feedback(gateway).overdue_before()
+        last = gateway.inner.control.calendar.due("feedback", day_of(before - datetime.timedelta(days=1))).day
+        first = gateway.inner.control.calendar.due("feedback", day_of(before)).day
+        assert last < day_of(NOW) <= first
 
 
 def test_an_answer_that_never_left_asks_for_nothing(gateway: RunningGateway) -> None:

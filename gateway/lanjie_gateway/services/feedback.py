@@ -27,7 +27,8 @@ KIND: Final = "feedback"
 FRESH: Final = datetime.timedelta(days=1)
 MAX_ID: Final = 64
 MAX_LISTED: Final = 1_000
-_LOOK_BACK: Final = 60
+_LOOK_BACK: Final = 800
+"""Days that are looked at for the first whose term has ended: more than the longest term, 366 working days, takes."""
 _TRIES: Final = 3
 _log = structlog.get_logger("lanjie.feedback")
 
