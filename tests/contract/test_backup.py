@@ -23,6 +23,7 @@ from lanjie_gateway.domain.import_rules import Counts, ImportMode, ImportState, 
 from lanjie_gateway.services import backups
 from tests.support.backup import Parts, parts, rewrite, tables, url_of, without_epoch, write
 from tests.support.ledger import NEW_COLUMNS, NEW_TABLES, NOON, cells, open_ledger, staged
+from tests.support.serve import run
 
 NOW = datetime.datetime(2026, 11, 3, 4, tzinfo=datetime.UTC)
 
@@ -395,6 +396,34 @@ def test_refused_before_anything_is_written(
     with pytest.raises(error, match=says):
         restore(made[1], tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("url", ["garbage", "mysql://u:hunter2@h/d", "postgresql://u:hunter2@h/d", "sqlite://"])
+def test_an_address_that_no_ledger_has_is_refused_before_anything_is_made(
+    made: tuple[Path, Path], tmp_path: Path, url: str
+) -> None:
+    with pytest.raises(RestoreRefusedError, match="the ledger's URL is") as refused:
+        restore(made[1], tmp_path / "new", url)
+    assert "hunter2" not in str(refused.value)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_database_that_no_ledger_could_be_opened_in_is_refused(
+    made: tuple[Path, Path], tmp_path: Path, postgres: Any
+) -> None:
+    url = postgres.empty("ENCODING 'LATIN1' LOCALE 'C'")
+    with pytest.raises(RestoreRefusedError, match="a database in UTF8 is needed"):
+        restore(made[1], tmp_path / "new", url)
+    postgres.drop(url)
+
+
+@pytest.mark.parametrize("command", [["migrate"], ["restore", "a.tar"]])
+def test_a_setting_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Any) -> None:
+    for name, value, said in (("WORKERS", "0", "workers"), ("LEDGER_URL_FILE", "/missing", "/missing")):
+        with monkeypatch.context() as patch:
+            patch.setenv(f"LANJIE_{name}", value)
+            done = run(*command, "--state", str(tmp_path))
+        assert (done.code, said in done.err, "internal" in done.err) == (2, True, False)
 
 
 def test_damage_is_seen_wherever_it_is(made: tuple[Path, Path], tmp_path: Path) -> None:

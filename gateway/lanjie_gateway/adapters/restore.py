@@ -34,7 +34,8 @@ import sqlalchemy as sa
 from lanjie_gateway.adapters.backup import FORMAT, MANIFEST, Manifest, Part, Table
 from lanjie_gateway.adapters.keys import KEY_BYTES, RESTORING, KeyRing, file_names, keep, sync_directory
 from lanjie_gateway.adapters.ledger import locks, migrations, tree
-from lanjie_gateway.adapters.ledger.database import NEWEST, schema_of
+from lanjie_gateway.adapters.ledger.database import NEWEST, address_of, check_server, schema_of
+from lanjie_gateway.adapters.ledger.rows import LedgerError
 from lanjie_gateway.adapters.ledger.tables import BATCH, HEAD
 from lanjie_gateway.adapters.record_files import RecordFiles
 from lanjie_gateway.adapters.state_lock import LEDGER, SERVE, hold
@@ -100,6 +101,10 @@ def restore(path: Path, state: Path, url: str, now: datetime.datetime, told: Tol
         RestoreRefusedError: it cannot be restored here; nothing was written.
         StateInUseError: a gateway holds the state.
     """
+    try:
+        address_of(url)
+    except LedgerError as error:
+        raise RestoreRefusedError(str(error)) from None
     verified = _verify(path, told)  # (1)
     manifest = verified.manifest
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -255,12 +260,15 @@ def _head(url: str) -> str | None:
     engine = sa.create_engine(url)
     try:
         with engine.connect() as connection:
+            check_server(connection)
             tables = sa.inspect(connection).get_table_names()
             if HEAD.name not in tables:
                 return "another program's" if tables else None
             row = connection.execute(sa.select(HEAD.c.lineage, HEAD.c.epoch)).first()
     except sa.exc.OperationalError:
         raise RestoreRefusedError("the database cannot be reached") from None
+    except LedgerError as error:
+        raise RestoreRefusedError(str(error)) from None
     finally:
         engine.dispose()
     return None if row is None else f"{row.lineage} {row.epoch}"

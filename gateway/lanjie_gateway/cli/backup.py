@@ -77,8 +77,12 @@ def restore(
     state = state.resolve()
     now = datetime.datetime.now(datetime.UTC)
     try:
+        settings = Settings(state=state)
+    except (OSError, ValueError) as error:
+        raise CommandError(str(error)) from None
+    try:
         with render.steps(hidden=as_json) as step:
-            done = adapter.restore(file, state, Settings(state=state).ledger, now, step)
+            done = adapter.restore(file, state, settings.ledger, now, step)
     except adapter.BackupDamagedError as error:
         raise CommandError(str(error), DAMAGED) from None
     except (adapter.RestoreRefusedError, StateInUseError) as error:

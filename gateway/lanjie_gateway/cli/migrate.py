@@ -23,7 +23,10 @@ def migrate(
     from lanjie_gateway.domain.errors import Unanswerable
     from lanjie_gateway.settings import Settings
 
-    settings = Settings(state=state or Path())
+    try:
+        settings = Settings(state=state or Path())
+    except (OSError, ValueError) as error:
+        raise CommandError(str(error)) from None
     try:
         if settings.ledger_url.startswith("postgresql"):
             before, after = upgrade(settings.ledger_url)

@@ -178,13 +178,25 @@ def schema_of(connection: sa.Connection) -> str:
     return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() or "")
 
 
-def _engine(url: str) -> sa.Engine:
+def address_of(url: str) -> sa.URL:
+    """Return the address of a ledger, read.
+
+    Raises:
+        LedgerError: it is of neither form.
+    """
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError:
         # Its text would repeat the URL, and a password in it.
         raise LedgerError(_ADDRESSES) from None
-    if parsed.drivername == "postgresql+psycopg" and parsed.database:
+    if not parsed.database or (parsed.drivername != "postgresql+psycopg" and parsed.get_backend_name() != "sqlite"):
+        raise LedgerError(_ADDRESSES)
+    return parsed
+
+
+def _engine(url: str) -> sa.Engine:
+    parsed = address_of(url)
+    if parsed.drivername == "postgresql+psycopg":
         return sa.create_engine(
             parsed,
             pool_size=1,
@@ -194,9 +206,7 @@ def _engine(url: str) -> sa.Engine:
             hide_parameters=True,
             connect_args=parameters(url),
         )
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
-        raise LedgerError(_ADDRESSES)
-    path = Path(parsed.database)
+    path = Path(str(parsed.database))
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -216,14 +226,19 @@ _ADDRESSES: Final = "the ledger's URL is sqlite:////absolute/path or postgresql+
 
 def _check(engine: sa.Engine) -> None:
     with transaction(engine) as connection:
-        _check_server(connection)
+        check_server(connection)
         current = schema_of(connection)
     if current != NEWEST:
         at = f"has schema {current}" if current else "has no ledger in it yet"
         raise LedgerError(f"{_shown(engine)} {at}, this version wants {NEWEST}: run `lanjie migrate`")
 
 
-def _check_server(connection: sa.Connection) -> None:
+def check_server(connection: sa.Connection) -> None:
+    """See that a PostgreSQL server and its database can hold a ledger.
+
+    Raises:
+        LedgerError: it is too old, or the database is not kept in UTF8.
+    """
     version = int((connection.dialect.server_version_info or (0,))[0])
     if version < OLDEST_POSTGRESQL:
         raise LedgerError(f"the server is PostgreSQL {version}; {OLDEST_POSTGRESQL} or later is needed")
@@ -237,7 +252,7 @@ def _upgrade(engine: sa.Engine) -> tuple[str, str]:
         _put_aside(engine)
     with transaction(engine) as connection:
         if shared(engine):
-            _check_server(connection)
+            check_server(connection)
             locks.wait(connection, "migrate")
         current = schema_of(connection)
         if current != NEWEST:
