@@ -408,10 +408,11 @@ def test_an_address_that_no_ledger_has_is_refused_before_anything_is_made(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
 def test_a_database_that_no_ledger_could_be_opened_in_is_refused(
-    made: tuple[Path, Path], tmp_path: Path, postgres: Any
+    made: tuple[Path, Path], tmp_path: Path, postgres: Any, encoding: str
 ) -> None:
-    url = postgres.empty("ENCODING 'LATIN1' LOCALE 'C'")
+    url = postgres.empty(f"ENCODING '{encoding}' LOCALE 'C'")
     with pytest.raises(RestoreRefusedError, match="a database in UTF8 is needed"):
         restore(made[1], tmp_path / "new", url)
     postgres.drop(url)

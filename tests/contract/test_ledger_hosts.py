@@ -262,8 +262,9 @@ def test_an_empty_database_is_migrated_once_by_hosts_that_do_so_at_once(postgres
     postgres.drop(url)
 
 
-def test_a_database_in_another_encoding_is_refused(postgres):
-    url = postgres.empty("ENCODING 'LATIN1' LOCALE 'C'")
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_in_another_encoding_is_refused(postgres, encoding):
+    url = postgres.empty(f"ENCODING '{encoding}' LOCALE 'C'")
     with pytest.raises(LedgerError, match="UTF8"):
         migrate(url)
     postgres.drop(url)

@@ -34,7 +34,7 @@ import sqlalchemy as sa
 from lanjie_gateway.adapters.backup import FORMAT, MANIFEST, Manifest, Part, Table
 from lanjie_gateway.adapters.keys import KEY_BYTES, RESTORING, KeyRing, file_names, keep, sync_directory
 from lanjie_gateway.adapters.ledger import locks, migrations, tree
-from lanjie_gateway.adapters.ledger.database import NEWEST, address_of, check_server, schema_of
+from lanjie_gateway.adapters.ledger.database import NEWEST, address_of, check_server, parameters, schema_of
 from lanjie_gateway.adapters.ledger.rows import LedgerError
 from lanjie_gateway.adapters.ledger.tables import BATCH, HEAD
 from lanjie_gateway.adapters.record_files import RecordFiles
@@ -257,7 +257,7 @@ def _require_empty(state: Path, url: str, left: str | None) -> None:
 
 def _head(url: str) -> str | None:
     """Return what the marker of a database's restore would say; `None` for an empty one."""
-    engine = sa.create_engine(url)
+    engine = sa.create_engine(url, connect_args=parameters(url))
     try:
         with engine.connect() as connection:
             check_server(connection)

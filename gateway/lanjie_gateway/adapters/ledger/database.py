@@ -51,6 +51,8 @@ _SESSION: Final = {
 }
 _CONNECT: Final = {
     "connect_timeout": 5,
+    # A database that says nothing of its encoding gives bytes else, and is then refused for a reason that nobody reads.
+    "client_encoding": "utf8",
     "keepalives_idle": 20,
     "keepalives_interval": 10,
     "keepalives_count": 3,
