@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import datetime
 import ssl
 import time
 from pathlib import Path
@@ -10,10 +11,16 @@ import pytest
 import redis
 import trustme
 
-from lanjie_gateway.adapters.redis_client import AsyncClient, connect
+from lanjie_gateway.adapters.person_counts import PersonCounts
+from lanjie_gateway.adapters.rate_buckets import RateBuckets, Rates
+from lanjie_gateway.adapters.redis_client import AsyncClient, connect, settle
 from lanjie_gateway.adapters.shared_copy import SharedCopy
 from lanjie_gateway.adapters.shared_index import SharedIndex, SharedIndexError
+from lanjie_matcher.fingerprints import IndexKey
+from tests.support.gateway import running
+from tests.support.load import MATTER, wage_row
 from tests.support.shared import KEY, state, states
+from tests.support.subjects import uscc
 from tests.support.valkey import cluster, free_port, proxy, sentinel, valkey
 
 
@@ -102,6 +109,32 @@ async def test_cluster():
         assert await shared.sweep() > 100
         assert sum(node.run("DBSIZE") for node in nodes) == 0
         await shared.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://127.0.0.1:1", "redis+sentinel://127.0.0.1:1/a", "redis+cluster://127.0.0.1:1"]
+)
+async def test_where_none_can_be_reached_everybody_goes_on_without(url: str):
+    client = connect(url, timeout=0.2)
+    await settle(client, 0.1)
+    await RateBuckets(Rates(department=5), client).draw("tax", 1)
+    assert await PersonCounts(client, IndexKey(KEY)).add("tax", datetime.date(2026, 1, 1), [b"somebody"]) is None
+    shared = SharedIndex(client, lineage="aa", epoch=1, key=KEY, timeout=0.2)
+    for ask in (shared.read([bytes(16)]), shared.load(lambda _: None), shared.revision()):
+        with pytest.raises(SharedIndexError):
+            await ask
+    await shared.close()
+
+
+@pytest.mark.parametrize("index", ["memory", "redis"])
+def test_a_gateway_answers_without_its_cluster(tmp_path: Path, index: str):
+    now = datetime.datetime(2026, 3, 2, 1, tzinfo=datetime.UTC)
+    settings = {"redis_url": "redis+cluster://127.0.0.1:1", "index": index, "checks_per_minute": 100}
+    with running(tmp_path, now, **settings) as gateway, gateway.client(local=False) as client:
+        gateway.publish(Path(__file__).parents[1] / "data" / "national.yaml")
+        gateway.import_rows([wage_row(uscc(1), 1)])
+        seen = [client.check(each, matter=MATTER, purpose="test").outcome.name for each in (uscc(1), uscc(2))]
+        assert seen == ["RESTRICT", "PASS"]
 
 
 async def _until(true, seconds: float = 20.0) -> None:

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
-from redis.exceptions import RedisError
 
-from lanjie_gateway.adapters.redis_client import AsyncClient
+from lanjie_gateway.adapters.redis_client import FAILURES, AsyncClient
 from lanjie_matcher.fingerprints import IndexKey
 
 ANSWER_SECONDS: Final = 0.5
@@ -44,7 +43,7 @@ class PersonCounts:
                     await self._do("PFADD", name, *hashes)
                     await self._do("EXPIRE", name, KEPT_SECONDS)
                 counted = int(await self._do("PFCOUNT", name))
-        except (RedisError, OSError, TimeoutError, TypeError, ValueError) as error:
+        except FAILURES as error:
             if not self._failing:
                 _log.warning("persons_counted_here", error=type(error).__name__)
             self._failing = True

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import structlog
-from redis.exceptions import RedisError
 
-from lanjie_gateway.adapters.redis_client import AsyncClient
+from lanjie_gateway.adapters.redis_client import FAILURES, AsyncClient
 from lanjie_gateway.domain.errors import Unanswerable
 
 MINUTE: Final = 60_000_000
@@ -135,7 +134,7 @@ class RateBuckets:
             async with asyncio.timeout(ANSWER_SECONDS):
                 answer = await self._client.execute_command("EVAL", _DRAW, len(keys), *keys, MINUTE, *costs)
             return int(answer)
-        except (RedisError, OSError, TimeoutError, TypeError, ValueError) as error:
+        except FAILURES as error:
             self._ask_again = self._monotonic() + PAUSE_SECONDS
             _log.warning("rates_counted_here", error=type(error).__name__)
             return None

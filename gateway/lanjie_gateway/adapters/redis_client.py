@@ -21,7 +21,7 @@ from redis.asyncio.connection import AbstractConnection, Connection, SSLConnecti
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, RedisError
+from redis.exceptions import BusyLoadingError, RedisClusterException, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 AsyncClient: TypeAlias = Redis | RedisCluster
@@ -30,6 +30,12 @@ FORMS: Final = (
     "redis[s]://HOST:PORT[/DB], unix:///PATH, redis[s]+sentinel://HOST:PORT,.../SERVICE[/DB] "
     "or redis[s]+cluster://HOST:PORT,..."
 )
+FAILURES: Final = (
+    *(RedisError, RedisClusterException, OSError, TimeoutError),
+    *(ValueError, TypeError, LookupError, AttributeError, RuntimeError),
+)
+"""What a command may raise where Redis is not there, or is not Redis. A cluster of which no node can be reached has an
+exception of its own kind; hiredis and redis-py answer to garbage with almost anything."""
 CONNECTIONS: Final = 16
 """Connections of one client to one server."""
 READ_BYTES: Final = 1 << 18
@@ -95,7 +101,7 @@ async def settle(client: AsyncClient, seconds: float) -> None:
             await client.ping()
         except BusyLoadingError:
             patience = seconds
-        except (RedisError, OSError):
+        except FAILURES:
             patience = min(seconds, START_SECONDS)
         else:
             return

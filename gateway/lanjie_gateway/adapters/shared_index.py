@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final, TypeVar
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
-from lanjie_gateway.adapters.redis_client import AsyncClient, close
+from lanjie_gateway.adapters.redis_client import FAILURES, AsyncClient, close
 from lanjie_gateway.adapters.shared_codec import SHARDS, Codec
 
 PAUSE_SECONDS: Final = 0.5
@@ -22,8 +22,6 @@ READ_BUCKETS: Final = 1_000
 _FLIGHTS: Final = 4
 _AHEAD: Final = 3
 _BULK_SECONDS: Final = 10.0
-# hiredis and redis-py answer to garbage with almost anything.
-_FAILURES: Final = (RedisError, OSError, TimeoutError, ValueError, TypeError, LookupError, AttributeError, RuntimeError)
 _T = TypeVar("_T")
 
 
@@ -66,7 +64,7 @@ class SharedIndex:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        with contextlib.suppress(*_FAILURES):
+        with contextlib.suppress(*FAILURES):
             await close(self._client)
 
     async def read(self, buckets: Sequence[bytes]) -> list[tuple[int, bytes] | None]:
@@ -176,7 +174,7 @@ class SharedIndex:
                 if epoch.isdigit() and int(epoch) < self._epoch:
                     await self.pipeline([("UNLINK", key)])
                     removed += 1
-        except _FAILURES as error:
+        except FAILURES as error:
             raise SharedIndexError(f"Redis does not answer: {type(error).__name__}") from None
         return removed
 
@@ -192,7 +190,7 @@ class SharedIndex:
         try:
             async with asyncio.timeout(max(_BULK_SECONDS, self._timeout)):
                 replies = list_of(await pipeline.execute(raise_on_error=False), count)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise SharedIndexError(f"Redis does not answer: {type(error).__name__}") from None
         for number, reply in enumerate(replies):
             if isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE"):
