@@ -1,6 +1,7 @@
 """Mutual TLS over real sockets: who calls, what is refused, and certificates that are replaced meanwhile."""
 
 import asyncio
+import base64
 import contextlib
 import datetime
 import threading
@@ -356,6 +357,30 @@ def test_a_file_that_is_put_back_is_no_fault_any_more(tmp_path):
     assert "not-yet" in looked()
     clock.at = later
     assert not looked()
+
+
+async def test_a_certificate_of_a_kind_that_is_not_known_is_refused_and_the_next_is_taken(tmp_path):
+    desk, clock = Desk(tmp_path), MovableClock(NOW)
+    files = CertificateFiles(cert=desk.cert, key=desk.key, client_ca=desk.client_ca)
+    followed = Certificates(files, clock, look_seconds=0.01)
+    followed.start()
+
+    async def until(met: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not met():  # noqa: ASYNC110  files change without telling
+                await asyncio.sleep(0.01)
+
+    # On the curve of SM2, which this program does not speak; the key is the one of before.
+    body = base64.b64decode(b"".join(desk.cert.read_bytes().splitlines()[1:-1]))
+    known, other = bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a811ccf5501822d")
+    assert body.count(known) == 1
+    lines = base64.encodebytes(body.replace(known, other))
+    replace(desk.cert, b"-----BEGIN CERTIFICATE-----\n" + lines + b"-----END CERTIFICATE-----\n")
+    await until(lambda: "(rule certificate)" in followed.fault)
+    used = followed.now
+    desk.renew(desk.authority.gateway())
+    await until(lambda: not followed.fault and followed.now is not used)
+    await followed.close()
 
 
 def test_the_end_of_a_certificate_is_told_a_month_before(gateway, desk):

@@ -83,7 +83,11 @@ def read(files: CertificateFiles) -> Certificate:
         private = load_pem_private_key(key, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise CertificateError(files.key, "key", "no private key in PEM, without a password") from None
-    if _public(private.public_key()) != _public(own.public_key()):
+    try:
+        named = _public(own.public_key())
+    except (ValueError, UnsupportedAlgorithm):
+        raise CertificateError(files.cert, "certificate", "its key is of a kind that is not known here") from None
+    if _public(private.public_key()) != named:
         raise CertificateError(files.key, "key-other", f"it is not the key of {files.cert}")
     vouching = _certificates(files.client_ca, authorities, "client-ca")
     return Certificate(
