@@ -170,6 +170,19 @@ async def test_the_next_year_is_due_sixty_days_before_the_newest_ends(tmp_path):
             assert desk.service.due_year() == year
 
 
+async def test_a_later_year_does_not_hide_that_one_before_it_is_missing(tmp_path):
+    later = INVENTED.partition(b"working_days")[0].replace(b"2027", b"2028") + b"working_days: []\n"
+    moved = {b"02-05": b"01-25", b"02-11": b"01-31", b"06-09": b"05-28", b"10-07}": b"10-08}"}
+    for day, other in moved.items():
+        later = later.replace(b"2028-" + day, b"2028-" + other)
+    async with Desk(tmp_path, "") as desk:
+        desk.clock.now = datetime.datetime.fromisoformat("2026-12-15T00:00:00+08:00")
+        await desk.service.publish(later, "2028.yaml", MANAGER, signature=signed_year(later))
+        assert desk.service.due_year() == 2027
+        await desk.service.publish(INVENTED, "2027.yaml", MANAGER, signature=signed_year(INVENTED))
+        assert desk.service.due_year() == 0
+
+
 async def test_a_year_bears_the_signature_of_who_publishes_it(tmp_path: Path) -> None:
     async with Desk(tmp_path, "") as desk:
         for signature, rule in (

@@ -28,7 +28,7 @@ from lanjie_matcher.workdays import Due, WorkCalendar
 
 MAX_FILE_NAME: Final = 255
 NOTICE_AHEAD: Final = datetime.timedelta(days=60)
-"""How long before the end of the newest known year the file of the next is due; notices come out in November."""
+"""How long before the end of a year the file of the next is due; notices come out in November."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,10 +119,12 @@ class CalendarService:
         return due(rule, started_on, self._current, table=self.deadlines)
 
     def due_year(self) -> int:
-        """Return the year whose file should be here by now, because the newest one ends soon; 0 for none."""
-        newest = max(self._current.years)
-        ends = datetime.date(newest, 12, 31)
-        return newest + 1 if ends - day_of(self._clock()) <= NOTICE_AHEAD else 0
+        """Return the first year from this one on whose file should be here by now; 0 for none."""
+        today = day_of(self._clock())
+        for year in (today.year, (today + NOTICE_AHEAD + datetime.timedelta(days=1)).year):
+            if year not in self._current.years:
+                return year
+        return 0
 
     async def load_all(self) -> None:
         """Read the years of the ledger.
