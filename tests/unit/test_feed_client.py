@@ -44,14 +44,14 @@ async def test_a_worker_answers_only_while_it_can_prove_that_it_is_current(tmp_p
     await control.tell("load", [[b"a" * 16, 1, b"1"]])
     # Control has a long way to catch this worker up, and beats on it.
     await control.tell("slice", 7, [[b"b" * 16, 7, b""]])
-    await control.tell("head", 7)
+    await control.tell("head", 7, control.now)
     await asyncio.sleep(0.05)
     assert not client.current()
     control.now += 3 * BEAT_SECONDS + 0.1
     await control.tell("commit", 7)
     assert await control.frames.get() == ["ack", 7]
     assert not client.current()
-    await control.tell("head", 7)
+    await control.tell("head", 7, control.now)
     await asyncio.sleep(0.05)
     assert client.current()
     assert index.get(b"a" * 16, index.pin(0)) == b"1"
@@ -59,14 +59,24 @@ async def test_a_worker_answers_only_while_it_can_prove_that_it_is_current(tmp_p
     # silence
     control.now += 3 * BEAT_SECONDS + 0.1
     assert not client.current()
-    await control.tell("head", 7)
+    await control.tell("head", 7, control.now)
+    await asyncio.sleep(0.05)
+    assert client.current()
+
+    # stopped, as a machine is that is moved, while a beat lay in the socket
+    control.now += 3 * BEAT_SECONDS + 0.1
+    await control.tell("head", 7, control.now)
+    control.now += 60.0
+    await asyncio.sleep(0.05)
+    assert not client.current()
+    await control.tell("head", 7, control.now)
     await asyncio.sleep(0.05)
     assert client.current()
 
     # a long commit: the old revision answers for a while, then not at all until the new one is whole
     for second in range(int(LAG_SECONDS) + 2):
         await control.tell("slice", 8, [[b"b" * 16, 8, b"%d" % second]])
-        await control.tell("head", 8)
+        await control.tell("head", 8, control.now)
         await asyncio.sleep(0.01)
         assert index.get(b"b" * 16, index.pin(0)) == b""
         assert client.current() is (second <= LAG_SECONDS)

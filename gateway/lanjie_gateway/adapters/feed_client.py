@@ -57,7 +57,7 @@ class FeedClient:
         index: the worker's index; filled before the first commit only.
         address: where this worker answers checks.
         preload: fills the index before control does.
-        monotonic: monotonic seconds; a test's clock stands still where it wants.
+        monotonic: monotonic seconds, of the machine as control has them; a test's clock stands still where it wants.
         on_grants: given the grants whenever they are others.
     """
 
@@ -231,9 +231,10 @@ class FeedClient:
             await write_frame(writer, ["ack", frame[1]])
             self._ready.set()
         elif kind == "head":
-            # Only this frame says that control knew the newest revision when it was sent.
-            self._heard = self._monotonic()
-            self._index.compact(self._heard)
+            # Only this frame says that control knew the newest revision, and when: it may have lain in the socket while
+            # this process was stopped.
+            self._heard = frame[2]
+            self._index.compact(self._monotonic())
         if kind in ("slice", "commit", "head"):
             behind = self._index.revision < frame[1]
             self._behind_since = (self._behind_since or self._monotonic()) if behind else None

@@ -6,7 +6,7 @@ if that is of no use, ``["load", entries]`` for each shard that it lacks, ``["ca
 ...]]`` (up to which it has vouched, an ordinal), ``["commit", revision]``. For each commit: catalogues, grants and
 sources where it changes them, ``["slice", revision, entries]`` and the commit; where a bucket was read so late that a
 later commit is in it, only that one's: no revision is told with something of a later one. With every beat
-``["head", revision]``.
+``["head", revision, monotonic seconds]``, of the instant at which the ledger was asked.
 ``["got", number, entries or nil]`` answers a read, ``["told", number, answer or nil]`` a question to a service of
 control, ``["may", number, nil or [reason, message, metadata]]`` one about natural persons.
 
@@ -100,6 +100,7 @@ class FeedHub:
         self._workers: set[_Worker] = set()
         self._head = 0
         self._beats = 0
+        self._seen = 0.0
         self._acked = asyncio.Condition()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -138,9 +139,10 @@ class FeedHub:
         self._head = max(self._head, revision)
         self._wake()
 
-    def beat(self) -> None:
-        """Tell every worker that the head told last was the newest revision a moment ago."""
+    def beat(self, seen: float) -> None:
+        """Tell every worker that the head told last was the newest revision at an instant, in monotonic seconds."""
         self._beats += 1
+        self._seen = seen
         self._wake()
 
     async def applied(self, revision: int) -> None:
@@ -311,7 +313,7 @@ class FeedHub:
     async def _send_beat(self, worker: _Worker) -> None:
         if worker.beats != self._beats:
             worker.beats = self._beats
-            await write_frame(worker.writer, ["head", self._head])
+            await write_frame(worker.writer, ["head", self._head, self._seen])
 
     async def _send_catalogues(self, worker: _Worker) -> None:
         stored = await self._ask(Ledger.editions)

@@ -164,7 +164,7 @@ class Follower:
                 if self._journal is not None:
                     await self._look(self._journal)
                 # (4)
-                self._hub.beat()
+                self._hub.beat(time.monotonic() if self._journal is None else self._seen)
                 failing = False
             except Exception as error:  # noqa: BLE001  without beats nobody answers, and nothing else brings them back
                 failing = _log_once(error, failing=failing)
