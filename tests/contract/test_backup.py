@@ -325,6 +325,15 @@ def test_no_backup_is_made_without_the_view_key_of_another_host(tmp_path: Path, 
     assert failure.reason == "LEDGER_UNAVAILABLE"
 
 
+def test_a_segment_that_goes_while_it_is_looked_for_ends_no_backup(made: tuple[Path, Path], tmp_path: Path) -> None:
+    state, _ = made
+    (state / "inquiry").mkdir(exist_ok=True)
+    # Seen, and gone when it is looked at: control deletes what it has loaded.
+    (state / "inquiry" / "0123456789ab.segment").symlink_to(state / "gone")
+    write(state, tmp_path / "b.tar")
+    assert restore(tmp_path / "b.tar", tmp_path / "new").segments == 0
+
+
 def test_secrets_are_for_one_user(made: tuple[Path, Path], tmp_path: Path) -> None:
     _, path = made
     restore(path, tmp_path / "new")

@@ -50,7 +50,7 @@ import sqlalchemy as sa
 from lanjie_gateway.adapters.keys import RESTORING, KeysLostError, open_keys
 from lanjie_gateway.adapters.ledger.database import schema_of
 from lanjie_gateway.adapters.ledger.tables import HEAD, METADATA
-from lanjie_gateway.adapters.segments import read_records, segments
+from lanjie_gateway.adapters.segments import read_records
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
@@ -190,7 +190,7 @@ def write(order: Order, snapshot_ready: Callable[[], None], told: Callable[[str,
 
 
 def _whole_segments(directory: Path) -> Iterator[tuple[str, bytes]]:
-    for path in segments(directory) if directory.is_dir() else ():
+    for path in sorted(directory.glob("*.segment")):
         try:
             with path.open("rb") as file:
                 position, records = 0, [b""]
