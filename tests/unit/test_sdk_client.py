@@ -71,6 +71,24 @@ def test_what_the_set_cannot_answer_is_asked(counter, different):
     assert counter.client.check(uscc(1), **ASK, **different).source is Source.GATEWAY
 
 
+class SetBack(datetime.tzinfo):
+    """A zone on the night on which its clocks are set back by an hour; not every machine has the files of zones."""
+
+    def utcoffset(self, at):
+        return datetime.timedelta(hours=8 if at.fold else 9)
+
+    def dst(self, at):
+        return self.utcoffset(at) - datetime.timedelta(hours=8)
+
+
+def test_the_hour_that_a_clock_shows_twice_is_two_instants(counter):
+    first = datetime.datetime(1991, 9, 15, 1, 30, tzinfo=SetBack())
+    told = [counter.client.check(uscc(1), as_of=at, **ASK).as_of for at in (first, first.replace(fold=1))]
+    assert told[1] - told[0] == datetime.timedelta(hours=1)
+    many = [counter.client.check_many([uscc(1)], as_of=at, **ASK)[0].as_of for at in (first, first.replace(fold=1))]
+    assert many == told
+
+
 def test_a_revision_not_reached_here_is_asked_and_one_not_reached_there_is_undetermined(counter):
     counter.poll()
     counter.gateway.revision = 5
