@@ -64,7 +64,8 @@ def fastapi_app(gateway: FakeGateway) -> Iterator[Callable[..., Any]]:
     with TestClient(app) as web:
 
         def post(address: str, form: Any, **more: Any) -> Any:
-            answer = web.post(address, **{"json" if more.get("as_json") else "data": form})
+            as_json = {"content": json.dumps(form), "headers": {"Content-Type": "application/json"}}
+            answer = web.post(address, **(as_json if more.get("as_json") else {"data": form}))
             found = answer.json()
             # An error of FastAPI holds the document as its detail.
             inner = found["detail"] if isinstance(found.get("detail"), dict) else found
@@ -213,6 +214,12 @@ def test_a_json_body_is_an_object_of_texts(web: Web) -> None:
     for body in ({"identifier": 91}, ["uscc:1"]):
         status, _, text = web.post("/cases/", body, as_json=True)
         assert (status, "errors" in json.loads(text)) == (422, True)
+
+
+@pytest.mark.parametrize("field", ["name", "case_no"])
+def test_half_a_character_is_told_to_the_form(web: Web, field: str) -> None:
+    status, _, text = web.post("/cases/", {"identifier": SUBJECT, field: "\ud83d"}, as_json=True)
+    assert (status, json.loads(text)["errors"]) == (422, [{"field": field, "rule": "encoding"}])
 
 
 @pytest.mark.parametrize(("error", "status"), [(PermissionDenied("no"), 500), (GatewayFault("no"), 503)])

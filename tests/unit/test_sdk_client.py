@@ -16,6 +16,7 @@ from lanjie._batch import RESTARTS
 from lanjie._spool import Spool
 from lanjie.testing import FakeGateway
 from lanjie.v1 import sync_pb2
+from lanjie_matcher.civil_time import SHANGHAI
 from tests.support.sdk import ASK, Counter
 from tests.support.subjects import citizen, org_code, uscc
 
@@ -532,7 +533,15 @@ def test_what_is_no_identifier_is_a_named_error(counter, text, rule):
         ({"handling_region": "32"}, "handling_region"),
         ({"officer": "x" * 65}, "officer"),
         ({"name": "x" * 257}, "name"),
+        ({"name": "\ud83d"}, "name"),
+        ({"case_no": "\ud83d"}, "case_no"),
+        ({"matter": "\ud83d"}, "matter"),
         ({"as_of": datetime.datetime(2026, 1, 1)}, "as_of"),  # noqa: DTZ001
+        ({"as_of": datetime.datetime(1, 1, 1, tzinfo=SHANGHAI)}, "as_of"),
+        (
+            {"as_of": datetime.datetime(9999, 12, 31, 23, tzinfo=datetime.timezone(datetime.timedelta(hours=-8)))},
+            "as_of",
+        ),
     ],
 )
 def test_what_the_gateway_would_refuse_is_refused_here(counter, given, field):
@@ -540,6 +549,20 @@ def test_what_the_gateway_would_refuse_is_refused_here(counter, given, field):
     with pytest.raises(lanjie.InvalidArgument) as caught:
         counter.client.check(uscc(1), **{**ASK, **given})
     assert caught.value.field == field
+
+
+def test_one_name_that_cannot_be_sent_refuses_a_batch_before_anybody_is_passed(counter):
+    counter.poll()
+    with pytest.raises(lanjie.InvalidArgument):
+        counter.client.check_many([uscc(1), citizen(1)], names=["", "\ud83d"], **ASK)
+    assert counter.client.sync_status().unsent == 0
+
+
+@pytest.mark.parametrize("given", [{"text": "\ud83d"}, {"officer": "\ud83d"}])
+def test_half_a_character_is_no_report(counter, given):
+    with pytest.raises(lanjie.InvalidArgument) as caught:
+        counter.client.report("fake-1", **{"officer": "1", **given})
+    assert caught.value.field in given
 
 
 def test_errors_of_the_caller_are_raised(counter):

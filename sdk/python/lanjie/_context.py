@@ -107,6 +107,7 @@ def make_context(inquiry: Inquiry) -> Context:
     if not purpose.strip():
         raise InvalidArgument("state the purpose (Art. 24)", metadata={"field": "purpose", "rule": "required"})
     claim = OfficerClaim(officer) if isinstance(officer, str) else officer
+    encodable("matter", matter)
     bounded("purpose", purpose, _MAX_PURPOSE)
     for field, value in (("case_no", case_no), ("role", role)):
         bounded(field, value, _MAX_CODE)
@@ -136,7 +137,10 @@ def make_context(inquiry: Inquiry) -> Context:
     if as_of is not None:
         if as_of.tzinfo is None:
             raise InvalidArgument("an instant states its zone", metadata={"field": "as_of", "rule": "zone"})
-        message.as_of_time.FromDatetime(as_of.astimezone(datetime.UTC))
+        try:
+            message.as_of_time.FromDatetime(as_of.astimezone(datetime.UTC))
+        except OverflowError:
+            raise InvalidArgument("there is no such instant", metadata={"field": "as_of", "rule": "range"}) from None
     return Context(
         matter=matter,
         case_no=bool(case_no.strip()),
@@ -173,10 +177,25 @@ def _request_name(inquiry: Inquiry) -> str:
 
 
 def bounded(field: str, value: str, most: int) -> None:
-    """Refuse a text that is too long.
+    """Refuse a text that is too long, or none that can be sent.
 
     Raises:
-        InvalidArgument: ``length``.
+        InvalidArgument: ``length`` or ``encoding``.
     """
     if len(value) > most:
         raise InvalidArgument(f"{field} has at most {most} characters", metadata={"field": field, "rule": "length"})
+    encodable(field, value)
+
+
+def encodable(field: str, value: str) -> None:
+    """Refuse half of a character, as the JSON of a form may hold it: it cannot be sent.
+
+    Raises:
+        InvalidArgument: ``encoding``.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        # The error of the library holds the whole text.
+        message = f"{field} holds half of a character"
+        raise InvalidArgument(message, metadata={"field": field, "rule": "encoding"}) from None

@@ -303,10 +303,10 @@ def read_answer(message: pb.Decision) -> Decision:
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that is too long.
+    """Refuse a name that is too long, or none that can be sent.
 
     Raises:
-        InvalidArgument: ``length``.
+        InvalidArgument: ``length`` or ``encoding``.
     """
     bounded("name", name, MAX_NAME)
 

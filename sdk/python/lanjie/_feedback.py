@@ -5,6 +5,7 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lanjie._context import encodable
 from lanjie.decision import Decision
 from lanjie.errors import InvalidArgument
 from lanjie.v1 import feedback_pb2 as pb
@@ -55,11 +56,13 @@ def request_of(
     """Return the message of a report.
 
     Raises:
-        InvalidArgument: ``zone``, or codes given as one text.
+        InvalidArgument: ``zone``, ``encoding``, or codes given as one text.
     """
     for field, value in (("applied", applied), ("listings", listings)):
         if isinstance(value, str):
             raise InvalidArgument(f"{field} is a list of codes", metadata={"field": field, "rule": "type"})
+    for field, value in (("officer", officer), ("reason", reason), ("text", text), ("confirmed_by", confirmed_by)):
+        encodable(field, value)
     request = pb.ReportRequest(
         decision_id=decision_id,
         listing_ids=listings,

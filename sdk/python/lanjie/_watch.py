@@ -5,6 +5,7 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lanjie._context import encodable
 from lanjie.errors import InvalidArgument
 from lanjie.v1 import watch_pb2 as pb
 from lanjie_matcher.identifiers import Identifier
@@ -111,7 +112,13 @@ def register_request(
     case_no: str,
     handling_region: str,
 ) -> pb.RegisterRequest:
-    """Return the message that begins a watch."""
+    """Return the message that begins a watch.
+
+    Raises:
+        InvalidArgument: ``encoding``.
+    """
+    for field, value in (("purpose", purpose), ("case_no", case_no)):
+        encodable(field, value)
     return pb.RegisterRequest(
         identifier=identifier.reveal() if isinstance(identifier, Identifier) else identifier,
         matter=matter,

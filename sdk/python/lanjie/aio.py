@@ -10,7 +10,7 @@ from typing import Any, Self
 from lanjie._alerts import Alerts
 from lanjie._batch import Batch, Decisions
 from lanjie._context import Inquiry, InquiryMode, OfficerClaim
-from lanjie._core import MAX_NAME, RATE_LIMITED, check_name, read_answer, read_identifier
+from lanjie._core import RATE_LIMITED, check_name, read_answer, read_identifier
 from lanjie._feedback import Feedback, read_response, receipt_request, request_of
 from lanjie._handle import Handle
 from lanjie._options import Options, gateway_file
@@ -108,12 +108,12 @@ class AsyncClient:
         runtime = self._handle.runtime or self._handle.running()
         core, local = runtime.core, runtime.local
         inquiry = matter, purpose, case_no, role, handling_region, mode, officer, as_of, authorisation_id, request_id
-        passed = None if name and len(name) > MAX_NAME else core.quick(local, identifier, inquiry, at_least_revision)
+        if name:
+            check_name(name)
+        passed = core.quick(local, identifier, inquiry, at_least_revision)
         if passed is not None:
             return passed
         parsed = read_identifier(identifier)
-        if name:
-            check_name(name)
         context = core.context(inquiry)
         passed = core.answer(local, parsed, context, at_least_revision)
         if passed is not None:
