@@ -359,6 +359,24 @@ async def test_the_asynchronous_client_over_a_server(server, tmp_path):
         assert (await client.check(uscc(1), **ASK)).reason is UndeterminedReason.UNAVAILABLE
 
 
+@pytest.mark.asyncio
+async def test_closing_cancels_no_task_and_a_task_that_is_cancelled_ends(server, tmp_path):
+    client = lanjie.AsyncClient(server.address, token=TOKEN, state_dir=tmp_path, timeout=5.0)
+    server.delay = 2.0
+    check, many, cancelled = (
+        asyncio.create_task(client.check(uscc(1), **ASK)),
+        asyncio.create_task(client.check_many([uscc(1)], **ASK)),
+        asyncio.create_task(client.check(uscc(2), **ASK)),
+    )
+    while server.calls.count("Check") < 2:  # noqa: ASYNC110  it has no loop
+        await asyncio.sleep(0.01)
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    await client.close()
+    assert {(await check).reason, (await many)[0].reason} == {UndeterminedReason.UNAVAILABLE}
+
+
 FORKING = """
 import os, sys, warnings
 import lanjie

@@ -514,6 +514,12 @@ class GrpcAsyncTransport:
             raise translate(error, self._endpoint.tls) from error
         except grpc.aio.UsageError as error:
             raise error_of("CANCELLED", "", "", {}) from error
+        except asyncio.CancelledError:
+            # The library says so, too, of a call whose channel was closed: a task that nobody cancelled goes on.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise error_of("CANCELLED", "", "", {}) from None
         finally:
             held.users -= 1
             if held.spent():
