@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -190,6 +191,22 @@ def test_spools_of_dead_processes_are_uploaded_under_their_own_name(tmp_path):
     assert server.taken == [(left.sdk_id, 1), (left.sdk_id, 2), (left.sdk_id, 3)]
     assert [path for path in (tmp_path / LINEAGE).rglob("*") if path.is_file()] == []
     assert len(list((tmp_path / ("cd" * 16)).rglob("*.segment"))) == 1
+
+
+def test_what_cannot_be_read_in_one_spool_keeps_no_other_back(tmp_path, caplog):
+    left = [Spool.create(tmp_path, LINEAGE) for _ in range(5)]
+    left.sort(key=lambda spool: spool.sdk_id)
+    for number, spool in enumerate(left):
+        write(spool, 1, b"\xff\xff" if number == 1 else CONTEXT)
+        spool.close()
+    # Somebody made a copy beside it.
+    (segment,) = (tmp_path / LINEAGE / "spool" / left[2].sdk_id).glob("*.segment")
+    shutil.copy(segment, segment.with_stem(f"{segment.stem} copy"))
+    server = Server()
+    assert Uploader(server).take_over(tmp_path, LINEAGE) == 4
+    assert server.taken == [(left[number].sdk_id, 1) for number in (0, 2, 3, 4)]
+    assert "cannot be read" in caplog.text
+    assert len(list(tmp_path.rglob("*.segment"))) == 2, "what was not taken stays"
 
 
 def test_what_is_damaged_at_the_end_of_a_spool_is_told(tmp_path, caplog):

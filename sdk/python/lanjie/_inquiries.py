@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from google.protobuf.message import DecodeError
+
 from lanjie._spool import Record, Spool
 from lanjie.errors import GatewayFault, LanjieError, Unavailable
 from lanjie.v1 import audit_pb2 as pb
@@ -60,7 +62,7 @@ class Uploader:
     def take_over(self, root: Path, lineage: str) -> int:
         """Upload the spools that dead processes of a ledger left; return how many were finished.
 
-        A spool that the gateway refuses stays, and the next one has its turn.
+        A spool that the gateway refuses, or that cannot be read, stays, and the next one has its turn.
 
         Raises:
             Unavailable: the gateway cannot be reached.
@@ -77,6 +79,9 @@ class Uploader:
                 raise
             except LanjieError as error:
                 _log.error("spool %s was not taken: %s", spool.sdk_id[:12], error)
+            except (DecodeError, ValueError) as error:
+                # Of another version, or damaged in a way that its checksums do not show. Others have their turn.
+                _log.error("spool %s cannot be read: %s", spool.sdk_id[:12], type(error).__name__)
             finally:
                 spool.close()
         return finished

@@ -431,8 +431,8 @@ class Runtime:
                 # Who follows hears of a feed that moved from nobody else.
                 self._driver.look_up_again()
                 self._signals.wake.set()
-            except OSError as error:
-                _log.warning("spools left behind cannot be read: %s", type(error).__name__)
+            except Exception as error:  # noqa: BLE001  whatever lies on the disk, own records go on; its text may hold any
+                _log.warning("records of local passes wait: %s", type(error).__name__)
 
     def _close_spool(self) -> None:
         with self._spool_use:

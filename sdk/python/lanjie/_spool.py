@@ -137,7 +137,7 @@ class Spool:
             except OSError:
                 continue  # its process lives, or another taker was faster
             spool = cls(directory, lineage, lock, LIMIT_BYTES, SEGMENT_BYTES)
-            for segment in sorted(directory.glob("*.segment")):
+            for segment in sorted(each for each in directory.glob("*.segment") if each.stem.isdecimal()):
                 with contextlib.suppress(OSError, ValueError):
                     spool._segments.append(_Segment.open(segment))
             spool._find_chain()
