@@ -1,5 +1,6 @@
 """The spool: nothing that was answered is lost, and nothing is answered that cannot be recorded."""
 
+import errno
 import itertools
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +55,24 @@ def test_acknowledged_records_are_forgotten_and_their_segments_deleted(spool, tm
     assert spool.pending(1) == []
     assert len(list(tmp_path.rglob("*.segment"))) == 1
     assert write(spool, 1) == [201]
+
+
+def test_a_disk_that_lets_nothing_go_any_more_holds_no_upload_up(spool, tmp_path, monkeypatch):
+    assert len(write(spool, 200)) == 200
+
+    def unlink(path, **_):
+        raise OSError(errno.EROFS, "read-only", str(path))
+
+    server = Server()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", unlink)
+        Uploader(server).drain(spool, 1)
+        assert spool.pending(1) == []
+        spool.close()
+    assert len(server.taken) == 200
+    # Whoever comes later tells it again; the gateway knows that it has it.
+    assert Uploader(server).take_over(tmp_path, LINEAGE) == 1
+    assert not list(tmp_path.rglob("*.segment"))
 
 
 def test_a_full_spool_takes_no_more_until_it_was_uploaded(spool):

@@ -259,7 +259,8 @@ class Spool:
             release_lock(self._lock_descriptor)
             self._lock_descriptor = None
             if gone:
-                _lock_path(self._directory).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    _lock_path(self._directory).unlink(missing_ok=True)
 
     def abandon(self) -> None:
         """Let go without a trace, in a child process: spool and lock are the parent's."""
@@ -426,7 +427,9 @@ class _Segment:
 
     def delete(self) -> None:
         self.map.close()
-        self.path.unlink(missing_ok=True)
+        # A disk that was made read-only keeps it: what is told twice is told once.
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
 
 
 def _lock_path(directory: Path) -> Path:
