@@ -448,6 +448,22 @@ def test_the_newest_set_is_that_written_last(tmp_path):
     assert ViewStore.newest(tmp_path) == "cd" * 16
 
 
+def test_what_is_no_ledgers_directory_is_passed_over(store, tmp_path):
+    store.keep(update(), base_of(), [], [])
+    store.close()
+    other = tmp_path / "backup"
+    other.mkdir()
+    for name in ("current", "base-00"):
+        (other / name).write_text("of somebody else")
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (100, 100))
+    os.utime(other / "current", (200, 200))
+    assert ViewStore.newest(tmp_path) == store.lineage
+    ViewStore.erase_older(tmp_path, "ef" * 16, 300.0)
+    assert not list((tmp_path / store.lineage).glob("base-*"))
+    assert (other / "base-00").exists()
+
+
 def test_erasing_what_never_was_does_nothing(store):
     assert store.erase() == 0
     assert store.load() is None

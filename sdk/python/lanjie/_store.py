@@ -117,7 +117,8 @@ class ViewStore:
     @staticmethod
     def newest(root: Path) -> str:
         """Return the lineage of the set that was written last below a state directory; empty where there is none."""
-        found = [(path.stat().st_mtime_ns, path.parent.name) for path in root.glob("*/current")]
+        written = [path for path in root.glob("*/current") if _HEX_NAME.fullmatch(path.parent.name)]
+        found = [(path.stat().st_mtime_ns, path.parent.name) for path in written]
         return max(found)[1] if found else ""
 
     @property
@@ -280,7 +281,9 @@ class ViewStore:
         """
         for path in root.glob("*/base-*"):
             other, current = path.parent.name, path.with_name("current")
-            if other == lineage or (current if current.exists() else path).stat().st_mtime >= before:
+            if other == lineage or not _HEX_NAME.fullmatch(other):
+                continue
+            if (current if current.exists() else path).stat().st_mtime >= before:
                 continue
             store = cls(root, other)
             if store.lead():
