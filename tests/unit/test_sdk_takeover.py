@@ -165,6 +165,18 @@ def test_a_set_on_disk_of_a_ledger_before_its_restore_is_dropped(counter):
     assert counter.runtime._keeper.view is None
 
 
+def test_the_set_of_a_ledger_that_was_left_is_erased(counter):
+    assert counter.poll()
+    before = counter.options["state_dir"] / counter.gateway.lineage
+    assert list(before.glob("base-*"))
+    counter.gateway.lineage = "ef" * 16
+    counter.clock.advance(601.0)
+    assert counter.poll()
+    assert counter.client.sync_status().lineage == "ef" * 16
+    assert not list(before.glob("base-*"))
+    assert counter.gateway._view_key not in (before / "current").read_bytes()
+
+
 def test_whoever_takes_the_lead_begins_with_what_the_leader_wrote_last(counter):
     gateway, clock = counter.gateway, counter.clock
     assert counter.poll()

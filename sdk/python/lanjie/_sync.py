@@ -211,6 +211,8 @@ class SyncDriver:
         if held is not None and (found.lineage != held.lineage or found.epoch > held.epoch):
             _log.warning("the gateway's ledger is another than the set's: the set is dropped")
             self._keeper.discard()
+            # Now: another ledger has another place on disk, and nobody would look at this one again.
+            self._keeper.purge()
             self.close()
 
     def _dial(self) -> float:
