@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lanjie import Outcome, Source, SyncState
 from lanjie._store import Base, Beat, ViewStore
+from lanjie.errors import error_of
 from lanjie.v1 import sync_pb2 as pb
 from lanjie_matcher.filters import BloomFilter
 from lanjie_matcher.shards import RefusedError, split
@@ -323,6 +324,29 @@ def test_the_one_that_follows_grows_old_with_its_leader(pair):
     counter.poll()
     runtime.poll_now()
     assert other.sync_status().state is SyncState.STALE
+
+
+def test_a_grant_that_was_withdrawn_ends_the_local_answers_of_all_at_once(pair, monkeypatch):
+    counter, other, runtime = pair
+    assert other.check(uscc(77), **ASK).source is Source.LOCAL
+
+    def refused(state):
+        raise error_of("PERMISSION_DENIED", "NOT_PERMITTED", "not granted", {"required": "grant"})
+
+    monkeypatch.setattr(counter.gateway, "update", refused)
+    counter.clock.advance(1)
+    for _ in range(3):
+        counter.poll()
+        runtime.poll_now()
+        counter.clock.advance(1)
+    assert counter.client.check(uscc(78), **ASK).source is Source.GATEWAY
+    assert other.check(uscc(78), **ASK).source is Source.GATEWAY
+    assert runtime._keeper.view is None
+    monkeypatch.undo()
+    counter.clock.advance(10)
+    counter.poll()
+    runtime.poll_now()
+    assert other.check(uscc(78), **ASK).source is Source.LOCAL
 
 
 # The store alone

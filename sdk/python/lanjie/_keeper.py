@@ -255,6 +255,8 @@ class SetKeeper:
             # The disk is the leader's; a process that has only just started may be the first to see it.
             if self.lead():
                 self._tag = self._store.erase()
+                # Those who follow hold it, too.
+                self._store.tell(Beat(self._tag, now))
                 self._purge_at = now + DEFAULT_BOUNDS.purge  # a write that fails half-way leaves a set again
                 self.drop()
         except OSError as error:
