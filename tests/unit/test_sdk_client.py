@@ -81,6 +81,9 @@ class SetBack(datetime.tzinfo):
     def dst(self, at):
         return self.utcoffset(at) - datetime.timedelta(hours=8)
 
+    def tzname(self, at):
+        return "here"
+
 
 def test_the_hour_that_a_clock_shows_twice_is_two_instants(counter):
     first = datetime.datetime(1991, 9, 15, 1, 30, tzinfo=SetBack())
