@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import lanjie
+from lanjie.testing import FakeGateway
 from lanjie_gateway.adapters.ledger import InquiryRow, Ledger
 from lanjie_gateway.adapters.ledger.feedback import OvertakenError
 from lanjie_gateway.domain.access import Role
@@ -246,3 +247,98 @@ async def test_the_asynchronous_client_reports(gateway: RunningGateway, client: 
     async with lanjie.AsyncClient.from_file(gateway.file, state_dir=gateway.state / "aio", local=False) as aio:
         (told,) = await aio.report(decision.decision_id, applied=["N-1"], officer="1")
     assert told.applied == ("N-1",)
+
+
+# The double that integrators test with: what it takes, a gateway takes, and what a gateway refuses, it refuses.
+
+MATTERS = ["procurement.supplier", "school.enrol", "case.wanted"]
+
+
+@pytest.fixture(scope="module")
+def double() -> Iterator[lanjie.Client]:
+    made = FakeGateway(
+        MATTERS,
+        case_no_required=["case.wanted"],
+        as_of_allowed=["procurement.supplier"],
+        person_files=["procurement.supplier"],
+    )
+    for subject in (LISTED, PERSON):
+        made.list_subject(subject, matter="procurement.supplier", measure="N-1")
+    with made.client(local=False) as client:
+        yield client
+
+
+def heard(call: Any, *given: str, **asked: Any) -> tuple[str, ...]:
+    """What a call comes to, in words that a gateway and its double share."""
+    try:
+        found = call(*given, **asked)
+    except lanjie.LanjieError as error:
+        return type(error).__name__, error.reason, error.metadata.get("field", ""), error.metadata.get("rule", "")
+    if isinstance(found, lanjie.Decision):
+        return found.outcome.name, str(found.reason), str(found.confirmation_required)
+    (told,) = found
+    return told.disposition.name, *told.applied, *told.alarms, str(told.repeated), str(bool(told.listing_id))
+
+
+REPORTS: list[tuple[str, list[dict[str, Any]]]] = [
+    (LISTED, [{"applied": ["N-1"]}, {"applied": ["N-1"]}, {"reason": "objection"}]),
+    (LISTED, [{"reason": "objection"}, {"applied": ["N-1"], "corrects": True}, {"applied": ["N-1"]}]),
+    (LISTED, [{}]),
+    (LISTED, [{"officer": " ", "applied": ["N-1"]}]),
+    (LISTED, [{"reason": "no such"}]),
+    (LISTED, [{"reason": "other"}]),
+    (LISTED, [{"reason": "other", "text": "已撤回申请"}]),
+    (LISTED, [{"applied": ["N-2"]}]),
+    (LISTED, [{"listings": ["0" * 16], "reason": "repaired"}]),
+    (LISTED, [{"applied": ["N-1"], "confirmed_by": "2"}]),
+    (PERSON, [{"applied": ["N-1"]}]),
+    (PERSON, [{"reason": "discretion"}]),
+    (FREE, [{"reason": "repaired"}]),
+]
+
+
+@pytest.mark.parametrize(("subject", "reports"), REPORTS)
+def test_the_double_takes_the_reports_that_a_gateway_takes(
+    client: lanjie.Client, double: lanjie.Client, subject: str, reports: list[dict[str, Any]]
+) -> None:
+    told = []
+    for each in (client, double):
+        decision = ask(each, subject)
+        told.append([heard(each.report, decision.decision_id, **{"officer": "1", **one}) for one in reports])
+    assert told[1] == told[0]
+
+
+@pytest.mark.parametrize(
+    ("subject", "asked"),
+    [
+        (LISTED, {}),
+        (PERSON, {}),
+        (LISTED, {"mode": lanjie.InquiryMode.SELF}),
+        (LISTED, {"as_of": NOW - datetime.timedelta(days=1), "matter": "school.enrol"}),
+        (FREE, {"as_of": NOW - datetime.timedelta(days=1)}),
+        (FREE, {"as_of": NOW + datetime.timedelta(days=1)}),
+        (FREE, {"matter": "case.wanted"}),
+        (FREE, {"matter": "case.wanted", "case_no": " "}),
+        (FREE, {"matter": "no.such"}),
+    ],
+)
+def test_the_double_takes_the_questions_that_a_gateway_takes(
+    client: lanjie.Client, double: lanjie.Client, subject: str, asked: dict[str, Any]
+) -> None:
+    given = {"matter": "procurement.supplier", "purpose": PURPOSE, **asked}
+    alone, beside = (heard(each.check, subject, **given) for each in (client, double))
+    assert beside == alone
+
+
+@pytest.mark.parametrize("matter", ["procurement.supplier", "school.enrol"])
+def test_the_double_takes_the_persons_in_a_file_that_a_gateway_takes(
+    client: lanjie.Client, double: lanjie.Client, matter: str
+) -> None:
+    alone, beside = (
+        [
+            (decision.outcome, decision.reason)
+            for decision in each.check_many([PERSON, FREE], matter=matter, purpose="x")
+        ]
+        for each in (client, double)
+    )
+    assert beside == alone

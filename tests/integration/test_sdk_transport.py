@@ -34,7 +34,7 @@ class Server(
     """A grpc.aio server in a thread, in front of a gateway in memory."""
 
     def __init__(self):
-        self.fake = FakeGateway()
+        self.fake = FakeGateway(person_files=[ASK["matter"]])
         self.refuse = None
         self.unavailable = 0
         self.calls = []

@@ -40,6 +40,7 @@ class Counter:
         self.gateway = FakeGateway(
             options.pop("matters", ["procurement.supplier"]),
             **{name: options.pop(name, []) for name in ("case_no_required", "high_consequence", "stale_pass")},
+            **{name: options.pop(name, [ASK["matter"]]) for name in ("as_of_allowed", "person_files")},
             unix_nanos=self.clock.nanos,
         )
         self.options = {

@@ -11,7 +11,7 @@ from tests.support.subjects import citizen, uscc
 
 @pytest.mark.asyncio
 async def test_local_remote_and_unreachable(tmp_path):
-    gateway = FakeGateway()
+    gateway = FakeGateway(person_files=[ASK["matter"]])
     gateway.list_subject(uscc(1))
     async with gateway.async_client(state_dir=tmp_path) as client:
         await client.wait_ready(10)

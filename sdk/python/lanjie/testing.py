@@ -60,6 +60,9 @@ _BEAT_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.02
 _TARGET: Final = "127.0.0.1:1"
 _FEED: Final = "127.0.0.1:2"
+_REASONS: Final = frozenset(
+    "repaired objection identity irrelevant discretion not_competent other_measure withdrawn other".split()
+)
 _EFFECTS: Final = {
     Outcome.ADVISE: pb.EFFECT_ADVISE,
     Outcome.HEIGHTEN: pb.EFFECT_HEIGHTEN,
@@ -108,6 +111,11 @@ class _Script:
     basis: str
 
 
+_PERSON_FILE: Final = _Script(
+    outcome=Outcome.UNDETERMINED, reason=UndeterminedReason.PERSON_FILE, measure="", authority="", basis=""
+)
+
+
 class FakeGateway:
     """A gateway in memory. Thread-safe.
 
@@ -116,6 +124,8 @@ class FakeGateway:
         case_no_required: those of them that want a case number.
         high_consequence: those of them that are passed locally on a fresh set only.
         stale_pass: those of them that pass, flagged, on a stale set while the gateway cannot be reached.
+        as_of_allowed: those of them that may be asked about a past instant.
+        person_files: those of them in which a batch may ask about natural persons.
         unix_nanos: nanoseconds of its clock, and of the clients it makes.
 
     Attributes:
@@ -140,6 +150,8 @@ class FakeGateway:
         case_no_required: Iterable[str] = (),
         high_consequence: Iterable[str] = (),
         stale_pass: Iterable[str] = (),
+        as_of_allowed: Iterable[str] = (),
+        person_files: Iterable[str] = (),
         unix_nanos: Callable[[], int] = time.time_ns,
     ) -> None:
         self.reachable = True
@@ -155,10 +167,12 @@ class FakeGateway:
         self._matters = {code: code in tuple(case_no_required) for code in matters}
         self._high_consequence = frozenset(high_consequence)
         self._stale_pass = frozenset(stale_pass)
+        self._as_of_allowed = frozenset(as_of_allowed)
+        self._person_files = frozenset(person_files)
         self._unix_nanos = unix_nanos
         self._lock = threading.RLock()
         self._changed = threading.Condition()
-        self._effects: dict[str, str] = {}
+        self._given: dict[str, tuple[pb.Decision, bool]] = {}
         self._scripts: dict[tuple[str, str], _Script] = {}
         self._signing = Ed25519PrivateKey.generate()
         self._view_key = secrets.token_bytes(32)
@@ -260,11 +274,14 @@ class FakeGateway:
         """Answer a batch, as a gateway does. Clients call it."""
         with self._lock:
             self._admit(request.context, request.at_least_revision)
+            if request.context.mode == pb.INQUIRY_MODE_AUTHORISED:
+                raise _invalid("mode", "one-subject", "an authorisation is one subject's: ask one question (Art. 69)")
             if request.pinned_revision and request.pinned_revision < self.oldest:
                 raise error_of("OUT_OF_RANGE", "REVISION_COMPACTED", "the revision is gone", {})
             for subject in request.subjects:
                 self._note(subject, request.context, request.at_least_revision)
-            decisions = [self._answer(parse(subject.identifier), request.context) for subject in request.subjects]
+            parties = [parse(subject.identifier) for subject in request.subjects]
+            decisions = [self._answer(each, request.context, batch=True) for each in parties]
             return pb.BatchCheckResponse(decisions=decisions, revision=request.pinned_revision or self.revision)
 
     def discover(self) -> pb.DiscoverResponse:
@@ -305,24 +322,29 @@ class FakeGateway:
             return audit_pb2.UploadLocalPassesResponse(acknowledged_sequence=request.passes[-1].sequence)
 
     def report(self, request: feedback_pb2.ReportRequest) -> feedback_pb2.ReportResponse:
-        """Take a report on an answer of this gateway that has an effect. Clients call it."""
+        """Take a report on an answer of this gateway that is no pass. Clients call it."""
         with self._lock:
             self._reach_feed()
-            measure = self._effects.get(request.decision_id)
-            if measure is None:
+            decision, person = self._given.get(request.decision_id, (None, False))
+            if decision is None:
                 raise error_of("NOT_FOUND", "NOT_FOUND", "no such decision", {})
-            if set(request.applied_measures) - {measure}:
-                told = {"field": "applied", "rule": "outside-of-answer"}
-                raise error_of("INVALID_ARGUMENT", "ARGUMENT_INVALID", "the answer names no such measure", told)
-            repeated = request in self.reports
+            _require_sound(request, decision, person=person)
+            told = [each for each in self.reports if each.decision_id == request.decision_id]
+            repeated = bool(told) and _same(request, told[-1])
+            if told and not repeated and not request.corrects:
+                raise _invalid("decision_id", "told-otherwise", "something else was reported; say that it is corrected")
             self.reports.append(request)
         applied = bool(request.applied_measures)
         taken = feedback_pb2.ListingFeedback(
-            listing_id=LISTING,
+            listing_id=LISTING if decision.listings else "",
             disposition=feedback_pb2.DISPOSITION_APPLIED if applied else feedback_pb2.DISPOSITION_NOT_APPLIED,
             applied_measures=request.applied_measures,
             repeated=repeated,
         )
+        if applied and decision.outcome == pb.OUTCOME_ADVISE:
+            taken.alarms.append("applied-on-advice")
+        if request.case_refused and decision.outcome != pb.OUTCOME_INTERCEPT:
+            taken.alarms.append("refused-without-interception")
         return feedback_pb2.ReportResponse(listings=[taken])
 
     def receipt(self, request: receipt_pb2.IssueRequest) -> receipt_pb2.IssueResponse:
@@ -356,11 +378,19 @@ class FakeGateway:
             raise self.failure
         if at_least_revision > self.revision:
             raise error_of("UNAVAILABLE", "REVISION_NOT_REACHED", "the revision is not reached", {})
+        if context.mode == pb.INQUIRY_MODE_SELF:
+            told = {"required": "RightsService.SubjectReport"}
+            raise error_of("PERMISSION_DENIED", "NOT_PERMITTED", "a subject's own inquiry is its report", told)
         if context.matter not in self._matters:
             raise error_of("NOT_FOUND", "MATTER_UNKNOWN", "no catalogue defines it", {"matter": context.matter})
-        if self._matters[context.matter] and not context.case_no:
-            told = {"field": "case_no", "rule": "required"}
-            raise error_of("INVALID_ARGUMENT", "ARGUMENT_INVALID", "this matter wants a case number", told)
+        if context.HasField("as_of_time"):
+            if context.matter not in self._as_of_allowed:
+                told = {"matter": context.matter}
+                raise error_of("INVALID_ARGUMENT", "AS_OF_NOT_ALLOWED", "this matter is judged as of now only", told)
+            if context.as_of_time.ToNanoseconds() > self._unix_nanos():
+                raise _invalid("as_of_time", "future", "as_of lies in the future")
+        if self._matters[context.matter] and not context.case_no.strip():
+            raise _invalid("case_no", "required", "this matter wants a case number")
 
     def _note(self, subject: Any, context: pb.InquiryContext, at_least_revision: int) -> None:
         asked = Asked(
@@ -377,13 +407,16 @@ class FakeGateway:
         )
         self.questions.append(asked)
 
-    def _answer(self, identifier: Identifier, context: pb.InquiryContext) -> pb.Decision:
-        decision = self._decide(identifier, context)
+    def _answer(self, identifier: Identifier, context: pb.InquiryContext, *, batch: bool = False) -> pb.Decision:
+        script = self._scripts.get((identifier.key, context.matter)) or self._scripts.get((identifier.key, ""))
+        if batch and identifier.is_person and context.matter not in self._person_files:
+            script = _PERSON_FILE
+        decision = self._decide(identifier, context, script)
+        self._given[decision.decision_id] = decision, identifier.is_person
         self._loop.answered(decision, identifier, context)
         return decision
 
-    def _decide(self, identifier: Identifier, context: pb.InquiryContext) -> pb.Decision:
-        script = self._scripts.get((identifier.key, context.matter)) or self._scripts.get((identifier.key, ""))
+    def _decide(self, identifier: Identifier, context: pb.InquiryContext, script: _Script | None) -> pb.Decision:
         now = instant_of(self._unix_nanos())
         outcome = script.outcome if script is not None else Outcome.PASS
         decision = pb.Decision(
@@ -405,7 +438,7 @@ class FakeGateway:
             decision.undetermined_reason = pb.UndeterminedReason.Value(f"UNDETERMINED_REASON_{script.reason.name}")
             decision.resolve_by_time.CopyFrom(_stamp(now + _RESOLVE))
             return decision
-        self._effects[decision.decision_id] = script.measure
+        decision.confirmation_required = identifier.is_person and outcome in (Outcome.INTERCEPT, Outcome.RESTRICT)
         decision.measures.add(
             code=script.measure,
             title=f"示例措施{script.measure}",
@@ -620,3 +653,36 @@ def _stamp(at: datetime.datetime) -> Timestamp:
     stamp = Timestamp()
     stamp.FromDatetime(at)
     return stamp
+
+
+def _invalid(field: str, rule: str, message: str) -> LanjieError:
+    return error_of("INVALID_ARGUMENT", "ARGUMENT_INVALID", message, {"field": field, "rule": rule})
+
+
+def _require_sound(request: feedback_pb2.ReportRequest, decision: pb.Decision, *, person: bool) -> None:
+    """Refuse what a gateway would refuse of a report on an answer."""
+    if not request.officer_id.strip():
+        raise _invalid("officer", "length", "name the officer by number")
+    if request.reason and request.reason not in _REASONS:
+        raise _invalid("reason", "unknown", f"a reason is one of {', '.join(sorted(_REASONS))}")
+    if request.reason == "other" and not request.text.strip():
+        raise _invalid("text", "required", "the reason `other` wants words")
+    if bool(request.confirmed_by) is not request.HasField("confirmed_time"):
+        raise _invalid("confirmed_by", "required", "a confirmation has an officer and a time")
+    if decision.outcome == pb.OUTCOME_PASS:
+        raise _invalid("decision_id", "no-effect", "the answer has no effect to report on")
+    if set(request.listing_ids) - {each.listing_id for each in decision.listings}:
+        raise _invalid("listings", "outside-of-answer", "the answer has no such listing")
+    if set(request.applied_measures) - {each.code for each in decision.measures}:
+        raise _invalid("applied", "outside-of-answer", "the answer names no such measure")
+    if decision.measures and not request.applied_measures and not request.reason:
+        raise _invalid("reason", "required", "a measure that was not applied has a reason")
+    if person and request.applied_measures and not request.confirmed_by:
+        raise _invalid("confirmed_by", "confirmation", "for a natural person an officer confirms first (PIPL 24)")
+
+
+def _same(one: feedback_pb2.ReportRequest, other: feedback_pb2.ReportRequest) -> bool:
+    """Whether two reports tell the same; that one corrects is not told."""
+    one, other = (feedback_pb2.ReportRequest.FromString(each.SerializeToString()) for each in (one, other))
+    one.corrects = other.corrects = False
+    return one == other
