@@ -1,5 +1,8 @@
 """The asynchronous client answers as the blocking one does."""
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 import lanjie
@@ -32,3 +35,21 @@ async def test_local_remote_and_unreachable(tmp_path):
     assert len(gateway.local_passes) == 2
     with pytest.raises(lanjie.ClientClosed):
         await client.check(uscc(1), **ASK)
+
+
+@pytest.mark.asyncio
+async def test_who_waits_for_alerts_takes_no_thread_from_others(tmp_path):
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    gateway = FakeGateway()
+
+    async def follow(client):
+        return [alert async for alert in client.alerts(follow=True)]
+
+    async with gateway.async_client(state_dir=tmp_path) as client:
+        await client.wait_ready(10)
+        gone, follows = (asyncio.create_task(follow(client)) for _ in range(2))
+        await asyncio.sleep(0.1)
+        gone.cancel()
+        assert await asyncio.wait_for(client.watches(), 5) == ()
+    with pytest.raises(lanjie.ClientClosed):
+        await asyncio.wait_for(follows, 10)

@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
@@ -223,10 +224,16 @@ class AsyncClient:
         return await asyncio.to_thread(self._blocking.close_case, case_no, matter=matter)
 
     async def alerts(self, *, after: int = 0, follow: bool = False, acknowledge: bool = True) -> AsyncIterator[Alert]:
-        """Yield alerts; see `lanjie.Client.alerts`. A thread waits for the next one."""
+        """Yield alerts; see `lanjie.Client.alerts`. A thread waits for the next one, at the longest until `close`."""
         alerts = self._blocking.alerts(after=after, follow=follow, acknowledge=acknowledge)
-        while (alert := await asyncio.to_thread(next, alerts, None)) is not None:
-            yield alert
+        loop = asyncio.get_running_loop()
+        # One of its own: who only waits would take those from the others that the loop has for all.
+        thread = ThreadPoolExecutor(1, "lanjie-alerts")
+        try:
+            while (alert := await loop.run_in_executor(thread, next, alerts, None)) is not None:
+                yield alert
+        finally:
+            thread.shutdown(wait=False)
 
     async def acknowledge(self, numbers: Iterable[int] = (), *, up_to: int = 0) -> int:
         """Acknowledge alerts; see `lanjie.Client.acknowledge`."""
