@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import math
 import os
 import subprocess
 import sys
@@ -314,6 +315,11 @@ def test_a_deadline_is_kept(server, tmp_path):
         server.delay = 1.0
         assert client.check(citizen(1), **ASK, timeout=0.1).reason is UndeterminedReason.UNAVAILABLE
         server.delay = 0.0
+
+
+@pytest.mark.parametrize("seconds", [1e10, math.inf])
+def test_a_deadline_beyond_all_clocks_has_not_passed(client, seconds):
+    assert client.check(citizen(1), timeout=seconds, **ASK).source is Source.GATEWAY
 
 
 def test_a_wrong_token_is_an_error(server, tmp_path):

@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import logging
+import math
 import os
 import threading
 from typing import Any
@@ -864,6 +865,8 @@ def test_waiting_for_a_gateway_that_is_away_ends(tmp_path):
     [
         ({"filter": "cuckoo"}, "filter"),
         ({"timeout": 0}, "timeout"),
+        ({"timeout": math.inf}, "timeout"),
+        ({"upload_interval": 1e12}, "upload_interval"),
         ({"upload_interval": -1}, "upload_interval"),
         ({"trust": {"a": "xyz"}}, "trust"),
         ({"target": "gateway.example:7700"}, "tls"),

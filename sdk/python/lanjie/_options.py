@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lanjie._tls import Tls
-from lanjie._transport import Endpoint
+from lanjie._transport import LONGEST, Endpoint
 from lanjie.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -57,9 +57,10 @@ class Options:
         if filter not in ("bloom", "sorted"):
             raise InvalidArgument("filter is 'bloom' or 'sorted'", metadata={"field": "filter", "rule": "known"})
         for name, value in (("timeout", timeout), ("upload_interval", upload_interval)):
-            if not value > 0:
+            if not 0 < value <= LONGEST:
                 raise InvalidArgument(
-                    f"{name} is a number of seconds above 0", metadata={"field": name, "rule": "range"}
+                    f"{name} is a number of seconds above 0, a day at the most",
+                    metadata={"field": name, "rule": "range"},
                 )
         endpoint = Endpoint(target, token, tls)
         endpoint.require_safe(target)

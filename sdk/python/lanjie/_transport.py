@@ -86,6 +86,9 @@ _OPTIONS: Final = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 
+LONGEST: Final = 86_400.0
+"""Seconds. To the library a deadline beyond its clock is one that has passed."""
+
 # A proxy of the environment would receive the token in the clear.
 _NO_PROXY: Final = ("grpc.enable_http_proxy", 0)
 
@@ -363,7 +366,7 @@ class GrpcTransport:
     def _call(self, target: str, service: _Service, method: str, request: object, timeout: float) -> Any:
         held = self._hold(target)
         try:
-            return getattr(held.stub(service), method)(request, timeout=timeout, metadata=self._metadata)
+            return getattr(held.stub(service), method)(request, timeout=min(timeout, LONGEST), metadata=self._metadata)
         except grpc.RpcError as error:
             raise translate(error, self._endpoint.tls) from error
         except ValueError as error:
@@ -509,7 +512,9 @@ class GrpcAsyncTransport:
         held = await self._opened()
         held.users += 1
         try:
-            return await getattr(held.stub(_SCREENING), method)(request, timeout=timeout, metadata=self._metadata)
+            return await getattr(held.stub(_SCREENING), method)(
+                request, timeout=min(timeout, LONGEST), metadata=self._metadata
+            )
         except grpc.RpcError as error:
             raise translate(error, self._endpoint.tls) from error
         except grpc.aio.UsageError as error:

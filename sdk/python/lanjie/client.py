@@ -41,8 +41,8 @@ class Client(Alerts):
         state_dir: where the set is kept, and records of local passes wait for their upload; by default
             ``$XDG_STATE_HOME/lanjie``. Processes that share one share the set, and one of them syncs for all. One
             department, one directory: a process uploads under its own name what others left there.
-        timeout: seconds for a call to the gateway.
-        upload_interval: seconds between two uploads of records of local passes.
+        timeout: seconds for a call to the gateway, a day at the most.
+        upload_interval: seconds between two uploads of records of local passes, a day at the most.
         local: whether to answer locally at all.
         filter: ``bloom`` (less memory traffic at many millions) or ``sorted`` (the exact set).
         on_sync_change: called with the new status whenever its state changes, from a thread of the client.
