@@ -275,6 +275,20 @@ def test_a_disk_that_is_full_leaves_the_old_set_inside_its_bounds(counter, monke
     assert counter.client.check(uscc(77), **ASK).source is Source.LOCAL
 
 
+def test_a_directory_is_that_of_when_the_client_was_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    counter = Counter(Path("state"))
+    (tmp_path / "elsewhere").mkdir()
+    assert counter.poll()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    counter.gateway.list_subject(uscc(1))
+    assert counter.poll()
+    assert counter.client.check(uscc(2), **ASK).source is Source.LOCAL
+    counter.client.close()
+    assert len(counter.gateway.local_passes) == 1
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 # Two clients on one directory
 
 

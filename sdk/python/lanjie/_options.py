@@ -67,7 +67,8 @@ class Options:
         return cls(
             endpoint=endpoint,
             trusted=_read_trust(trust),
-            state_dir=Path(state_dir) if state_dir is not None else _default_state_dir(),
+            # Of now: an application may change its directory.
+            state_dir=(Path(state_dir) if state_dir is not None else _default_state_dir()).absolute(),
             timeout=timeout,
             upload_interval=upload_interval,
             local=local,
