@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lanjie import _spool
 from lanjie._inquiries import Uploader
 from lanjie._spool import Basis, Record, Spool
 from lanjie.errors import GatewayFault, Unavailable
@@ -95,6 +96,17 @@ def test_a_closed_spool_leaves_nothing_when_all_is_acknowledged(tmp_path):
     made.close()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert len(write(made, 1)) == 0
+
+
+def test_a_full_disk_is_not_filled_with_spools_that_could_not_be_made(tmp_path, monkeypatch):
+    def full(descriptor, size):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(_spool, "reserve", full)
+    for _ in range(3):
+        with pytest.raises(OSError, match="no space"):
+            Spool.create(tmp_path, LINEAGE)
+    assert list((tmp_path / LINEAGE / "spool").iterdir()) == []
 
 
 def test_a_lineage_is_no_path(tmp_path):

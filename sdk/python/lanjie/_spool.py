@@ -120,7 +120,12 @@ class Spool:
             spool = cls(directory, lineage, lock, limit_bytes, segment_bytes)
             spool._grow(1)
         except OSError:
+            # It is tried again and again: what is left each time would use up a full disk's last names.
+            with contextlib.suppress(OSError):
+                directory.rmdir()
             release_lock(lock)
+            with contextlib.suppress(OSError):
+                _lock_path(directory).unlink()
             raise
         return spool
 
