@@ -276,6 +276,8 @@ def heard(call: Any, *given: str, **asked: Any) -> tuple[str, ...]:
         return type(error).__name__, error.reason, error.metadata.get("field", ""), error.metadata.get("rule", "")
     if isinstance(found, lanjie.Decision):
         return found.outcome.name, str(found.reason), str(found.confirmation_required)
+    if isinstance(found, lanjie.Watch):
+        return found.masked_subject, str(found.since), str(found.until)
     (told,) = found
     return told.disposition.name, *told.applied, *told.alarms, str(told.repeated), str(bool(told.listing_id))
 
@@ -341,4 +343,38 @@ def test_the_double_takes_the_persons_in_a_file_that_a_gateway_takes(
         ]
         for each in (client, double)
     )
+    assert beside == alone
+
+
+@pytest.mark.parametrize(
+    ("subject", "asked"),
+    [
+        (FREE, {}),
+        (PERSON, {}),
+        ("uscc:1", {}),
+        (FREE, {"matter": "no.such"}),
+        (FREE, {"purpose": " "}),
+        (FREE, {"purpose": "x" * 201}),
+        (FREE, {"case_no": "x" * 65}),
+        (FREE, {"since": datetime.date(2031, 1, 2), "until": datetime.date(2031, 1, 1)}),
+        (FREE, {"since": datetime.date(2020, 1, 1), "until": datetime.date(2020, 1, 2)}),
+        (FREE, {"since": datetime.date(2028, 2, 29), "until": datetime.date(2031, 2, 28)}),
+        (FREE, {"since": datetime.date(2028, 2, 29), "until": datetime.date(2031, 3, 1)}),
+        (FREE, {"since": datetime.date(2030, 1, 1), "until": datetime.date(2033, 1, 1)}),
+        (FREE, {"since": datetime.date(2030, 1, 1), "until": datetime.date(2033, 1, 2)}),
+    ],
+)
+def test_the_double_takes_the_watches_that_a_gateway_takes(
+    client: lanjie.Client, double: lanjie.Client, subject: str, asked: dict[str, Any]
+) -> None:
+    given = {"matter": "procurement.supplier", "purpose": PURPOSE, "until": NOW.date(), **asked}
+    alone, beside = (heard(each.watch, subject, **given) for each in (client, double))
+    assert beside == alone
+
+
+@pytest.mark.parametrize(("case_no", "matter"), [("", MATTERS[0]), ("x" * 65, MATTERS[0]), ("1", "no.such")])
+def test_the_double_closes_the_cases_that_a_gateway_closes(
+    client: lanjie.Client, double: lanjie.Client, case_no: str, matter: str
+) -> None:
+    alone, beside = (heard(each.close_case, case_no, matter=matter) for each in (client, double))
     assert beside == alone

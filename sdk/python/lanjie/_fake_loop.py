@@ -14,7 +14,7 @@ from lanjie.errors import error_of
 from lanjie.v1 import audit_pb2, receipt_pb2, watch_pb2
 from lanjie.v1 import screening_pb2 as pb
 from lanjie_matcher import receipts
-from lanjie_matcher.civil_time import day_of
+from lanjie_matcher.civil_time import day_of, last_day_after_months
 from lanjie_matcher.fingerprints import ViewKey
 from lanjie_matcher.identifiers import Identifier, IdentifierError, parse
 
@@ -22,6 +22,9 @@ LISTING: Final = "fake-listing"
 KEY_ID: Final = "sign-fake"
 _MOST: Final = 5_000
 _LIMIT: Final = 100
+_MAX_PURPOSE: Final = 200
+_MAX_CASE_NO: Final = 64
+_MAX_MONTHS: Final = 36
 
 
 @dataclass(slots=True, kw_only=True)
@@ -144,6 +147,7 @@ class FakeLoop:
                         return watch_pb2.EndResponse(watch=each.message)
                 raise error_of("NOT_FOUND", "NOT_FOUND", "no such watch", {})
             case "CloseCase":
+                _require_case_no(request.case_no, least=1)
                 closed = (request.matter, request.case_no)
                 known = closed in self._closed
                 self._closed.add(closed)
@@ -216,9 +220,16 @@ class FakeLoop:
         if identifier.is_person:
             told = {"required": "organisation"}
             raise error_of("PERMISSION_DENIED", "NOT_PERMITTED", "natural persons are not watched (Art. 40)", told)
+        if not request.purpose.strip() or len(request.purpose) > _MAX_PURPOSE:
+            raise _refused("purpose", "length", f"a purpose has 1 to {_MAX_PURPOSE} characters")
+        _require_case_no(request.case_no, least=0)
         first = request.from_date or day_of(now).isoformat()
-        if request.until_date < max(first, day_of(now).isoformat()):
+        if request.until_date < first:
             raise _refused("until_date", "order", "a watch ends on its first day or later")
+        if request.until_date > last_day_after_months(datetime.date.fromisoformat(first), _MAX_MONTHS).isoformat():
+            raise _refused("until_date", "range", "a watch lasts three years at most")
+        if request.until_date < day_of(now).isoformat():
+            raise _refused("until_date", "past", "the term has ended")
         made = watch_pb2.Watch(
             watch_id=f"w{len(self._watches) + 1}",
             masked_subject=identifier.masked,
@@ -299,6 +310,11 @@ class FakeLoop:
         alert.listing_id, alert.list_type, alert.revision = LISTING, "fake", revision
         alert.alert_time.FromDatetime(now)
         self.alerts.append(alert)
+
+
+def _require_case_no(case_no: str, *, least: int) -> None:
+    if not least <= len(case_no) <= _MAX_CASE_NO:
+        raise _refused("case_no", "length", f"a case number has {least} to {_MAX_CASE_NO} characters")
 
 
 def _common(context: pb.InquiryContext, lineage: str) -> dict[str, Any]:

@@ -357,7 +357,7 @@ class FakeGateway:
         """Answer a method of WatchService. Clients call it."""
         with self._lock:
             self._reach_feed()
-            if method == "Register" and request.matter not in self._matters:
+            if method in ("Register", "CloseCase") and request.matter not in self._matters:
                 raise error_of("NOT_FOUND", "MATTER_UNKNOWN", "no catalogue defines it", {"matter": request.matter})
             return self._loop.call(method, request, self.revision, self._now())
 
