@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import gc
 import logging
 import math
 import os
@@ -12,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import lanjie
-from lanjie import Outcome, Source, SyncState, UndeterminedReason
+from lanjie import Outcome, Source, SyncState, UndeterminedReason, _handle
 from lanjie._batch import RESTARTS
 from lanjie._spool import Spool
 from lanjie.testing import FakeGateway
@@ -818,6 +819,16 @@ def test_a_child_process_makes_its_own_spool_and_the_parent_keeps_its(counter, t
     third._handle.running().poll_now()
     assert (counter.client.sync_status().leads, third.sync_status().leads) == (True, False)
     third.close()
+
+
+def test_clients_that_are_gone_are_forgotten(monkeypatch):
+    told = []
+    monkeypatch.setattr(os, "register_at_fork", lambda **hooks: told.append(hooks))
+    before = len(_handle._handles)
+    for _ in range(10):
+        lanjie.Client("127.0.0.1:1", token="x", local=False).close()
+    gc.collect()
+    assert (told, len(_handle._handles)) == ([], before)
 
 
 def test_a_thread_syncs_and_uploads_by_itself(tmp_path):

@@ -3,7 +3,6 @@
 import os
 import threading
 import weakref
-from collections.abc import Callable
 
 from lanjie._options import Options
 from lanjie._runtime import Runtime, Seam
@@ -26,7 +25,8 @@ class Handle:
         self._lock = threading.Lock()
         self._inherited: list[Runtime] = []
         self._closed = False
-        _watch_forks(self)
+        with _mutex:
+            _handles.add(self)
 
     def running(self) -> Runtime:
         """Return the runtime, made if need be.
@@ -67,21 +67,32 @@ class Handle:
             self.runtime = None
 
 
-def _watch_forks(handle: Handle) -> None:
-    """Have the handle told of every fork, for as long as it lives."""
-    reference = weakref.ref(handle)
+_handles: "weakref.WeakSet[Handle]" = weakref.WeakSet()
+_mutex = threading.Lock()
+"""Held while a handle is made, and through a fork."""
+_forking: list[Handle] = []
 
-    def telling(tell: Callable[[Handle], None]) -> Callable[[], None]:
-        def told() -> None:
-            alive = reference()
-            if alive is not None:
-                tell(alive)
 
-        return told
+def _before() -> None:
+    _mutex.acquire()
+    _forking.extend(_handles)
+    for handle in _forking:
+        handle.before_fork()
 
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(
-            before=telling(Handle.before_fork),
-            after_in_parent=telling(Handle.after_fork_in_parent),
-            after_in_child=telling(Handle.after_fork_in_child),
-        )
+
+def _after_in_parent() -> None:
+    while _forking:
+        _forking.pop().after_fork_in_parent()
+    _mutex.release()
+
+
+def _after_in_child() -> None:
+    global _mutex  # noqa: PLW0603  the one before is held by a thread that may be gone
+    while _forking:
+        _forking.pop().after_fork_in_child()
+    _mutex = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    # Once, for what is told at a fork is never forgotten, and clients come and go.
+    os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
