@@ -570,6 +570,17 @@ def test_half_a_character_is_no_report(counter, given):
     assert caught.value.field in given
 
 
+def test_half_a_character_is_no_watch_and_no_receipt(counter):
+    decision = counter.client.check(uscc(1), **ASK)
+    for ask in (
+        lambda: counter.client.watch("uscc:\ud83d", until=datetime.date(2026, 12, 31), **ASK),
+        lambda: counter.client.receipt([(decision, "uscc:\ud83d")]),
+    ):
+        with pytest.raises(lanjie.InvalidArgument) as caught:
+            ask()
+        assert caught.value.field == "identifier"
+
+
 def test_errors_of_the_caller_are_raised(counter):
     for error in (lanjie.PermissionDenied("no"), lanjie.AuthenticationFailed("no")):
         counter.gateway.failure = error

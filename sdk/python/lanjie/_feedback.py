@@ -96,9 +96,14 @@ def read_response(response: pb.ReportResponse) -> tuple[Feedback, ...]:
 
 
 def receipt_request(answers: Iterable[tuple[Decision, str | Identifier]]) -> receipt_pb2.IssueRequest:
-    """Return the message that asks for the receipt of answers, each with the identifier it is about."""
+    """Return the message that asks for the receipt of answers, each with the identifier it is about.
+
+    Raises:
+        InvalidArgument: ``encoding``.
+    """
     request = receipt_pb2.IssueRequest()
     for decision, identifier in answers:
         text = identifier.reveal() if isinstance(identifier, Identifier) else identifier
+        encodable("identifier", text)
         request.items.add(decision_id=decision.decision_id, identifier=text)
     return request

@@ -117,10 +117,11 @@ def register_request(
     Raises:
         InvalidArgument: ``encoding``.
     """
-    for field, value in (("purpose", purpose), ("case_no", case_no)):
+    text = identifier.reveal() if isinstance(identifier, Identifier) else identifier
+    for field, value in (("identifier", text), ("purpose", purpose), ("case_no", case_no)):
         encodable(field, value)
     return pb.RegisterRequest(
-        identifier=identifier.reveal() if isinstance(identifier, Identifier) else identifier,
+        identifier=text,
         matter=matter,
         purpose=purpose,
         until_date=until.isoformat(),
