@@ -225,6 +225,18 @@ def test_spools_of_dead_processes_are_uploaded_under_their_own_name(tmp_path):
     assert len(list((tmp_path / ("cd" * 16)).rglob("*.segment"))) == 1
 
 
+def test_a_spool_whose_lock_somebody_deleted_is_uploaded_all_the_same(tmp_path):
+    left = Spool.create(tmp_path, LINEAGE)
+    write(left, 3)
+    left.close()
+    (lock,) = (tmp_path / LINEAGE / "spool").glob("*.lock")
+    lock.unlink()
+    server = Server()
+    assert Uploader(server).take_over(tmp_path, LINEAGE) == 1
+    assert len(server.taken) == 3
+    assert list((tmp_path / LINEAGE / "spool").iterdir()) == []
+
+
 def test_what_cannot_be_read_in_one_spool_keeps_no_other_back(tmp_path, caplog):
     left = [Spool.create(tmp_path, LINEAGE) for _ in range(5)]
     left.sort(key=lambda spool: spool.sdk_id)

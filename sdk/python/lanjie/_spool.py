@@ -133,12 +133,12 @@ class Spool:
     def left_behind(cls, root: Path, lineage: str) -> Iterator["Spool"]:
         """Take over the spools of dead processes of a ledger, one after the other. The taker closes each."""
         parent = root / lineage / "spool"
-        for path in sorted(parent.glob("*.lock")) if parent.is_dir() else ():
-            directory = path.with_suffix("")
+        # One without its lock, too: somebody may have deleted what looked like a lock that was left over.
+        for directory in sorted({path.with_suffix("") for path in parent.glob("*")}):
             if not _HEX_NAME.fullmatch(directory.name):
                 continue
             try:
-                lock = take_lock(path, 0)
+                lock = take_lock(_lock_path(directory), os.O_CREAT if directory.is_dir() else 0)
             except OSError:
                 continue  # its process lives, or another taker was faster
             spool = cls(directory, lineage, lock, LIMIT_BYTES, SEGMENT_BYTES)
