@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import shutil
 import stat
 from array import array
 from pathlib import Path
@@ -273,6 +274,18 @@ def test_a_disk_that_is_full_leaves_the_old_set_inside_its_bounds(counter, monke
     counter.poll()
     counter.poll()
     assert counter.client.check(uscc(77), **ASK).source is Source.LOCAL
+
+
+def test_a_directory_that_was_deleted_under_a_client_is_made_again(counter):
+    filled(counter)
+    shutil.rmtree(counter.options["state_dir"] / counter.gateway.lineage)
+    counter.gateway.list_subject(uscc(77))
+    assert counter.poll()
+    assert counter.client.check(uscc(77), **ASK).outcome is Outcome.INTERCEPT
+    again(counter)
+    counter.gateway.reachable = False
+    counter.poll()
+    assert counter.client.sync_status().count == len(LISTED) + 2, "what was written is whole"
 
 
 def test_a_directory_is_that_of_when_the_client_was_made(tmp_path, monkeypatch):

@@ -470,6 +470,17 @@ def built(keeper):
     return probe_of(keeper)
 
 
+def test_a_base_that_was_deleted_is_written_again_with_the_next_change(publisher, keeper, tmp_path):
+    (base,) = (tmp_path / LINEAGE).glob("base-*")
+    base.unlink()
+    keeper.take([publisher.commit([5])], 1_000.0)
+    assert base.exists()
+    beside = publisher.keeper(tmp_path)
+    assert beside.follow()
+    assert values(beside) == publisher.values
+    beside.close()
+
+
 def test_the_filter_is_built_from_the_base_kept_and_mapped_by_the_next_process(publisher, tmp_path):
     keeper = publisher.keeper(tmp_path, use_bloom=True)
     keeper.take(publisher.snapshot(), 1_000.0)

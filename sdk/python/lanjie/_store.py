@@ -157,13 +157,16 @@ class ViewStore:
             OSError: it could not be written; what was there stands.
         """
         written = pb.Update(kind=pb.UPDATE_KIND_DELTA, head=update.head)
+        if not self._directory.is_dir():
+            # Deleted under a client that runs: without a place no news would be taken any more.
+            private_directory(self._directory)
         if base is not None:
             written.scope = update.scope
             written.base_root = base.root
             for target, values in ((written.adds, adds), (written.removals, removals)):
                 target.count, target.planes = len(values), encode_values(values, base.bits)
-            if base is not self._sound:
-                # Not "if it is not there": what is there may be damaged.
+            if base is not self._sound or not self._path("base", base.root).exists():
+                # Not only "if it is not there": what is there may be damaged.
                 self._write_base(base)
                 self._sound = base
         body = written.SerializeToString()
