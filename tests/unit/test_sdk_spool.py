@@ -76,6 +76,15 @@ def test_a_disk_that_lets_nothing_go_any_more_holds_no_upload_up(spool, tmp_path
     assert not list(tmp_path.rglob("*.segment"))
 
 
+def test_a_spool_whose_directory_was_deleted_goes_on(spool, tmp_path):
+    write(spool, 10)
+    shutil.rmtree(tmp_path / LINEAGE)
+    assert len(write(spool, 190)) == 190
+    server = Server()
+    assert Uploader(server).drain(spool, 1)
+    assert [number for _, number in server.taken] == list(range(1, 201))
+
+
 def test_a_full_spool_takes_no_more_until_it_was_uploaded(spool):
     first = write(spool, 10_000)
     assert 0 < len(first) < 10_000

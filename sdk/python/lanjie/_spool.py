@@ -116,7 +116,6 @@ class Spool:
         # The lock comes before the directory: nobody takes over a spool that is only just being made.
         lock = take_lock(_lock_path(directory), os.O_CREAT | os.O_EXCL)
         try:
-            directory.mkdir(mode=0o700)
             spool = cls(directory, lineage, lock, limit_bytes, segment_bytes)
             spool._grow(1)
         except OSError:
@@ -307,6 +306,8 @@ class Spool:
         return written
 
     def _grow(self, first: int) -> "_Segment":
+        # It may have been deleted under a process that runs.
+        private_directory(self._directory)
         self._tail = _Segment.create(self._directory, first, self._segment_bytes)
         self._segments.append(self._tail)
         return self._tail
