@@ -570,15 +570,18 @@ def test_half_a_character_is_no_report(counter, given):
     assert caught.value.field in given
 
 
-def test_half_a_character_is_no_watch_and_no_receipt(counter):
+def test_half_a_character_is_nothing_that_may_be_told(counter):
     decision = counter.client.check(uscc(1), **ASK)
-    for ask in (
-        lambda: counter.client.watch("uscc:\ud83d", until=datetime.date(2026, 12, 31), **ASK),
-        lambda: counter.client.receipt([(decision, "uscc:\ud83d")]),
+    for field, ask in (
+        ("identifier", lambda: counter.client.watch("uscc:\ud83d", until=datetime.date(2026, 12, 31), **ASK)),
+        ("identifier", lambda: counter.client.receipt([(decision, "uscc:\ud83d")])),
+        ("decision_id", lambda: counter.client.report("\ud83d", officer="1")),
+        ("watch_id", lambda: counter.client.end_watch("\ud83d")),
+        ("case_no", lambda: counter.client.close_case("\ud83d", matter=ASK["matter"])),
     ):
         with pytest.raises(lanjie.InvalidArgument) as caught:
             ask()
-        assert caught.value.field == "identifier"
+        assert caught.value.field == field
 
 
 def test_errors_of_the_caller_are_raised(counter):

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from lanjie._context import encodable
 from lanjie._handle import Handle
 from lanjie._watch import Alert, Watch, acknowledge_request, read_alert, read_watch, register_request
 from lanjie.errors import RateLimited, Unavailable
@@ -88,10 +89,12 @@ class Alerts:
         Raises:
             NotFound: there is none of this department.
         """
+        encodable("watch_id", watch_id)
         return read_watch(self._watching("End", watch_pb2.EndRequest(watch_id=watch_id), timeout).watch)
 
     def close_case(self, case_no: str, *, matter: str, timeout: float | None = None) -> bool:
         """Tell that a case is closed, so that its passes are looked back at no more; return whether it was before."""
+        encodable("case_no", case_no)
         request = watch_pb2.CloseCaseRequest(matter=matter, case_no=case_no)
         return bool(self._watching("CloseCase", request, timeout).repeated)
 

@@ -61,7 +61,8 @@ def request_of(
     for field, value in (("applied", applied), ("listings", listings)):
         if isinstance(value, str):
             raise InvalidArgument(f"{field} is a list of codes", metadata={"field": field, "rule": "type"})
-    for field, value in (("officer", officer), ("reason", reason), ("text", text), ("confirmed_by", confirmed_by)):
+    said = {"decision_id": decision_id, "officer": officer, "reason": reason, "text": text}
+    for field, value in {**said, "confirmed_by": confirmed_by}.items():
         encodable(field, value)
     request = pb.ReportRequest(
         decision_id=decision_id,
