@@ -69,7 +69,7 @@ class LedgerMachine(Checked):
         super().__init__(made, state)
         self.rotating = self.left = False
         self.waiting: list[Waiting] = []
-        self.proposed: list[tuple[str, Entry, Act]] = []
+        self.proposed: list[tuple[str, Entry, Act, object]] = []
         self.orders: list[tuple[ImportHeader, int, Receipt]] = []
         self.sent = 1_000 if state is None else 0
         self.imports = Imports(Inline(lambda: self.ledger), self.known, self.clock, nothing)  # type: ignore[arg-type]
@@ -149,7 +149,7 @@ class LedgerMachine(Checked):
         entry, act = self._ordered((order[0], BURDENS[order[0] % len(BURDENS)], *order[2:]))
         expected, refused = self.model.refusal(entry, act.kind, act.effective_at or self.clock.now, act.detail), ""
         try:
-            self.proposed.append((self.ledger.propose(entry.id, act, None).id, entry, act))
+            self.proposed.append((self.ledger.propose(entry.id, act, None).id, entry, act, entry.base(act.kind)))
         except Refused as error:
             refused = error.reason
         assert refused == expected
@@ -159,12 +159,14 @@ class LedgerMachine(Checked):
     def settle(self, pick: int, who: str) -> None:
         """A second person confirms, the first one tries to, or it is declined."""
         place = pick % len(self.proposed)
-        name, entry, act = self.proposed[place]
+        name, entry, act, base = self.proposed[place]
         if not who and not entry.erased:
             self.ledger.decline_proposal(name, "tax/bert", "no")
             del self.proposed[place]
             return
         expected = self.model.refusal(entry, act.kind, act.effective_at or self.clock.now, act.detail)
+        if not expected and base != entry.base(act.kind):
+            expected = "IMPORT_OUTDATED"
         refused = ""
         try:
             self.ledger.confirm_proposal(name, who)

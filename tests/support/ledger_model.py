@@ -40,6 +40,7 @@ class Entry:
         amended: when it was last corrected, by a file or by hand.
         stated: the day that the complete list stated which said so.
         corrected: since its objection was opened. `asked`: the withdrawal of publicity, since `back`.
+        taken: how often files have corrected it.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Entry:
     objected: bool = False
     corrected: bool = False
     asked: bool = False
+    taken: int = 0
     clocks: set[str] = field(default_factory=set)
     reviews: list[int] = field(default_factory=list)
 
@@ -70,6 +72,11 @@ class Entry:
         """Whether what is said of it is from after the instant of a complete list whose row has a version."""
         since = (self.amended or self.entered) > as_of and (self.stated is None or self.stated > day_of(as_of))
         return since and not older(self.version, version)
+
+    def base(self, kind: EventKind) -> object:
+        """What an act that waits rests on: a correction on the facts, what undoes an end or a stay on those."""
+        ends = sorted(self.ends), self.back, self.annulled, list(self.stays)
+        return self.taken if kind is EventKind.AMENDED else ends
 
     def stay(self, at: Instant) -> int | None:
         """Place of the stay that has not ended at an instant; once the listing has ended, of one without an end."""
@@ -339,6 +346,7 @@ class Model:
             entry, at = self.entries[step.key], step.at or now
             if step.kind is EventKind.AMENDED:
                 entry.said, entry.version, entry.amended = step.row, step.version, now
+                entry.taken += 1
             if step.kind in {EventKind.LISTED, EventKind.AMENDED}:
                 entry.stated = day_of(plan.as_of) if plan.as_of else None
             entry.tell(step.kind, max(at, entry.back + TICK) if step.at and entry.back else at)
