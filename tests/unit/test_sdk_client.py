@@ -100,6 +100,9 @@ def test_a_revision_not_reached_here_is_asked_and_one_not_reached_there_is_undet
     counter.gateway.revision = 5
     assert counter.client.check(uscc(1), **ASK, at_least_revision=5).source is Source.GATEWAY
     assert counter.client.check(uscc(1), **ASK, at_least_revision=6).reason is UndeterminedReason.UNAVAILABLE
+    for none in (-1, 1 << 63):
+        with pytest.raises(lanjie.InvalidArgument, match="no such revision"):
+            counter.client.check(citizen(1), **ASK, at_least_revision=none)
 
 
 def test_before_the_first_set_everything_is_asked(counter):

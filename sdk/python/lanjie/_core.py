@@ -33,7 +33,7 @@ from lanjie.decision import (
     instant_of,
     local_pass,
 )
-from lanjie.errors import GatewayFault, InvalidIdentifier, PermissionDenied, UnknownMatter
+from lanjie.errors import GatewayFault, InvalidArgument, InvalidIdentifier, PermissionDenied, UnknownMatter
 from lanjie.v1 import screening_pb2 as pb
 from lanjie.v1 import subject_pb2
 from lanjie_matcher.ages import Age
@@ -312,7 +312,14 @@ def check_name(name: str) -> None:
 
 
 def floor(local: Local | None, at_least_revision: int) -> int:
-    """Return the revision an answer must know: what is asked for, and what was already seen here."""
+    """Return the revision an answer must know: what is asked for, and what was already seen here.
+
+    Raises:
+        InvalidArgument: ``range``.
+    """
+    if not 0 <= at_least_revision < 1 << 63:
+        told = {"field": "at_least_revision", "rule": "range"}
+        raise InvalidArgument("there is no such revision", metadata=told)
     return max(at_least_revision, local.view.state.manifest.revision) if local is not None else at_least_revision
 
 
