@@ -14,6 +14,7 @@ from lanjie_gateway.domain.duties import DutyRule
 from lanjie_gateway.domain.errors import Refused
 from lanjie_gateway.domain.event_detail import InstrumentNotice
 from lanjie_gateway.domain.events import Act, EventKind
+from lanjie_gateway.services import duty
 from lanjie_gateway.services.duty import DutyCount
 from lanjie_gateway.services.event_facts import EventFacts, detail
 from lanjie_matcher.civil_time import start_of
@@ -252,7 +253,7 @@ def test_objections_from_before_there_were_duties_are_to_be_replied_to(
     again.close()
 
 
-async def test_when_a_duty_is_due_is_said_when_asked(tmp_path: Path) -> None:
+async def test_when_a_duty_is_due_is_said_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with desk(tmp_path) as at:
         await at.take(csv_file([cells(number, publicity_until="2026-11-01") for number in range(1, 4)], PUBLISHED))
         found = [(await at.find(number))[0].listing.id for number in range(1, 4)]
@@ -291,6 +292,10 @@ async def test_when_a_duty_is_due_is_said_when_asked(tmp_path: Path) -> None:
         newest = (await at.duties.find(reader))[0]
         assert (newest.rule, newest.provisional) == (DutyRule.OBJECTION_REPLY, True)
         assert (await at.duties.overdue_by_rule())[DutyRule.REMOVAL_REVIEW].overdue == 2
+        due = [each.due_on for each in await at.duties.find(reader)]
+        monkeypatch.setattr(duty, "MOST", 1)
+        (most_urgent,) = await at.duties.find(reader)
+        assert most_urgent.due_on == min(day for day in due if day)
         for principal, rule in ((person("ina", Role.INQUIRER), ""), (reader, "other")):
             with pytest.raises(Refused):
                 await at.duties.find(principal, rule=rule)

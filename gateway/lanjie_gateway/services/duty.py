@@ -57,7 +57,7 @@ class DutyService:
     async def find(
         self, principal: Principal, *, overdue_only: bool = False, rule: str = "", late: bool = False
     ) -> list[DutyView]:
-        """Return duties that are not done, the one that is due last first; 10,000 at the most.
+        """Return duties that are not done, the one that is due last first; of more than 10,000 those due first.
 
         An authority is told those about listings that it may change (Art. 40).
 
@@ -76,7 +76,7 @@ class DutyService:
         found = await self._read((rule,) if rule else (), late=late, principal=principal)
         kept = [each for each in found if not overdue_only or each.overdue or each.late]
         kept.sort(key=lambda each: (each.due_on or datetime.date.max, each.started_on, each.revision), reverse=True)
-        return kept[:MOST]
+        return kept[-MOST:]
 
     async def of_listings(self, listing_ids: Iterable[str]) -> list[DutyView]:
         """Return the clocks that run for listings."""
