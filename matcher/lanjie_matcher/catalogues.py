@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from lanjie_matcher.listings import EndsWith
-from lanjie_matcher.regions import NO_OVERRIDES
+from lanjie_matcher.regions import NO_OVERRIDES, covers
 from lanjie_matcher.subjects import SubjectKind
 
 _P = ParamSpec("_P")
@@ -348,9 +348,12 @@ class CatalogueSet:
         return tuple(codes)
 
     @_remembered
-    def defines(self, measure: str, above: Level, day: datetime.date) -> bool:
-        """Whether a catalogue above a level that is in force on a day holds the measure."""
-        return any(e.level > above and self.in_force(e, day) for e in self._codes.get(measure, ()))
+    def defines(self, measure: str, above: Level, region: str, day: datetime.date) -> bool:
+        """Whether a catalogue above a level that is in force on a day, and covers the region, holds the measure."""
+        return any(
+            e.level > above and self.in_force(e, day) and covers(e.region, region, self.region_overrides)
+            for e in self._codes.get(measure, ())
+        )
 
 
 def newly_ended(before: CatalogueSet, edition: Edition, day: datetime.date) -> frozenset[str]:

@@ -308,7 +308,8 @@ def _unaddressed(measure: Measure, edition: Edition, question: Question, catalog
         return Verdict.OTHER_IMPLEMENTER
     if not covers(edition.region, question.handling_region, catalogues.region_overrides):
         return Verdict.OTHER_REGION
-    if measure.repeats is not None and catalogues.defines(measure.repeats, edition.level, day_of(question.at)):
+    day = day_of(question.at)
+    if measure.repeats is not None and catalogues.defines(measure.repeats, edition.level, edition.region, day):
         return Verdict.GAVE_WAY
     return None
 

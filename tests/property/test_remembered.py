@@ -99,7 +99,8 @@ def test_a_set_of_catalogues_says_the_same_again(published: list[Edition], days:
         for code in CODES:
             assert known.list_type(code, day) == CatalogueSet.of(published).list_type(code, day)
         for code, level in itertools.product(("M0", "M1"), Level):
-            assert known.defines(code, level, day) == CatalogueSet.of(published).defines(code, level, day)
+            made = CatalogueSet.of(published)
+            assert known.defines(code, level, "320000", day) == made.defines(code, level, "320000", day)
 
 
 TEXTS = st.text(st.sampled_from('ab"\\\n\x00é重庆🀄'), max_size=4)

@@ -163,10 +163,16 @@ def test_list_type_is_found_by_alias_and_only_while_in_force():
 
 def test_measure_above_is_looked_for_in_catalogues_in_force():
     known = CatalogueSet.of([edition(effective_to=day("2026-12-31"))])
-    assert known.defines("M1", Level.PROVINCIAL, day("2026-06-01"))
-    assert not known.defines("M1", Level.NATIONAL, day("2026-06-01"))
-    assert not known.defines("M1", Level.PROVINCIAL, day("2027-06-01"))
-    assert not known.defines("M9", Level.PROVINCIAL, day("2026-06-01"))
+    assert known.defines("M1", Level.PROVINCIAL, "320000", day("2026-06-01"))
+    assert not known.defines("M1", Level.NATIONAL, "320000", day("2026-06-01"))
+    assert not known.defines("M1", Level.PROVINCIAL, "320000", day("2027-06-01"))
+    assert not known.defines("M9", Level.PROVINCIAL, "320000", day("2026-06-01"))
+
+
+def test_a_measure_of_another_province_is_none_above():
+    known = CatalogueSet.of([edition(level=Level.PROVINCIAL, region="330000")])
+    assert known.defines("M1", Level.MUNICIPAL, "330100", day("2026-06-01"))
+    assert not known.defines("M1", Level.MUNICIPAL, "320100", day("2026-06-01"))
 
 
 def test_broader_matter_that_no_catalogue_defines_any_more_still_holds_for_those_that_name_it():

@@ -104,5 +104,5 @@ def _measures(catalogues: CatalogueSet, day: datetime.date) -> list[tuple[Editio
         if catalogues.in_force(edition, day)
         for measure in edition.measures
         # (3)
-        if measure.repeats is None or not catalogues.defines(measure.repeats, edition.level, day)
+        if measure.repeats is None or not catalogues.defines(measure.repeats, edition.level, edition.region, day)
     ]

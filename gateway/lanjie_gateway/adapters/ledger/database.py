@@ -230,6 +230,8 @@ def _check(engine: sa.Engine) -> None:
     with transaction(engine) as connection:
         check_server(connection)
         current = schema_of(connection)
+    if current > NEWEST:
+        raise LedgerError(f"{_shown(engine)} has schema {current}, and this version knows {NEWEST}: run the newer one")
     if current != NEWEST:
         at = f"has schema {current}" if current else "has no ledger in it yet"
         raise LedgerError(f"{_shown(engine)} {at}, this version wants {NEWEST}: run `lanjie migrate`")
