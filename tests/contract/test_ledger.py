@@ -446,7 +446,7 @@ def test_a_newer_schema_is_refused(reopen, ledger_url):
     with ledger._engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     ledger.close()
-    with pytest.raises(LedgerError, match="run the newer one|not of this version"):
+    with pytest.raises(LedgerError, match=r"run the newer one|not of this version"):
         reopen()
     with pytest.raises(LedgerError, match="version"):
         migrate(ledger_url)

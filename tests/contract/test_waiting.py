@@ -206,9 +206,24 @@ async def test_a_source_neither_writes_over_a_correction_nor_loses_its_listing(a
     other = await at.take(csv_file([news, *(cells(n) for n in range(2, 30))]))
     assert [row.rule for row in other.quarantine] == ["corrected-by-hand"]
     assert (await one(at)).listing.reason == "对"
+    # Nor does what a person of it says by hand, short of the correction.
+    named = await at.take(csv_file([cells(1, reason="对", related_persons="法定代表人:甲"), *map(cells, range(2, 30))]))
+    assert [row.rule for row in named.quarantine] == ["corrected-by-hand"]
     gone = await at.take(csv_file([{**news, "op": "D"}]))
     assert gone.counts.removed == 1
     assert (await one(at)).not_in_force == "removed"
+
+
+async def test_a_source_that_takes_a_correction_over_is_asked_about_no_more(at):
+    others = [cells(number) for number in range(2, 32)]
+    await at.take(csv_file([cells(1, reason="错"), *others]))
+    await at.waiting.confirm((await propose(at, EventKind.AMENDED, {"reason": "对"})).id, BERT)
+    taken = await at.full(csv_file([cells(1, reason="对"), *others]), file_name="taken.csv")
+    assert (taken.counts.unchanged, taken.counts.quarantined, taken.state) == (31, 0, ImportState.COMMITTED)
+    late = await at.take(csv_file([cells(1, reason="错"), *others]), file_name="late.csv")
+    assert (late.counts.amended, (await one(at)).listing.reason) == (0, "对")
+    news = await at.take(csv_file([cells(1, reason="另"), *others]))
+    assert [row.rule for row in news.quarantine] == ["corrected-by-hand"]
 
 
 def test_a_file_on_its_way_does_not_write_over_a_correction(tmp_path, ledger_url):

@@ -502,6 +502,7 @@ class Ledger:
                 generation=generation,
                 writes=writes,
                 as_of=None if as_of is None else packed.micros(as_of),
+                details_of=self._details,
             )
 
     def quarantine(self, batch: int, rows: Sequence[QuarantinedRow]) -> None:

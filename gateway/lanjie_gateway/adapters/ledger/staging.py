@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -31,6 +31,8 @@ from lanjie_gateway.domain.staged import StagedRow, listing_number
 from lanjie_matcher.civil_time import day_of
 from lanjie_matcher.listings import ended_by_event
 
+DetailsOf = Callable[[bytes | None, bytes | None, bytes], packed.Details | None]
+"""Opens the sealed details of a listing: `Ledger._details`."""
 _LISTING_COLUMNS: Final = (
     *("id", "batch_id", "changed_by", "natural_key", "content", "list_type", "source", "source_version"),
     *("ended", "annulled", "packed", "sealed", "wrapped_key"),
@@ -82,6 +84,7 @@ def stage(
     generation: int,
     writes: WriteScope | None = None,
     as_of: int | None = None,
+    details_of: DetailsOf,
 ) -> Staged:
     """Stage one chunk.
 
@@ -95,6 +98,7 @@ def stage(
         generation: of the view key that the rows' digests were made with.
         writes: what the department may change; a listing outside is left alone. `None` for everything.
         as_of: instant a complete list is stated to be complete as of; `None` where it is not.
+        details_of: opens sealed details.
 
     Raises:
         Refused: IMPORT_OUTDATED: the ledger has another view key; these rows would be missing from the view.
@@ -107,6 +111,7 @@ def stage(
     # What is not the writer's reads, to a removal, like what is not there.
     known = {key: there for key, there in known.items() if key not in foreign}
     told = _told(connection, batch, known)
+    known |= _taken_over(connection, rows, known, details_of)
     if as_of is not None:
         known |= _newer(connection, rows, known, as_of)
     done = Staged(sources={(row.list_type, row.source) for row in rows})
@@ -258,6 +263,37 @@ def _known(connection: sa.Connection, batch: int, rows: Sequence[StagedRow]) -> 
         )
         for each in found
     }
+
+
+def _taken_over(
+    connection: sa.Connection,
+    rows: Sequence[StagedRow],
+    known: dict[bytes, tuple[int, bool, Known]],
+    details_of: DetailsOf,
+) -> dict[bytes, tuple[int, bool, Known]]:
+    """Return those of the known listings that were corrected by hand and say by now what the rows say of them.
+
+    Their source has taken the correction over: the row says nothing new, and its old one must not come back.
+    """
+    corrected = {
+        there[0]: row
+        for row in rows
+        if row.packed and (there := known.get(row.natural_key)) is not None and there[2].corrected
+    }
+    if not corrected:
+        return {}
+    columns = (LISTING.c.id, LISTING.c.packed, LISTING.c.sealed, LISTING.c.wrapped_key)
+    done = {}
+    for each in connection.execute(sa.select(*columns).where(LISTING.c.id.in_(corrected))):
+        row = corrected[each.id]
+        key, now, new = row.natural_key, packed.unpack(each.packed), packed.unpack(row.packed)
+        # Which complete list says so is no fact of the listing.
+        facts = dataclasses.replace(new.listing, source_as_of=now.listing.source_as_of)
+        same = dataclasses.replace(new, listing=events.amended(now.listing, facts)) == now
+        if same and details_of(each.sealed, each.wrapped_key, key) == details_of(row.sealed, row.wrapped_key, key):
+            number, own, said = known[key]
+            done[key] = number, own, dataclasses.replace(said, content=row.content)
+    return done
 
 
 def _newer(
