@@ -55,7 +55,7 @@ _MAX_MONTHS: Final = 1_200
 _MAX_NUMBER: Final = 10**63
 _MAX_TOLD: Final = 500
 _MAX_PAIRS: Final = 500_000
-"""Pairs of list type and matter that the measures of a file name: each of them is kept ready for answers."""
+"""Pairs of list type and matter that a file's measures name: what an edition changes is found by going through them."""
 
 
 def load(

@@ -89,7 +89,7 @@ class Core:
         self._signed_in = 0
 
     def context(self, inquiry: InquiryFields) -> Context:
-        """Check and build a context; the same one again costs a look-up.
+        """Check and build a context; the same one again costs a look-up, save for one about an instant.
 
         Raises:
             InvalidArgument: a field breaks a rule.
@@ -97,12 +97,13 @@ class Core:
         if self._signer is not None:
             self._begin_claims()
         found = self._contexts.get(inquiry)
-        # The two instants that a clock shows alike, before it was set back and after, compare equal: made anew.
-        if found is None or found.message.HasField("as_of_time"):
+        if found is None:
             found = make_context(self._claimed(Inquiry._make(inquiry)))
-            if len(self._contexts) >= _KNOWN_CONTEXTS:
-                self._contexts.clear()
-            self._contexts[inquiry] = found
+            # The two instants that a clock shows alike, before it was set back and after, compare equal.
+            if not found.message.HasField("as_of_time"):
+                if len(self._contexts) >= _KNOWN_CONTEXTS:
+                    self._contexts.clear()
+                self._contexts[inquiry] = found
         return found
 
     def _begin_claims(self) -> None:
